@@ -16,8 +16,9 @@ from ratectl.version import __version__
 if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.client_address import TrustedProxies
+    from ratectl.agent.fake_clock import FakeClock
     from ratectl.agent.state import AgentStatus
-    from ratectl.engine.decision import Decision
+    from ratectl.engine.decision import Decision, Reason
     from ratectl.errors import (
         BundleError,
         Conflict,
@@ -49,6 +50,7 @@ __all__ = [
     "Conflict",
     "Decision",
     "Enough",
+    "FakeClock",
     "GuardRefused",
     "NoAgents",
     "NotFound",
@@ -57,6 +59,7 @@ __all__ = [
     "PolicyError",
     "Proposal",
     "RatectlError",
+    "Reason",
     "Refused",
     "SetChoice",
     "Signer",
@@ -79,6 +82,7 @@ _HOMES = {
     "Conflict": "ratectl.errors",
     "Decision": "ratectl.engine.decision",
     "Enough": "ratectl.fleet.convergence",
+    "FakeClock": "ratectl.agent.fake_clock",
     "GuardRefused": "ratectl.errors",
     "NoAgents": "ratectl.errors",
     "NotFound": "ratectl.errors",
@@ -87,6 +91,7 @@ _HOMES = {
     "PolicyError": "ratectl.errors",
     "Proposal": "ratectl.publishing.proposal",
     "RatectlError": "ratectl.errors",
+    "Reason": "ratectl.engine.decision",
     "Refused": "ratectl.errors",
     "SetChoice": "ratectl.publishing.sets",
     "Signer": "ratectl.signing.signatures",

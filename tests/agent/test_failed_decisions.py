@@ -82,7 +82,7 @@ def test_an_error_that_cannot_be_shown_is_answered_by_on_error(
     hostile: Any = Failing(error)
     assert agent.check("/", hostile).reason == "error"
     assert agent.check_many([("/", hostile)])[0].reason == "error"
-    said = agent._failing()
+    said = agent._following.settings.failures.problem()
     assert said is not None
     assert f"a {type(error).__name__} that cannot be shown" in said
 
@@ -93,7 +93,7 @@ def test_error_text_with_invalid_unicode_can_be_reported(
     caplog.set_level(logging.CRITICAL, "ratectl.agent")  # pytest-xdist cannot send such a log
     hostile: Any = Failing(ValueError("\udcff"))
     assert agent.check("/", hostile).reason == "error"
-    said = agent._failing()
+    said = agent._following.settings.failures.problem()
     assert said is not None
     assert said.encode().endswith(b"ValueError: \\udcff")
 

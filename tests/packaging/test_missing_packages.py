@@ -83,10 +83,15 @@ def _normal(requirement: str) -> str:
 
 
 def _imports() -> set[str]:
-    """Return top-level names of imported packages that belong neither to Python nor to ratectl."""
+    """Return top-level names of imported packages that belong neither to Python nor to ratectl.
+
+    Adapters are left out: whoever imports one has its library.
+    """
     names: set[str] = set()
     for root in ("core", "cli"):
         for path in (ROOT / root).rglob("*.py"):
+            if "contrib" in path.parts:
+                continue
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
                 if isinstance(node, ast.Import):
                     names |= {alias.name.partition(".")[0] for alias in node.names}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.client_address import proxies_of
+from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
+from ratectl.agent.given import GivenPolicies
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
@@ -17,8 +19,6 @@ from ratectl.agent.waiting import pass_in_task, pass_in_thread
 from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
-from ratectl.engine.decision import Decision
-from ratectl.engine.scopes import exact_scope
 from ratectl.engine.stable_keys import StableKeys
 from ratectl.errors import UsageError
 from ratectl.signing.signatures import Trust
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ratectl.agent.client_address import Header
+    from ratectl.agent.fake_clock import FakeClock
+    from ratectl.agent.given import Given
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
+    from ratectl.engine.decision import Decision
 
 __all__ = ["Agent"]
 
 
 _NOTHING: Final[Mapping[str, str]] = {}
-_LOG_ERRORS_EVERY: Final = 60.0
 
 
 class Agent:
@@ -52,7 +54,7 @@ class Agent:
 
     def __init__(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | GivenPolicies,
         *,
         id: str | None = None,  # noqa: A002  the word that users and records use
         on_error: Literal["allow", "deny"] = "allow",
@@ -87,40 +89,39 @@ class Agent:
             raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
         if not report_interval >= 0.05:  # refuses NaN, too
             raise UsageError("report_interval is at least 0.05 seconds")
-        self._allow_on_error = on_error == "allow"
-        self._errors = 0
-        self._error_logged = 0.0
-        self._failed_last: tuple[float, str] | None = None
-        """Time of the last failed decision (monotonic seconds), and its error."""
         self._closing = False
         """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
-        wall = WallClock()
-        self._clock = wall.monotonic_ns
+        given = source if isinstance(source, GivenPolicies) else None
+        self._fake_clock = given.clock if given else None
+        wall = WallClock(self._fake_clock)
         keys = None if stable_keys is None else StableKeys(stable_keys)
-        open_new = partial(open_engine, self._clock, max_bytes=max_bytes, stable_keys=keys)
+        open_new = partial(open_engine, wall.monotonic_ns, max_bytes=max_bytes, stable_keys=keys)
         self._engine = open_new()
-        self._engine.guard(self._failed, self._unready)
-        self._line = Line(self._engine, self._clock)
+        failures = Failures(self._engine, allow=on_error == "allow")
+        self._engine.guard(failures.failed, failures.unready)
+        self._line = Line(self._engine, wall.monotonic_ns)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
         settings = Settings(
-            source=source_of(source),
+            source=source_of(source) if given is None else "",
+            given=given,
             wanted_id=id_of(id),
             state_dir=state_dir_of(state_dir),
             report_interval=report_interval,
             trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,
             wall=wall,
-            errors=lambda: self._errors,
-            failing=self._failing,
+            failures=failures,
         )
         self._following = follow(settings, self._engine)
         try:
             self._following.start()
             register(self)
+            if self._fake_clock is not None:
+                self._fake_clock.follow(self._time_passed)
             if not self.generation and not self.wait_ready(ready_timeout):
                 self._log_waiting()
         except BaseException:  # the caller has no agent that it could close
@@ -131,6 +132,41 @@ class Agent:
         """Log that nothing is in force, unless a logged problem says why already."""
         if not self.status.problems:
             log.warning("%s", self.status.error)
+
+    def _time_passed(self) -> None:
+        """Follow a fake clock that was moved."""
+        self._following.wall.refresh()
+        self._following.enforcement.keep_time()
+        self._line.passed()
+
+    @classmethod
+    def from_policies(
+        cls,
+        policies: Given,
+        *,
+        clock: FakeClock | None = None,
+        on_error: Literal["allow", "deny"] = "allow",
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        stable_keys: bytes | None = None,
+    ) -> Self:
+        """Return an agent that enforces these policies for ever, without a store and without files.
+
+        For tests, and for programs that bring their policies along. ``policies``: a text in YAML, a
+        path, a document as a mapping, a list of documents, or a tree. ``clock``: a clock that the
+        test moves; default: the system's. The other arguments are those of ``Agent``.
+
+        >>> agent = Agent.from_policies("...", clock=FakeClock())  # doctest: +SKIP
+        >>> agent.clock.advance(1)                                 # doctest: +SKIP
+
+        :raises UsageError: an argument cannot be used.
+        :raises PolicyError: the policies are not valid.
+        """
+        return cls(
+            GivenPolicies.of(policies, clock),
+            on_error=on_error,
+            max_bytes=max_bytes,
+            stable_keys=stable_keys,
+        )
 
     # Deciding -----------------------------------------------------------------------------------
 
@@ -230,35 +266,20 @@ class Agent:
         proxies = proxies_of(self._following.enforcement.proxies, scope)
         return proxies.client_ip(peer, forwarded_for, header=header)
 
-    def _unready(self) -> Decision:
-        self._errors += 1
-        return Decision(self._allow_on_error, "error", 0, retry_after_ns=None)
-
-    def _failing(self) -> str | None:
-        """Return the problem of failing decisions; None if none failed within the last minute."""
-        failed = self._failed_last
-        if failed is None or time.monotonic() - failed[0] > _LOG_ERRORS_EVERY:
-            return None
-        return f"decisions fail, and on_error answers them: {failed[1]}"
-
-    def _failed(self, scope: str, error: Exception) -> Decision:
-        self._errors += 1
-        self._failed_last = time.monotonic(), _text_of(error)
-        if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
-            self._error_logged = time.monotonic()
-            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
-            log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
-        allowed = self._allow_on_error
-        try:
-            plan = self._engine.plan(scope)
-            if plan is not None:
-                allowed = plan.allow_on_error
-        except Exception:  # noqa: BLE001  a scope that is not even a string
-            log.debug("no plan for %r", scope)
-        allowed = allowed or self._engine.waived(scope) is not None
-        return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
-
     # Status -------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> FakeClock:
+        """The clock that a test moves.
+
+        :raises UsageError: the agent follows the system's clock.
+        """
+        if self._fake_clock is None:
+            raise UsageError(
+                "this agent follows the system's clock: make it with "
+                "Agent.from_policies(…, clock=ratectl.FakeClock())"
+            )
+        return self._fake_clock
 
     @property
     def id(self) -> str:
@@ -313,6 +334,17 @@ class Agent:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)  # joins threads, which may take seconds
+
     def _follow_in_child(self) -> None:
         self._line.after_fork_in_child()
         if self._closing:
@@ -323,12 +355,3 @@ class Agent:
         except Exception as error:
             self._following.failed_in_child(error)
             raise
-
-
-def _text_of(error: Exception) -> str:
-    """Return an error as valid Unicode text, even if its ``__str__`` fails."""
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}".encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001  its __str__ is foreign code
-        return f"a {name} that cannot be shown"

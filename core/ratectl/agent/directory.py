@@ -13,10 +13,10 @@ from ratectl.runtime.cooperative import Pacer, cooperative, release
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
     from pathlib import Path
 
     from ratectl.agent.enforcement import Enforcement
+    from ratectl.agent.failures import Failures
     from ratectl.agent.state import AgentState
     from ratectl.agent.wall_clock import WallClock
 
@@ -34,13 +34,13 @@ class DirectorySync:
         enforcement: Enforcement,
         state: AgentState,
         wall: WallClock,
-        failing: Callable[[], str | None],
+        failures: Failures,
     ) -> None:
         self._path = path
         self._enforcement = enforcement
         self._state = state
         self._wall = wall
-        self._failing = failing
+        self._failures = failures
         self._stop = threading.Event()
         self._seen: object = None
         self._bundle: str | None = None
@@ -88,7 +88,7 @@ class DirectorySync:
         """Reload on changes until ``stop``. Never raises."""
         while not self._stop.wait(_POLL_SECONDS):
             self._wall.refresh()
-            self._state.problem("decisions", self._failing())
+            self._state.problem("decisions", self._failures.problem())
             try:
                 self.load()
             except Exception as error:  # noqa: BLE001  the thread must survive any error

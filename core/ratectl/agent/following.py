@@ -22,18 +22,23 @@ from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
 from ratectl.engine import describe_engine
 from ratectl.errors import UsageError
+from ratectl.records import utc_now
 from ratectl.runtime.urls import shown
 from ratectl.stores import check_url, in_one_process, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.agent.failures import Failures
+    from ratectl.agent.given import GivenPolicies
     from ratectl.agent.last_good import Slot
     from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
     from ratectl.signing.signatures import Trust
 
-__all__ = ["DirectoryFollowing", "Following", "Settings", "StoreFollowing", "follow"]
+__all__ = [
+    "DirectoryFollowing", "Following", "GivenFollowing", "Settings", "StoreFollowing", "follow",
+]  # fmt: skip
 
 _CHILD_WAITS: Final = 0.2
 """Seconds before a forked child connects: it may exec or exit at once."""
@@ -41,7 +46,7 @@ _CHILD_WAITS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of an agent, and functions that its threads read its counts with."""
+    """Settings of an agent, and what its threads use of it."""
 
     source: str
     wanted_id: str | None
@@ -51,10 +56,9 @@ class Settings:
     wall: WallClock
     """Clocks of the engines."""
     open_engine: Callable[[], Engine]
-    errors: Callable[[], int]
-    """Returns the number of failed decisions."""
-    failing: Callable[[], str | None]
-    """Returns the problem of recent decisions; None if none failed."""
+    failures: Failures
+    given: GivenPolicies | None = None
+    """Policies in place of a source."""
 
 
 class _Part(Protocol):
@@ -217,8 +221,7 @@ class StoreFollowing(Following):
             engine=self.engine,
             state=self.state,
             wall=self.wall,
-            errors=self.settings.errors,
-            failing=self.settings.failing,
+            failures=self.settings.failures,
             interval=self.settings.report_interval,
             shadow=self.shadow,
         )
@@ -245,7 +248,7 @@ class DirectoryFollowing(Following):
         """
         super().__init__(settings, engine, parent)
         path = Path(settings.source)
-        directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failing)
+        directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failures)
         if parent is None:
             _check_exists(path)
             directory.load()
@@ -258,6 +261,29 @@ class DirectoryFollowing(Following):
     @property
     def id(self) -> str:
         return f"directory-{os.getpid()}"
+
+
+class GivenFollowing(Following):
+    """Enforces policies that the program gives, for ever.
+
+    A thread runs only where exceptions have to begin and end by the system's clock.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
+        """:raises BundleError: the policies must not be enforced."""
+        super().__init__(settings, engine, parent)
+        assert settings.given is not None
+        if parent is None:
+            self.enforcement.enforce(settings.given.tree, 1)
+            self.state.update(
+                generation=1, sequence=1, source="policies", connected=True, applied=utc_now()
+            )
+        if settings.given.clock is None and settings.given.tree.exceptions:
+            self._parts = {"exceptions": self.enforcement}
+
+    @property
+    def id(self) -> str:
+        return f"policies-{os.getpid()}"
 
 
 def _check_exists(path: Path) -> None:
@@ -276,11 +302,13 @@ def _check_exists(path: Path) -> None:
 
 
 def follow(settings: Settings, engine: Engine) -> Following:
-    """Return the following of a store (a URL) or of a directory, not yet started.
+    """Return the following of given policies, a store (a URL) or a directory, not yet started.
 
     :raises UsageError: the source is neither, or does not go with the settings.
     :raises PolicyError: it is a directory that does not validate.
     """
+    if settings.given is not None:
+        return GivenFollowing(settings, engine)
     if "://" in settings.source:
         check_url(settings.source)
         return StoreFollowing(settings, engine)

@@ -289,6 +289,12 @@ class Line:
             request.places = found
         self._rebuild()
 
+    def passed(self) -> None:
+        """Wake every request: a test has moved the clock."""
+        self._alone(self._queues.put_off, self.clock())
+        for request in list(self._waiting.values()):
+            request.sleeper.wake()
+
     def after_fork_in_child(self) -> None:
         """Forget the requests of other threads, which do not exist here."""
         mine = threading.get_ident()

@@ -129,6 +129,11 @@ class Queues:
         self._doubtful.append(queue)
         self._decide()
 
+    def put_off(self, now: int) -> None:
+        """Make overdue checks due now: after a jump of the clock nobody is late."""
+        for queue in self._queues.values():
+            queue.due = max(queue.due, now)
+
     def _has(self, queue: Queue) -> bool:
         """Return False for a queue of earlier queues, which were built again since."""
         return self._queues.get(queue.key) is queue

@@ -18,8 +18,7 @@ from ratectl.stores.base import Put
 from ratectl.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ratectl.agent.failures import Failures
     from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
@@ -48,8 +47,7 @@ class Reporter:
         engine: Engine,
         state: AgentState,
         wall: WallClock,
-        errors: Callable[[], int],
-        failing: Callable[[], str | None],
+        failures: Failures,
         interval: float,
         shadow: ShadowEvaluator,
     ) -> None:
@@ -58,8 +56,7 @@ class Reporter:
         self._engine = engine
         self._state = state
         self._wall = wall
-        self._errors = errors
-        self._failing = failing
+        self._failures = failures
         self._interval = interval
         self._shadow = shadow
         self._stop = threading.Event()
@@ -75,7 +72,7 @@ class Reporter:
     def run(self) -> None:
         """Report until ``stop``. Never raises."""
         while not self._stop.is_set():
-            self._state.problem("decisions", self._failing())
+            self._state.problem("decisions", self._failures.problem())
             seen = self._state.now
             self._wall.refresh()
             self._report(seen)
@@ -90,7 +87,9 @@ class Reporter:
         try:
             lease = self._living_lease(store)
             due = monotonic() >= self._usage_due
-            if status is not self._reported or (due and self._errors() != self._reported_errors):
+            if status is not self._reported or (
+                due and self._failures.count != self._reported_errors
+            ):
                 record = self._record(status)
                 store.put(AGENTS + self._id, record.encode(), lease)
                 self._reported, self._reported_errors = status, record.errors
@@ -160,7 +159,7 @@ class Reporter:
     def _report_usage(self, store: Store, lease: Lease) -> None:
         with cooperative():
             usage = self._engine.usage()
-            record = self._meter.read(usage, monotonic(), self._errors())
+            record = self._meter.read(usage, monotonic(), self._failures.count)
             counted = list(usage.limits)
             del usage
             release(counted)
@@ -190,7 +189,7 @@ class Reporter:
             pid=os.getpid(),
             version=__version__,
             engine=self._engine.name,
-            errors=self._errors(),
+            errors=self._failures.count,
             rollout=status.rollout,
             sequence=status.sequence,
             interval=self._interval,

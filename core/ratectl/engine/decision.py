@@ -16,6 +16,7 @@ __all__ = [
     "Decision",
     "Reason",
     "described",
+    "reduced",
 ]
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
@@ -166,6 +167,26 @@ class Decision(metaclass=ABCMeta):
 
     def __repr__(self) -> str:
         return described(self)
+
+    def __reduce__(self) -> tuple[type[Decision], tuple[Any, ...]]:
+        """Pickle and copy the answer, without its charges: releasing a copy frees nothing."""
+        return reduced(self)
+
+
+def reduced(decision: Decision) -> tuple[type[Decision], tuple[Any, ...]]:
+    """Return what makes a copy of a decision of any engine."""
+    return Decision, (
+        decision.allowed,
+        decision.reason,
+        decision.generation,
+        decision.limit,
+        decision.scope,
+        decision.capacity,
+        decision.remaining,
+        decision.retry_after_ns,
+        decision.reset_after_ns,
+        decision.unit,
+    )
 
 
 def described(decision: Decision) -> str:

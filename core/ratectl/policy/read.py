@@ -13,7 +13,8 @@ from ratectl.diagnostics import Diagnostic, Span
 from ratectl.errors import PolicyError
 from ratectl.policy import codes
 from ratectl.policy.language.scopes import nearest
-from ratectl.policy.loading.loader import load, with_source_lines
+from ratectl.policy.loading.files import Sources
+from ratectl.policy.loading.loader import load, load_sources, with_source_lines
 from ratectl.policy.loading.on_path import load_on_path
 from ratectl.policy.resolution.inherited_size import too_much_inherited
 from ratectl.policy.validation.ignoring import ignored_by_comments
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.loading.loader import Loaded
 
-__all__ = ["check_loaded", "load_checked", "load_for", "load_valid"]
+__all__ = ["check_loaded", "load_checked", "load_for", "load_valid", "load_valid_text"]
 
 _ABOUT_ABSENCE = frozenset(
     {
@@ -107,7 +108,19 @@ def load_valid(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None =
 
     :raises PolicyError: they are not valid; it has every finding.
     """
-    loaded = load_checked(paths, stdin=stdin)
+    return _valid(load_checked(paths, stdin=stdin))
+
+
+def load_valid_text(text: str) -> Loaded:
+    """Load the documents of a text in YAML, which must be valid.
+
+    :raises PolicyError: they are not valid; it has every finding.
+    """
+    data = text.encode("utf-8", "surrogatepass")
+    return _valid(check_loaded(load_sources(Sources.of({"<policies>": data}))))
+
+
+def _valid(loaded: Loaded) -> Loaded:
     if not loaded.ok:
         raise PolicyError(loaded.diagnostics)
     return loaded

@@ -8,6 +8,7 @@ are unpacked, changed, and packed again; ones that do not fit are *boxed* (see `
 
 from __future__ import annotations
 
+import copyreg
 import os
 import sys
 from types import BuiltinFunctionType
@@ -19,7 +20,7 @@ from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.cost import checked_actual, checked_cost
-from ratectl.engine.decision import Decision, described
+from ratectl.engine.decision import Decision, described, reduced
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastCarry, FastGroup
 from ratectl.engine.native.table import FastTable
@@ -64,6 +65,7 @@ def _settle_nothing(decision: _fast.Decision, actual: object) -> None:
 
 
 Decision.register(_fast.Decision)
+copyreg.pickle(_fast.Decision, reduced)  # type: ignore[arg-type]
 _fast.bind(described, _settle_nothing)
 
 

@@ -1,0 +1,68 @@
+"""Answers for decisions that the limiter cannot make: ``on_error``, counted and logged."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from ratectl.agent.log import log
+from ratectl.engine.decision import Decision
+from ratectl.engine.scopes import exact_scope
+
+if TYPE_CHECKING:
+    from ratectl.engine.api import Engine
+
+__all__ = ["Failures"]
+
+_LOG_EVERY: Final = 60.0
+
+
+class Failures:
+    """Failed decisions of one agent."""
+
+    def __init__(self, engine: Engine, *, allow: bool) -> None:
+        """``allow``: the answer where no policy says it."""
+        self.count = 0
+        self._engine = engine
+        self._allow = allow
+        self._logged = 0.0
+        self._last: tuple[float, str] | None = None
+        """Time of the last failed decision (monotonic seconds), and its error."""
+
+    def unready(self) -> Decision:
+        """Answer while no policies are in force."""
+        self.count += 1
+        return Decision(self._allow, "error", 0, retry_after_ns=None)
+
+    def failed(self, scope: str, error: Exception) -> Decision:
+        """Answer a request whose decision raised an error."""
+        self.count += 1
+        self._last = time.monotonic(), _text_of(error)
+        if time.monotonic() - self._logged > _LOG_EVERY or self.count == 1:
+            self._logged = time.monotonic()
+            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
+            log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
+        allowed = self._allow
+        try:
+            plan = self._engine.plan(scope)
+            if plan is not None:
+                allowed = plan.allow_on_error
+        except Exception:  # noqa: BLE001  a scope that is not even a string
+            log.debug("no plan for %r", scope)
+        allowed = allowed or self._engine.waived(scope) is not None
+        return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
+
+    def problem(self) -> str | None:
+        """Return the problem of failing decisions; None if none failed within the last minute."""
+        if self._last is None or time.monotonic() - self._last[0] > _LOG_EVERY:
+            return None
+        return f"decisions fail, and on_error answers them: {self._last[1]}"
+
+
+def _text_of(error: Exception) -> str:
+    """Return an error as valid Unicode text, even if its ``__str__`` fails."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001  its __str__ is foreign code
+        return f"a {name} that cannot be shown"
