@@ -12,6 +12,7 @@ from ratectl.agent.client_address import proxies_of
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
+from ratectl.agent.in_force import LimitInForce, limits_in_force
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
@@ -99,8 +100,8 @@ class Agent:
         keys = None if stable_keys is None else StableKeys(stable_keys)
         open_new = partial(open_engine, wall.monotonic_ns, max_bytes=max_bytes, stable_keys=keys)
         self._engine = open_new()
-        failures = Failures(self._engine, allow=on_error == "allow")
-        self._engine.guard(failures.failed, failures.unready)
+        self._failures = Failures(self._engine, allow=on_error == "allow")
+        self._engine.guard(self._failures.failed, self._failures.unready)
         self._line = Line(self._engine, wall.monotonic_ns)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
@@ -114,7 +115,7 @@ class Agent:
             trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,
             wall=wall,
-            failures=failures,
+            failures=self._failures,
         )
         self._following = follow(settings, self._engine)
         try:
@@ -265,6 +266,19 @@ class Agent:
         """
         proxies = proxies_of(self._following.enforcement.proxies, scope)
         return proxies.client_ip(peer, forwarded_for, header=header)
+
+    def limits(
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING
+    ) -> list[LimitInForce] | None:
+        """Return the limits that decide such a request; None if no policy covers the scope."""
+        return limits_in_force(self._engine, scope, attributes)
+
+    def failed(self, scope: str, error: Exception) -> Decision:
+        """Return the answer of ``on_error`` for a request that an adapter could not decide.
+
+        It is counted and logged like a failure of the limiter.
+        """
+        return self._failures.failed(scope, error)
 
     # Status -------------------------------------------------------------------------------------
 

@@ -1,0 +1,59 @@
+"""The limits that decide a request, for headers and explanations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ratectl.engine.algorithms.protocol import FOREVER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.engine.api import Engine
+    from ratectl.engine.limit_plan import LimitPlan
+
+__all__ = ["LimitInForce", "limits_in_force"]
+
+
+class LimitInForce(NamedTuple):
+    """A limit or budget that decides a request."""
+
+    name: str
+    scope: str
+    """Declared scope of its buckets."""
+    budget: bool
+    capacity: int
+    """Cost that a full bucket admits at once: the burst, the count of a window, or slots."""
+    window: float | None
+    """Seconds in which that much passes: of a token bucket, in which it fills. None for slots, and
+    for a rate of zero."""
+    unit: str
+    per: tuple[str, ...]
+    shadow: bool
+    overrides: tuple[str, ...]
+    """Overrides that set its values, such as ``gold@/payments``."""
+
+
+def limits_in_force(
+    engine: Engine, scope: str, attributes: Mapping[str, str]
+) -> list[LimitInForce] | None:
+    """Return the limits that decide a request; None if no policy covers the scope."""
+    plan = engine.plan(scope)
+    return None if plan is None else [_shown(limit) for limit in plan.deciding(attributes)]
+
+
+def _shown(limit: LimitPlan) -> LimitInForce:
+    extent = limit.algorithm.extent()
+    span = extent.span_ns or extent.token_ns * extent.capacity
+    window = None if limit.algorithm.holds or span >= FOREVER else span / 1e9
+    return LimitInForce(
+        limit.name,
+        limit.scope,
+        limit.budget,
+        extent.capacity,
+        window,
+        limit.unit,
+        limit.per,
+        limit.shadow,
+        limit.overrides,
+    )

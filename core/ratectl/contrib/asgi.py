@@ -1,0 +1,191 @@
+"""Rate limits for ASGI applications: Starlette, FastAPI, Litestar, Quart, and others.
+
+app.add_middleware(RateLimitMiddleware, agent=agent, scope=by_route("/shop"),
+                   attributes={"tenant": header("x-tenant")})
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
+
+from ratectl.contrib.web.limiter import Limiter
+from ratectl.contrib.web.request import HttpRequest
+from ratectl.contrib.web.starlette_routes import Routes, match, templates_in
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+
+    from ratectl.agent import Agent
+    from ratectl.contrib.web.answers import Headers
+    from ratectl.contrib.web.limiter import Asked
+
+    Message = MutableMapping[str, Any]
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+__all__ = ["AsgiRequest", "RateLimitMiddleware"]
+
+log: Final = logging.getLogger("ratectl.contrib")
+
+_STARTS: Final = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+
+
+class RateLimitMiddleware:
+    """Limits requests and websockets. Slots are released when the response has been sent.
+
+    The decision is in ``scope["ratectl"]``, to settle it for example. At the end of the
+    application's lifespan the agent is closed.
+    """
+
+    def __init__(self, app: App, agent: Agent, scope: Any = "/", **arguments: Any) -> None:
+        """``scope`` and ``arguments``: see ``ratectl.contrib.web.limiter.Limiter``.
+
+        :raises UsageError: an argument cannot be used.
+        """
+        self.app = app
+        self._limiter = Limiter(agent, scope, **arguments)
+        self._routes = Routes()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.app(scope, receive, self._lifespan(scope, send))
+            return
+        if kind not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        asked = self._limiter.ask(AsgiRequest(scope, self))
+        if asked is None:
+            await self.app(scope, receive, send)
+            return
+        decision = asked.decision
+        if not decision.allowed:
+            await self._refuse(scope, receive, send, asked)
+            return
+        scope["ratectl"] = decision
+        headers = self._limiter.headers_for(asked) if self._limiter.headers == "all" else None
+        try:
+            await self.app(scope, receive, _with_headers(send, headers) if headers else send)
+        finally:
+            decision.release()
+
+    def route(self, scope: Scope) -> str | None:
+        """Return the template of the route that will take a request."""
+        return self._routes.template(self._known_routes(scope), scope)
+
+    def path_parameters(self, scope: Scope) -> Any:
+        """Return the parameters in the path of a request."""
+        found = match(self._known_routes(scope), scope)
+        return found[1] if found else {}
+
+    def _known_routes(self, scope: Scope) -> Iterable[Any]:
+        return getattr(scope.get("app") or self.app, "routes", ())
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, asked: Asked) -> None:
+        refusal = self._limiter.refusal(asked)
+        custom = await self._custom(scope, asked)
+        if scope["type"] == "websocket":
+            await receive()  # the connection
+            if "websocket.http.response" not in scope.get("extensions", {}):
+                await send({"type": "websocket.close", "code": 1013})  # before accept: HTTP 403
+                return
+        elif custom is not None:
+            await custom(scope, receive, _with_headers(send, self._limiter.headers_for(asked)))
+            return
+        kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+        await send(
+            {"type": f"{kind}.start", "status": refusal.status, "headers": _raw(refusal.headers)}
+        )
+        await send({"type": f"{kind}.body", "body": refusal.body})
+
+    async def _custom(self, scope: Scope, asked: Asked) -> App | None:
+        """Return the user's own response to a refusal; None for the usual one."""
+        if self._limiter.on_refused is None:
+            return None
+        try:
+            response = self._limiter.on_refused(AsgiRequest(scope, self), asked.decision)
+            if inspect.isawaitable(response):
+                response = await response
+        except Exception:
+            log.exception("on_refused failed, so the usual response is sent")
+            return None
+        return response  # type: ignore[no-any-return]
+
+    def _lifespan(self, scope: Scope, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    self._limiter.check_routes(templates_in(self._known_routes(scope)))
+                except UsageError as error:
+                    message = {"type": "lifespan.startup.failed", "message": str(error)}
+            elif message["type"].startswith("lifespan.shutdown."):
+                self._limiter.agent.close()
+            await send(message)
+
+        return sending
+
+
+class AsgiRequest(HttpRequest):
+    """A request or a websocket of ASGI; ``native`` is its scope."""
+
+    __slots__ = ("_middleware", "native")
+
+    def __init__(self, scope: Scope, middleware: RateLimitMiddleware) -> None:
+        self.native = scope
+        self._middleware = middleware
+
+    @property
+    def method(self) -> str:
+        return str(self.native.get("method", "GET"))
+
+    @property
+    def path(self) -> str:
+        return str(self.native["path"])
+
+    @property
+    def route(self) -> str | None:
+        return self._middleware.route(self.native)
+
+    @property
+    def peer(self) -> str | None:
+        client = self.native.get("client")
+        return client[0] if client else None
+
+    def headers(self, name: str) -> list[str]:
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for key, value in self.native["headers"] if key == wanted]
+
+    def query(self, name: str) -> str | None:
+        raw = self.native.get("query_string", b"").decode("latin-1")
+        values = parse_qs(raw, keep_blank_values=True, max_num_fields=1_000).get(name)
+        return values[0] if values else None
+
+    def path_parameter(self, name: str) -> object | None:
+        known = self.native.get("path_params")
+        if known and name in known:
+            return known[name]  # type: ignore[no-any-return]
+        return self._middleware.path_parameters(self.native).get(name)  # type: ignore[no-any-return]
+
+
+def _with_headers(send: Send, headers: Headers) -> Send:
+    """Return a ``send`` that adds headers to the response, unless it has them already."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] in _STARTS and headers:
+            own = list(message.get("headers", ()))
+            names = {bytes(name).lower() for name, _ in own}
+            more = [pair for pair in _raw(headers) if pair[0] not in names]
+            message = {**message, "headers": [*own, *more]}
+        await send(message)
+
+    return sending
+
+
+def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -1,0 +1,14 @@
+"""What all adapters for web frameworks share: their arguments, and the answers to refused requests.
+
+from ratectl.contrib.web import by_route, client_ip, header, path_parameter, query
+"""
+
+from ratectl.contrib.web.sources import (
+    by_route,
+    client_ip,
+    header,
+    path_parameter,
+    query,
+)
+
+__all__ = ["by_route", "client_ip", "header", "path_parameter", "query"]

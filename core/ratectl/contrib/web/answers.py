@@ -1,0 +1,120 @@
+"""Answers to refused requests: headers of HTTP and a body.
+
+``RateLimit`` and ``RateLimit-Policy`` are those of draft-ietf-httpapi-ratelimit-headers-11, the
+body is a problem of RFC 9457 of that draft's type.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from ratectl.engine.cost import REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ratectl.agent import Agent
+    from ratectl.agent.in_force import LimitInForce
+    from ratectl.engine.decision import Decision
+
+    Headers = list[tuple[str, str]]
+
+__all__ = ["PROBLEM", "body_of", "headers_of", "status_of"]
+
+PROBLEM: Final = "application/problem+json"
+_TYPE: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_NS: Final = 1_000_000_000
+
+
+def status_of(decision: Decision) -> int:
+    """Return the status of a refusal: 429, or 503 where the limiter failed."""
+    return 503 if decision.reason == "error" else 429
+
+
+def headers_of(
+    decision: Decision,
+    agent: Agent,
+    scope: str,
+    attributes: Mapping[str, str],
+    *,
+    legacy: bool = False,
+) -> Headers:
+    """Return the headers that tell a client about a decision.
+
+    ``legacy``: with ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (seconds from now).
+    """
+    headers: Headers = []
+    wait = decision.retry_after_ns
+    if not decision.allowed and wait:
+        headers.append(("Retry-After", str(_seconds(wait))))
+    if decision.limit is None:
+        return headers
+    limits = [limit for limit in agent.limits(scope, attributes) or () if not limit.shadow]
+    if limits:
+        headers.append(("RateLimit-Policy", ", ".join(map(_policy, limits))))
+    headers.append(("RateLimit", _state(decision, limits)))
+    if legacy:
+        headers += _legacy(decision)
+    return headers
+
+
+def body_of(decision: Decision, names: Iterable[str] = ()) -> bytes:
+    """Return the body of a refusal: a problem, as JSON."""
+    if decision.reason == "error":
+        problem: dict[str, object] = {
+            "title": "The rate limiter failed",
+            "status": 503,
+        }
+    else:
+        problem = {
+            "type": _TYPE,
+            "title": "Request cannot be satisfied as assigned quota has been exceeded",
+            "status": 429,
+            "violated-policies": list(names) or [decision.limit],
+        }
+    return json.dumps(problem).encode()
+
+
+def _policy(limit: LimitInForce) -> str:
+    """Return the item of a limit: ``"spike";q=100;w=2``."""
+    text = f'"{_label(limit)}";q={limit.capacity}'
+    if limit.window is None:
+        return f'{text};qu="concurrent-requests"' if limit.unit == REQUESTS else text
+    if limit.unit != REQUESTS:
+        text += f';qu="{limit.unit}"'
+    return f"{text};w={max(1, -(-int(limit.window * _NS) // _NS))}"
+
+
+def _state(decision: Decision, limits: Sequence[LimitInForce]) -> str:
+    """Return the item of the limit that decided: ``"spike";r=0;t=1``.
+
+    ``t`` is never later than ``Retry-After``, as the draft wants.
+    """
+    name = next((_label(limit) for limit in limits if _decided(limit, decision)), decision.limit)
+    text = f'"{name}";r={decision.remaining or 0}'
+    span = decision.reset_after_ns if decision.allowed else decision.retry_after_ns
+    return text if span is None else f"{text};t={_seconds(span)}"
+
+
+def _label(limit: LimitInForce) -> str:
+    """Return a name that no other limit of the request has."""
+    return f"{limit.name}@{limit.scope}" if limit.budget else limit.name
+
+
+def _decided(limit: LimitInForce, decision: Decision) -> bool:
+    return (limit.name, limit.scope) == (decision.limit, decision.scope)
+
+
+def _legacy(decision: Decision) -> Headers:
+    span = decision.reset_after_ns if decision.allowed else decision.retry_after_ns
+    headers = [
+        ("X-RateLimit-Limit", str(decision.capacity or 0)),
+        ("X-RateLimit-Remaining", str(decision.remaining or 0)),
+    ]
+    return headers if span is None else [*headers, ("X-RateLimit-Reset", str(_seconds(span)))]
+
+
+def _seconds(span: int) -> int:
+    """Return nanoseconds as whole seconds, rounded up: a client never comes too early."""
+    return -(-span // _NS)

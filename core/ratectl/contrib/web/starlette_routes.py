@@ -1,0 +1,77 @@
+"""Routes of applications that have them in ``routes``, as Starlette and FastAPI do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["Found", "Routes", "templates_in"]
+
+Found = tuple[str, "Mapping[str, object]"]
+"""A template, and the values of its parameters."""
+
+_MOST_KEPT: Final = 1_024
+
+
+class Routes:
+    """Finds the template of a request's route. It keeps the answers of the latest paths."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], str | None] = {}
+
+    def template(self, routes: Iterable[Any], scope: Mapping[str, Any]) -> str | None:
+        """Return the template of the route that takes a request; None if none does."""
+        key = scope["type"], scope.get("method", ""), scope["path"]
+        try:
+            return self._known[key]
+        except KeyError:
+            pass
+        found = match(routes, scope)
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
+        template = self._known[key] = found[0] if found else None
+        return template
+
+
+def match(routes: Iterable[Any], scope: Mapping[str, Any]) -> Found | None:
+    """Return the route that takes a request: the first that fits, or that takes other methods."""
+    partial: Found | None = None
+    for route in _flat(routes):
+        fits, child = route.matches(scope)
+        if fits.value == 0:
+            continue
+        below = {**scope, **child}
+        found: Found = getattr(route, "path", ""), below.get("path_params", {})
+        inner = getattr(route, "routes", None)
+        if inner:
+            deeper = match(inner, below)
+            if deeper is not None:
+                found = found[0] + deeper[0], deeper[1]
+        if fits.value > 1:
+            return found
+        partial = partial or found
+    return partial
+
+
+def _flat(routes: Iterable[Any]) -> Iterator[Any]:
+    """Yield routes with those of included routers, which FastAPI keeps apart."""
+    for route in routes:
+        included = getattr(route, "effective_route_contexts", None)
+        if included is None:
+            yield route
+        else:
+            for context in included():
+                yield getattr(context, "starlette_route", None) or context
+
+
+def templates_in(routes: Iterable[Any], prefix: str = "") -> Iterator[str]:
+    """Yield the templates of all routes."""
+    for route in _flat(routes):
+        path = prefix + getattr(route, "path", "")
+        inner = getattr(route, "routes", None)
+        if inner:
+            yield from templates_in(inner, path)
+        else:
+            yield path
