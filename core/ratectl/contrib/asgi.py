@@ -13,15 +13,16 @@ from urllib.parse import parse_qs
 
 from ratectl.contrib.web.limiter import Limiter
 from ratectl.contrib.web.request import HttpRequest
-from ratectl.contrib.web.starlette_routes import Routes, match, templates_in
+from ratectl.contrib.web.starlette_routes import Routes, templates_in
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping
 
     from ratectl.agent import Agent
     from ratectl.contrib.web.answers import Headers
     from ratectl.contrib.web.limiter import Asked
+    from ratectl.engine.decision import Decision
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["AsgiRequest", "RateLimitMiddleware"]
+__all__ = ["AsgiRequest", "RateLimitMiddleware", "custom_response"]
 
 log: Final = logging.getLogger("ratectl.contrib")
 
@@ -50,7 +51,7 @@ class RateLimitMiddleware:
         """
         self.app = app
         self._limiter = Limiter(agent, scope, **arguments)
-        self._routes = Routes()
+        self._routes = Routes(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -60,7 +61,7 @@ class RateLimitMiddleware:
         if kind not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        asked = self._limiter.ask(AsgiRequest(scope, self))
+        asked = self._limiter.ask(AsgiRequest(scope, self._routes))
         if asked is None:
             await self.app(scope, receive, send)
             return
@@ -75,21 +76,10 @@ class RateLimitMiddleware:
         finally:
             decision.release()
 
-    def route(self, scope: Scope) -> str | None:
-        """Return the template of the route that will take a request."""
-        return self._routes.template(self._known_routes(scope), scope)
-
-    def path_parameters(self, scope: Scope) -> Any:
-        """Return the parameters in the path of a request."""
-        found = match(self._known_routes(scope), scope)
-        return found[1] if found else {}
-
-    def _known_routes(self, scope: Scope) -> Iterable[Any]:
-        return getattr(scope.get("app") or self.app, "routes", ())
-
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, asked: Asked) -> None:
         refusal = self._limiter.refusal(asked)
-        custom = await self._custom(scope, asked)
+        request = AsgiRequest(scope, self._routes)
+        custom = await custom_response(self._limiter, request, asked.decision)
         if scope["type"] == "websocket":
             await receive()  # the connection
             if "websocket.http.response" not in scope.get("extensions", {}):
@@ -104,26 +94,19 @@ class RateLimitMiddleware:
         )
         await send({"type": f"{kind}.body", "body": refusal.body})
 
-    async def _custom(self, scope: Scope, asked: Asked) -> App | None:
-        """Return the user's own response to a refusal; None for the usual one."""
-        if self._limiter.on_refused is None:
-            return None
-        try:
-            response = self._limiter.on_refused(AsgiRequest(scope, self), asked.decision)
-            if inspect.isawaitable(response):
-                response = await response
-        except Exception:
-            log.exception("on_refused failed, so the usual response is sent")
-            return None
-        return response  # type: ignore[no-any-return]
-
     def _lifespan(self, scope: Scope, send: Send) -> Send:
+        failed: list[UsageError] = []
+
         async def sending(message: Message) -> None:
+            if failed:
+                return  # the server knows already
             if message["type"] == "lifespan.startup.complete":
                 try:
-                    self._limiter.check_routes(templates_in(self._known_routes(scope)))
+                    self._limiter.check_routes(templates_in(self._routes.of(scope)))
                 except UsageError as error:
-                    message = {"type": "lifespan.startup.failed", "message": str(error)}
+                    failed.append(error)
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    raise  # ends the application, which waits for the end of its life
             elif message["type"].startswith("lifespan.shutdown."):
                 self._limiter.agent.close()
             await send(message)
@@ -134,11 +117,11 @@ class RateLimitMiddleware:
 class AsgiRequest(HttpRequest):
     """A request or a websocket of ASGI; ``native`` is its scope."""
 
-    __slots__ = ("_middleware", "native")
+    __slots__ = ("_routes", "native")
 
-    def __init__(self, scope: Scope, middleware: RateLimitMiddleware) -> None:
+    def __init__(self, scope: Scope, routes: Routes) -> None:
         self.native = scope
-        self._middleware = middleware
+        self._routes = routes
 
     @property
     def method(self) -> str:
@@ -150,7 +133,7 @@ class AsgiRequest(HttpRequest):
 
     @property
     def route(self) -> str | None:
-        return self._middleware.route(self.native)
+        return self._routes.template(self.native)
 
     @property
     def peer(self) -> str | None:
@@ -167,10 +150,19 @@ class AsgiRequest(HttpRequest):
         return values[0] if values else None
 
     def path_parameter(self, name: str) -> object | None:
-        known = self.native.get("path_params")
-        if known and name in known:
-            return known[name]  # type: ignore[no-any-return]
-        return self._middleware.path_parameters(self.native).get(name)  # type: ignore[no-any-return]
+        return self._routes.parameter(self.native, name)
+
+
+async def custom_response(limiter: Limiter, request: HttpRequest, decision: Decision) -> Any:
+    """Return what ``on_refused`` answers a refused request with; None for the usual response."""
+    if limiter.on_refused is None:
+        return None
+    try:
+        response = limiter.on_refused(request, decision)
+        return await response if inspect.isawaitable(response) else response
+    except Exception:
+        log.exception("on_refused failed, so the usual response is sent")
+        return None
 
 
 def _with_headers(send: Send, headers: Headers) -> Send:

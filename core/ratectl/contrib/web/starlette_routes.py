@@ -7,32 +7,46 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Found", "Routes", "templates_in"]
+    Found = tuple[str, Mapping[str, object]]
+    """A template, and the values of its parameters."""
 
-Found = tuple[str, "Mapping[str, object]"]
-"""A template, and the values of its parameters."""
+__all__ = ["Routes", "templates_in"]
 
 _MOST_KEPT: Final = 1_024
 
 
 class Routes:
-    """Finds the template of a request's route. It keeps the answers of the latest paths."""
+    """Finds the routes of requests. It keeps the templates of the latest paths."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: object = None) -> None:
+        """``app``: has the routes of requests whose scope names no application."""
+        self._app = app
         self._known: dict[tuple[str, str, str], str | None] = {}
 
-    def template(self, routes: Iterable[Any], scope: Mapping[str, Any]) -> str | None:
+    def template(self, scope: Mapping[str, Any]) -> str | None:
         """Return the template of the route that takes a request; None if none does."""
         key = scope["type"], scope.get("method", ""), scope["path"]
         try:
             return self._known[key]
         except KeyError:
             pass
-        found = match(routes, scope)
+        found = match(self.of(scope), scope)
         if len(self._known) >= _MOST_KEPT:
             self._known.clear()
         template = self._known[key] = found[0] if found else None
         return template
+
+    def parameter(self, scope: Mapping[str, Any], name: str) -> object | None:
+        """Return a parameter in the path of a request; None if its route has none of this name."""
+        known = scope.get("path_params")
+        if known and name in known:
+            return known[name]  # type: ignore[no-any-return]
+        found = match(self.of(scope), scope)
+        return found[1].get(name) if found else None
+
+    def of(self, scope: Mapping[str, Any]) -> Iterable[Any]:
+        """Return the routes of the application that a request is for."""
+        return getattr(scope.get("app") or self._app, "routes", ())
 
 
 def match(routes: Iterable[Any], scope: Mapping[str, Any]) -> Found | None:
