@@ -61,3 +61,33 @@ def test_a_bucket_ahead_of_the_clock_does_not_refill_the_one_it_is_carried_into(
         ),
     )
     assert Player(make, story).play()["refused"] == 1
+
+
+@each_engine
+def test_a_bucket_without_room_to_be_saved_was_overdrawn(make: MakeEngine) -> None:
+    """A window of 100 became one of 1 and was left: a hundred are missing from it, not one."""
+
+    def publish(rate: str, *overrides: Any) -> tuple[Any, ...]:
+        limit = {"algorithm": "sliding-window", "rate": rate, "per": ["tenant"]}
+        faster = {"l": {"rate": "20/10s"}}
+        written = [{"name": name, "match": match, "limits": faster} for name, match in overrides]
+        return "publish", "any", {"/": {"limits": {"l": limit}, "overrides": written}}
+
+    gold = {"tenant": "y", "tier": "gold"}
+    story = Story(
+        (Request("/a", {"tenant": "y", "tier": "free"}),),
+        (
+            publish("100/min"),
+            ("strangers", 60, "/", {"tier": "gold"}),
+            publish("100/min", ("o4", gold), ("o3", gold)),
+            publish("100/min", ("o4", gold)),
+            ("wait", 700_000_000_000),
+            ("drain", 0),
+            publish("1/min", ("o4", gold)),
+            publish("1/min", ("o4", {"tier": ["gold", "free"]})),
+            ("strangers", 60, "/", {"tier": "gold"}),
+            ("ask", 0, 1),
+        ),
+        max_buckets=40,
+    )
+    assert Player(make, story).play()["refused"] > 0

@@ -68,8 +68,8 @@ class Saved:
         self._room = room
         self.states: dict[Key, State] = {}
         self.shared: dict[int, State] = {}
-        self.lost = False
-        """True if there was no room for a state."""
+        self.lost = 0
+        """Largest cost that was missing from a bucket for which there was no room."""
 
     def save(self, key: Key | int, state: State, *, shared: bool) -> None:
         """Save a copy of the state of a bucket before the event, if there is room."""
@@ -84,7 +84,7 @@ class Saved:
             self._room.left -= 1
             self.states[key] = algorithm.copied(state)
         else:
-            self.lost = True
+            self.lost = max(self.lost, algorithm.used(state, at))
 
     def of(self, key: Key, slot: int) -> State:
         """Return the state of a key whose bucket has been used since, or that has none."""
@@ -92,7 +92,7 @@ class Saved:
         if state is None:
             state = self.shared.get(slot)
         if state is None and self.lost:
-            state = self.event.before.spent(self.event.before.capacity, self.event.at)
+            state = self.event.before.spent(self.lost, self.event.at)
         return self.event.default if state is None else state
 
     def free(self) -> None:
