@@ -18,6 +18,7 @@ from bench import (
     decisions,
     flood,
     loading,
+    middleware,
     panic,
     propagation,
     reload,
@@ -45,6 +46,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "panic": panic.run,
     "simulate": simulate.run,
     "stable_keys": stable_keys.run,
+    "middleware": middleware.run,
 }
 
 
