@@ -1,4 +1,4 @@
-"""What an adapter costs a request, beside the bare application and the usual library.
+"""Cost of an adapter for a request, beside the bare application and the usual library.
 
 The same application is called in one process, without a network: bare, with ratectl, and with the
 library that people use (in memory, the same limit per tenant, which refuses nothing here). They run

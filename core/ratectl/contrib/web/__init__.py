@@ -1,4 +1,4 @@
-"""What all adapters for web frameworks share: their arguments, and the answers to refused requests.
+"""Shared parts of the adapters to web frameworks: arguments, and answers to refused requests.
 
 from ratectl.contrib.web import by_route, client_ip, header, path_parameter, query
 """

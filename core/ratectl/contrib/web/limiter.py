@@ -88,7 +88,7 @@ class Limiter:
             self._all = attributes
         else:
             self._each = list((attributes or {}).items())
-        log.info("limits count in each process: with N workers, N times as much passes")
+        log.info("limits count in each process: N processes admit N times as much")
 
     def ask(self, request: HttpRequest) -> Asked | None:
         """Decide a request; None if it is exempt. A failure is answered by ``on_error``."""

@@ -1,4 +1,4 @@
-"""Where scopes and attributes of a request come from."""
+"""Sources of scopes and attributes of a request."""
 
 from __future__ import annotations
 
