@@ -69,9 +69,9 @@ class RateLimitMiddleware:
         if not decision.allowed:
             await self._refuse(scope, receive, send, asked)
             return
-        scope["ratectl"] = decision
-        headers = self._limiter.headers_for(asked) if self._limiter.headers == "all" else None
         try:
+            scope["ratectl"] = decision
+            headers = self._limiter.headers_for(asked) if self._limiter.headers == "all" else None
             await self.app(scope, receive, _with_headers(send, headers) if headers else send)
         finally:
             decision.release()

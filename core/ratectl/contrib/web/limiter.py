@@ -122,13 +122,17 @@ class Limiter:
         wanted = self.headers == "all" or (self.headers == "refused" and not asked.decision.allowed)
         if not wanted:
             return []
-        return headers_of(
-            asked.decision,
-            self.agent,
-            asked.scope,
-            asked.attributes,
-            legacy=self.legacy_headers,
-        )
+        try:
+            return headers_of(
+                asked.decision,
+                self.agent,
+                asked.scope,
+                asked.attributes,
+                legacy=self.legacy_headers,
+            )
+        except Exception:  # an attribute may raise when it is read once more
+            log.exception("the headers of a response failed")
+            return []
 
     def refusal(self, asked: Asked) -> Refusal:
         """Return the usual answer to a refused request."""

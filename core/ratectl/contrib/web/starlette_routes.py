@@ -25,6 +25,9 @@ class Routes:
 
     def template(self, scope: Mapping[str, Any]) -> str | None:
         """Return the template of the route that takes a request; None if none does."""
+        written = scope.get("path_template")  # Litestar routes before its middleware
+        if written is not None:
+            return str(written)
         key = scope["type"], scope.get("method", ""), scope["path"]
         try:
             return self._known[key]
@@ -46,7 +49,8 @@ class Routes:
 
     def of(self, scope: Mapping[str, Any]) -> Iterable[Any]:
         """Return the routes of the application that a request is for."""
-        return getattr(scope.get("app") or self._app, "routes", ())
+        routes = getattr(scope.get("app") or self._app, "routes", ())
+        return [route for route in routes if hasattr(route, "matches")]
 
 
 def match(routes: Iterable[Any], scope: Mapping[str, Any]) -> Found | None:

@@ -1,0 +1,116 @@
+"""Rate limits for servers of aiohttp.
+
+app = web.Application(middlewares=[rate_limit(agent, scope=by_route("/shop"))])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from ratectl.contrib.asgi import custom_response
+from ratectl.contrib.web.limiter import Limiter
+from ratectl.contrib.web.request import HttpRequest
+from ratectl.engine.decision import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ratectl.agent import Agent
+    from ratectl.contrib.web.limiter import Asked
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+__all__ = ["DECISION", "AiohttpRequest", "rate_limit"]
+
+DECISION: Any = web.RequestKey("ratectl", Decision) if hasattr(web, "RequestKey") else "ratectl"
+"""Key of the decision in a request."""
+
+
+def rate_limit(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:
+    """Return a middleware. Slots are released when the response has been sent.
+
+    The decision is in ``request[DECISION]``. ``scope`` and ``arguments``: see
+    ``ratectl.contrib.web.limiter.Limiter``.
+
+    :raises UsageError: an argument cannot be used.
+    """
+    limiter = Limiter(agent, scope, **arguments)
+
+    @web.middleware
+    async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asking = AiohttpRequest(request)
+        asked = limiter.ask(asking)
+        if asked is None:
+            return await handler(request)
+        if not asked.decision.allowed:
+            custom = await custom_response(limiter, asking, asked.decision)
+            return _refused(limiter, asked, custom)
+        with asked.decision:
+            request[DECISION] = asked.decision
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                _add_headers(error, limiter, asked)
+                raise
+            if not response.prepared:
+                _add_headers(response, limiter, asked)
+            await response.prepare(request)
+            await response.write_eof()  # here, so that slots are held until then
+            return response
+
+    return limited
+
+
+def _refused(limiter: Limiter, asked: Asked, custom: Any) -> web.StreamResponse:
+    if custom is not None:
+        response: web.StreamResponse = custom
+        _add_headers(response, limiter, asked)
+        return response
+    refusal = limiter.refusal(asked)
+    return web.Response(body=refusal.body, status=refusal.status, headers=dict(refusal.headers))
+
+
+def _add_headers(response: web.StreamResponse, limiter: Limiter, asked: Asked) -> None:
+    for name, value in limiter.headers_for(asked):
+        response.headers.setdefault(name, value)
+
+
+class AiohttpRequest(HttpRequest):
+    """A request of aiohttp, which is ``native``."""
+
+    __slots__ = ("native",)
+
+    def __init__(self, native: web.Request) -> None:
+        self.native = native
+
+    @property
+    def method(self) -> str:
+        return str(self.native.method)
+
+    @property
+    def path(self) -> str:
+        return str(self.native.path)
+
+    @property
+    def route(self) -> str | None:
+        resource = self.native.match_info.route.resource
+        return None if resource is None else str(resource.canonical)
+
+    @property
+    def peer(self) -> str | None:
+        transport = self.native.transport
+        name = transport.get_extra_info("peername") if transport else None
+        return str(name[0]) if isinstance(name, tuple) else None
+
+    def headers(self, name: str) -> list[str]:
+        return list(self.native.headers.getall(name, []))
+
+    def query(self, name: str) -> str | None:
+        value: str | None = self.native.query.get(name)
+        return value
+
+    def path_parameter(self, name: str) -> object | None:
+        value: str | None = self.native.match_info.get(name)
+        return value
