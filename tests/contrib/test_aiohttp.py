@@ -149,7 +149,7 @@ def test_litestar_takes_the_asgi_middleware(agent: Agent) -> None:
         return "item"
 
     limited = DefineMiddleware(RateLimitMiddleware, agent=agent, **ITEMS)
-    with LitestarClient(Litestar([item], middleware=[limited])) as http:
+    with LitestarClient(Litestar([item], middleware=[limited], logging_config=None)) as http:
         answers = [http.get(f"/items/{number}", headers={"x-tenant": "a"}) for number in (1, 1)]
     assert [answer.status_code for answer in answers] == [200, 429]
     assert limits_told(answers[1].headers)[1] == {"item": {"r": 0, "t": 4}}
