@@ -172,3 +172,18 @@ def test_a_failed_write_keeps_the_file(
     assert cli("fmt").code == 69
     assert (tree / "ugly.yaml").read_text() == UGLY
     assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]
+
+
+def test_one_file_that_cannot_be_written_keeps_all_files(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "first.yaml").write_text(UGLY)
+    (tree / "locked.yaml").write_text(UGLY.replace("/ugly", "/locked"))
+    monkeypatch.setattr(
+        "ratectl.runtime.whole_files.os.access", lambda path, *_, **__: "locked" not in str(path)
+    )
+    run = cli("fmt")
+    assert (run.code, run.out) == (77, "")
+    assert "policies/locked.yaml: permission denied" in run.err
+    assert "no file was changed" in run.err
+    assert (tree / "first.yaml").read_text() == UGLY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratectl.diagnostics import Diagnostic
@@ -12,10 +11,9 @@ from ratectl.policy.bundle import encode_policies
 from ratectl.policy.format import format_text
 from ratectl.policy.loading.files import find_sources
 from ratectl.policy.loading.loader import load
-from ratectl.runtime.whole_files import write_whole
-from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.framework.text import bold, plural
 from ratectl_cli.inputs.policies import read_stdin
+from ratectl_cli.prompts.rewriting import rewrite
 from ratectl_cli.render.unified import painted_diff, unified_diff
 
 if TYPE_CHECKING:
@@ -83,10 +81,8 @@ def _format_files(session: Session, paths: Sequence[str], result: _Result) -> _R
                 if result.check:
                     result.diff += unified_diff(name, data.decode("utf-8-sig"), text)
         result.changed += changes
-        for name, text in changes.items():
-            place = sources.paths[name]
-            if place is not None and not result.check:
-                tidy(write_whole)(Path(place.real), text.encode())
+        if not result.check:
+            rewrite(sources, {name: text.encode() for name, text in changes.items()})
     _warn_of_kept(session, result.kept)
     return result
 
