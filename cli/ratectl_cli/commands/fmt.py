@@ -24,8 +24,8 @@ def fmt(
 
     Puts fields into the order of the language, writes rates like 10/min, and uses one layout.
     Comments and blank lines are kept. The meaning never changes: it is compared before a file is
-    written. If one file has errors or cannot be written, no
-    file is changed. With -, formats stdin to stdout.
+    written. If one file has errors or cannot be written, no file is changed. With -, formats stdin
+    to stdout.
 
     Examples:
       ratectl fmt
