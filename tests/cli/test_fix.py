@@ -59,3 +59,25 @@ def test_fixing_needs_files_and_does_not_watch(cli: Cli, tree: Path, words: list
     run = cli("validate", "--fix", *words, stdin=BAD)
     assert run.code == 64
     assert "--fix changes files" in run.err
+
+
+def test_one_file_that_cannot_be_written_keeps_all_files(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "bad.yaml").write_text(BAD)
+    (tree / "locked.yaml").write_text(BAD.replace("/fixed", "/locked"))
+    monkeypatch.setattr(
+        "ratectl.runtime.whole_files.os.access", lambda path, *_, **__: "locked" not in str(path)
+    )
+    run = cli("validate", "--fix")
+    assert (run.code, run.out) == (77, "")
+    assert "policies/locked.yaml: permission denied" in run.err
+    assert "fixed" not in run.err.replace("policies/fixed", "")
+    assert (tree / "bad.yaml").read_text() == BAD
+
+
+@pytest.mark.parametrize("base", [["nope"], ["live", "--store", "sqlite:///no/such/store.db"]])
+def test_wrong_arguments_change_no_file(cli: Cli, tree: Path, base: list[str]) -> None:
+    (tree / "bad.yaml").write_text(BAD)
+    assert cli("validate", "--fix", "--base", *base).code in (64, 69)
+    assert (tree / "bad.yaml").read_text() == BAD

@@ -8,12 +8,13 @@ import stat
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ratectl.policy.loading.loader import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from cli_support import Cli
 
 UGLY = "# mine\nscope:   /ugly\napiVersion: ratectl/v1\nlimits: {a: {per: [x],rate: 1 / sec}}\n"
@@ -48,6 +49,7 @@ def test_check_writes_nothing(cli: Cli, tree: Path) -> None:
 
 
 DIFF = """\
+diff --git a/policies/ugly.yaml b/policies/ugly.yaml
 --- a/policies/ugly.yaml
 +++ b/policies/ugly.yaml
 @@ -1,4 +1,4 @@
@@ -172,3 +174,76 @@ def test_a_failed_write_keeps_the_file(
     assert cli("fmt").code == 69
     assert (tree / "ugly.yaml").read_text() == UGLY
     assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]
+
+
+def test_one_file_that_cannot_be_written_keeps_all_files(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "first.yaml").write_text(UGLY)
+    (tree / "locked.yaml").write_text(UGLY.replace("/ugly", "/locked"))
+    monkeypatch.setattr(
+        "ratectl.runtime.whole_files.os.access", lambda path, *_, **__: "locked" not in str(path)
+    )
+    run = cli("fmt")
+    assert (run.code, run.out) == (77, "")
+    assert "policies/locked.yaml: permission denied" in run.err
+    assert "no file was changed" in run.err
+    assert (tree / "first.yaml").read_text() == UGLY
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "repository"),
+    [
+        (".", ".", True),
+        (".", "policies/../policies", False),
+        ("policies", ".", True),
+        ("policies", "$PWD", False),
+        ("sub", "../policies", True),
+        ("sub", "$PWD/../policies", True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ugly.yaml", UGLY.encode()),
+        ("ugly.yaml", f"\ufeff{UGLY}".encode()),
+        ("ugly.yaml", UGLY.replace("\n", "\r\n").encode()),
+        ("ugly.yaml", UGLY.replace("\n", "\r").encode()),
+        ("ugly ones.yaml", UGLY.encode()),
+        ('"ugly" \\ \x1b[1m\xe9\u202e.yaml', UGLY.encode()),
+    ],
+)
+def test_diff_is_a_patch_wherever_it_is_made(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch,
+    folder: str, path: str, repository: bool, name: str, text: bytes,
+) -> None:  # fmt: skip
+    above = folder == "sub"
+    if repository:
+        subprocess.run(["git", "init", "-q", tree.parent], check=True)
+    (tree.parent / "sub").mkdir()
+    (tree / name).write_bytes(text)
+    monkeypatch.chdir(tree.parent / folder)
+    path = path.replace("$PWD", str(tree.parent / folder))
+    run = cli("fmt", "--diff", path)
+    assert ("`git -C .. apply`" in run.err) is above
+    at = ["-C", ".."] if above else []
+    subprocess.run(["git", *at, "apply", "-"], input=run.out.encode(), check=True)
+    assert cli("fmt", "--check", path).code == 0
+    assert (tree / name).read_bytes().replace(b"\r\n", b"\n") == FINE.encode()
+
+
+def test_file_outside_of_the_work_tree_is_not_in_the_diff(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "ugly.yaml").write_text(UGLY)
+    (tree.parent / "sub").mkdir()
+    monkeypatch.chdir(tree.parent / "sub")
+    run = cli("fmt", "--diff", "../policies")
+    assert (run.code, run.out) == (1, "")
+    assert "../policies/ugly.yaml: its changes are not in the diff" in run.err
+
+
+def test_line_ends_stay(cli: Cli, tree: Path) -> None:
+    (tree / "ugly.yaml").write_bytes(UGLY.replace("\n", "\r\n").encode())
+    assert cli("fmt").code == 0
+    assert (tree / "ugly.yaml").read_bytes() == FINE.replace("\n", "\r\n").encode()

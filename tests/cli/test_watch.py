@@ -75,10 +75,23 @@ def test_changes_are_validated_until_ctrl_c(tmp_path: Path) -> None:
         assert "valid: 2 scopes and 2 limits in 2 files" in watched.until("watching 2 files")
         for path in file.parent.iterdir():
             path.unlink()
-        assert "no policy files in policies" in watched.until("watching 1 file")
+        assert "1 error in 0 files" in watched.until("watching policies; Ctrl-C ends\n")
         watched.process.send_signal(signal.SIGINT)
         assert watched.process.wait(timeout=30) == 130
         assert "Traceback" not in watched.until("interrupted")
+
+
+def test_store_that_cannot_be_used_does_not_end_the_watch(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+    (tmp_path / "no.db").write_bytes(b"not a store" * 1_000)
+    live = ["--base", "live", "--store", f"sqlite:///{tmp_path}/no.db"]
+    with watching(tmp_path, "a.yaml", *live) as watched:
+        assert "error: " in watched.until("watching 1 file; Ctrl-C ends\n")
+        (tmp_path / "no.db").unlink()
+        file.write_text(GOOD.replace("5/s", "6/s"))
+        watched.until("watching 1 file; Ctrl-C ends\n")
+        assert watched.process.poll() is None
 
 
 def test_terminal_shows_the_newest_result_only(tmp_path: Path) -> None:

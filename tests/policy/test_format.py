@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ratectl.policy.bundle import encode_policies
-from ratectl.policy.format import format_text
+from ratectl.policy.format import COMMENTS, IGNORES, Formatted, Kept, format_text
 from ratectl.policy.format.layout import comments
 from ratectl.policy.language.kinds import KINDS
 from ratectl.policy.language.model import LimitFields
 from ratectl.policy.loading.loader import load
+from ratectl.policy.read import load_checked
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "policies").rglob("*.yaml"))
@@ -250,7 +251,7 @@ def test_a_document_whose_comments_would_be_lost_is_kept() -> None:
         "limits:\n  a: {\n    rate:  1/s,  # why\n  }\n"
     )
     formatted = format_text(text)
-    assert formatted.kept == (4,)
+    assert formatted.kept == ((4, COMMENTS),)
     assert formatted.text == text.replace("apiVersion:   ", "apiVersion: ")
 
 
@@ -261,7 +262,7 @@ def test_a_document_whose_comments_would_be_lost_is_kept() -> None:
 def test_a_document_with_a_comment_after_an_anchor_is_kept(anchored: str) -> None:
     text = anchored.format("apiVersion: ratectl/v1\nscope: /a\n")
     formatted = format_text(text)
-    assert (formatted.text, formatted.kept) == (text, (1,))
+    assert (formatted.text, formatted.kept) == (text, ((1, COMMENTS),))
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
@@ -271,16 +272,81 @@ def test_no_text_makes_formatting_fail(path: Path) -> None:
     assert format_text(text).text.endswith("\n")
 
 
-def test_line_ends_and_byte_order_marks() -> None:
-    text = "\ufeffapiVersion: ratectl/v1\r\nscope: /a\r\n\r\n"
-    assert format_text(text).text == "apiVersion: ratectl/v1\nscope: /a\n"
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("apiVersion: ratectl/v1\r\nscope:  /\r\n\r\n", "apiVersion: ratectl/v1\r\nscope: /\r\n"),
+        ("apiVersion: ratectl/v1\nscope:  /a\r\n", "apiVersion: ratectl/v1\nscope: /a\n"),
+        ("apiVersion: ratectl/v1\r\nscope:  /a\n", "apiVersion: ratectl/v1\r\nscope: /a\r\n"),
+        ("apiVersion: ratectl/v1\rscope: /a\r", "apiVersion: ratectl/v1\nscope: /a\n"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_byte_order_marks(before: str, after: str, mark: str) -> None:
+    assert format_text(mark + before).text == after
+    assert format_text(after).text == after
+
+
+WIDE = f"a: {{burst: 10, rate: 1/s, per: [ip, {', '.join(f'attribute-{n}' for n in range(6))}]}}"
+
+
+def test_comment_for_a_wide_limit_keeps_it_on_its_line() -> None:
+    head = "apiVersion: ratectl/v1\nscope: /a\nlimits:\n"
+    formatted = format_text(f"{head}  {WIDE}  # ratectl: ignore RC304\n")
+    wide = WIDE.replace("burst: 10, rate: 1/s", "rate: 1/s, burst: 10")
+    assert formatted == Formatted(f"{head}  {wide}  # ratectl: ignore RC304\n", ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "scope:   /a\n# ratectl: ignore RC304\napiVersion: ratectl/v1\nlimits: {}\n",
+        (
+            "apiVersion:   ratectl/v1\nscope: /a\nlimits:\n  a: {rate: 1/s,\n"
+            "      per: ip}  # ratectl: ignore RC304\n"
+        ),
+        (
+            "apiVersion:   ratectl/v1\nscope: /a\noverrides:\n"
+            "  - match: {t: x}  # ratectl: ignore RC301\n    name: o\n    limits: {}\n"
+        ),
+    ],
+)
+def test_document_whose_comment_would_ignore_other_findings_is_kept(text: str) -> None:
+    assert format_text(text) == Formatted(text, (Kept(1, IGNORES),))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("  a: {per: [ip],rate: 1 / s}", "  a: {rate: 1/s, per: ip}"),
+        ("  a: {rate: 1 /s, per: 'ip'}", "  a: {rate: 1/s, per: 'ip'}"),
+    ],
+)
+def test_document_whose_comment_ignores_the_same_is_formatted(before: str, after: str) -> None:
+    head = "# ratectl: ignore RC302\n{}limits:\n  # ratectl: ignore RC310\n"
+    head = head.format("apiVersion: ratectl/v1\nscope: /a\n")
+    rest = " # ratectl: ignore RC304\n"
+    formatted = format_text(head.replace("scope: ", "scope:  ") + before + rest)
+    assert formatted.kept == ()
+    assert formatted.text.replace("  #", " #") == (head + after + rest).replace("  #", " #")
+
+
+def findings(text: str) -> tuple[list[tuple[str, str]], ...]:
+    """Return the findings that are shown, and those that comments ignore."""
+    checked = load_checked(["-"], stdin=text.encode())
+    return tuple(
+        sorted((finding.code, finding.message) for finding in some)
+        for some in (checked.diagnostics, checked.ignored)
+    )
 
 
 blanks = st.sampled_from(["", "\n", "\n\n"])
-remarks = st.sampled_from(["", "# a remark\n", "# one\n# two: [\n", "#\n\n# x\n"])
-beside = st.sampled_from(["", " # beside", "   # far #"])
+remarks = st.sampled_from(
+    ["", "# a remark\n", "# ratectl: ignore RC304\n", "# one\n# two: [\n", "#\n\n# x\n"]
+)
+beside = st.sampled_from(["", " # beside", " # ratectl: ignore RC304, RC301", "   # far #"])
 rates = st.sampled_from(["1/s", "10 / minute", "'5 /1 h'", '"7/week"', "0.5/s", "unlimited"])
-keys = st.sampled_from(["x", "[x]", "[ x ]", "[x,z]", "[]", "['x']"])
+keys = st.sampled_from(["ip", "[ip]", "x", "[x]", "[ x ]", "[x,z]", "[]", "['x']"])
 
 
 @st.composite
@@ -290,7 +356,8 @@ def limit(draw: st.DrawFn, indent: str) -> str:
     names = draw(st.permutations(list(fields)))[: draw(st.integers(1, 4))]
     if draw(st.booleans()):
         gap = draw(st.sampled_from([" ", "", "   ", f"\n{indent}    "]))
-        return "{" + f",{gap}".join(f"{name}:  {fields[name]}" for name in names) + gap + "}"
+        braces = f",{gap}".join(f"{name}:  {fields[name]}" for name in names)
+        return f"{{{braces}{gap}}}{draw(beside)}"
     deeper = indent + draw(st.sampled_from(["  ", "    "]))
     lines = []
     for name in names:
@@ -327,6 +394,7 @@ def test_formatting_is_idempotent_and_loses_nothing(text: str) -> None:
     formatted = format_text(text)
     assert meaning(formatted.text) == meaning(text)
     assert sorted(comments(formatted.text)) == sorted(comments(text))
+    assert findings(formatted.text) == findings(text)
     assert format_text(formatted.text).text == formatted.text
 
 

@@ -24,7 +24,8 @@ def fmt(
 
     Puts fields into the order of the language, writes rates like 10/min, and uses one layout.
     Comments and blank lines are kept. The meaning never changes: it is compared before a file is
-    written. If one file has errors, no file is written. With -, formats stdin to stdout.
+    written. If one file has errors or cannot be written, no file is changed. With -, formats stdin
+    to stdout.
 
     Examples:
       ratectl fmt
@@ -37,6 +38,8 @@ def fmt(
       1   files would change (with --check or --diff)
       64  wrong arguments
       65  a file has errors
+      69  a full disk, or another failure of the system
+      77  a file cannot be written: none is changed
     """
     from ratectl_cli.prompts import formatting
 

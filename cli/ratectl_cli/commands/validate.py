@@ -121,7 +121,8 @@ def validate(
       0   no errors
       1   errors (or warnings, with --fail-level warning), or nothing to validate
       64  wrong arguments, or no such revision
-      69  store unreachable (with --base live)
+      69  store unreachable (with --base live, without --watch), or a full disk (with --fix)
+      77  a file cannot be written: none is changed (with --fix)
       130 ended by Ctrl-C (with --watch)
     """
     from ratectl_cli.prompts.validating import validated

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.errors import PolicyError
 from ratectl.policy.bundle import encode_policies
-from ratectl.policy.format import format_text
+from ratectl.policy.format import COMMENTS, IGNORES, Kept, format_text
 from ratectl.policy.loading.files import find_sources
 from ratectl.policy.loading.loader import load
-from ratectl.runtime.whole_files import write_whole
-from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.framework.text import bold, plural
 from ratectl_cli.inputs.policies import read_stdin
+from ratectl_cli.prompts.patching import Patch
+from ratectl_cli.prompts.rewriting import rewrite
 from ratectl_cli.render.unified import painted_diff, unified_diff
 
 if TYPE_CHECKING:
@@ -26,6 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["files_formatted", "stream_formatted"]
 
+_MEANING: Final = "its meaning would change"
+_REMEDIES: Final = {
+    COMMENTS: "move comments out of { } and [ ], and away from anchors",
+    IGNORES: "write the whole limit on the line of its comment, and apiVersion as the first field",
+    _MEANING: "this is a bug in ratectl, please report it",
+}
+
 
 @dataclass(slots=True)
 class _Result:
@@ -35,60 +41,62 @@ class _Result:
     """True if nothing is written."""
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
-    kept: list[tuple[str, int]] = field(default_factory=list)
-    """File and line of each document that was left as it is."""
-    diff: str = ""
-    """Unified diff of the changed files."""
+    kept: list[tuple[str, Kept]] = field(default_factory=list)
+    """Each document that was left as it is, and its file."""
+    patch: Patch | None = None
+    """Changes of the files, with ``--diff``."""
 
 
 def files_formatted(session: Session, paths: Sequence[str], *, check: bool, diff: bool) -> int:
     """Format files; return the exit code. ``check``, ``diff``: write nothing."""
-    result = _format_files(session, paths, _Result(check or diff))
+    result = _Result(check or diff, patch=Patch() if diff else None)
+    with session.busy("formatting policies"):
+        _format_files(paths, result)
+    _warn_of_kept(session, result.kept)
     data = {
         "check": result.check,
         "changed": result.changed,
         "unchanged": result.unchanged,
-        "kept": [{"file": name, "line": line} for name, line in result.kept],
+        "kept": [{"file": name, "line": kept.line} for name, kept in result.kept],
     }
-    _answer(session, {**data, "diff": result.diff} if diff else data, result, diff=diff)
+    if result.patch is not None:
+        result.patch.warn(session)
+    _answer(session, data, result, None if result.patch is None else result.patch.text)
     return 1 if result.check and result.changed else 0
 
 
-def _answer(session: Session, data: dict[str, Any], result: _Result, *, diff: bool) -> None:
-    """Print the result; with ``diff``, standard output holds the diff and nothing else."""
-    if session.text and diff:
-        session.emit(painted_diff(result.diff, colour=session.out.colour))
+def _answer(session: Session, data: dict[str, Any], result: _Result, diff: str | None) -> None:
+    """Print the result; with a diff, standard output holds the diff and nothing else."""
+    if session.text and diff is not None:
+        session.emit(painted_diff(diff, colour=session.out.colour))
         session.say(_total(result))
     else:
+        data = data if diff is None else {**data, "diff": diff}
         session.answer("Format", data, lambda: _blocks(result))
 
 
-def _format_files(session: Session, paths: Sequence[str], result: _Result) -> _Result:
+def _format_files(paths: Sequence[str], result: _Result) -> None:
     """Format files, or with ``check`` see whether they would change."""
-    with session.busy("formatting policies"):
-        loaded = load(paths)
-        if not loaded.ok:
-            raise PolicyError(loaded.diagnostics)
-        sources = find_sources(paths, None)
-        changes: dict[str, str] = {}
-        for name, data in sources.read_all():
-            if isinstance(data, Diagnostic):  # gone since it was loaded
-                raise PolicyError([data])
-            text, kept = _formatted(data)
-            result.kept += [(name, line) for line in kept]
-            if text.encode() == data:
-                result.unchanged += 1
-            else:
-                changes[name] = text
-                if result.check:
-                    result.diff += unified_diff(name, data.decode("utf-8-sig"), text)
-        result.changed += changes
-        for name, text in changes.items():
-            place = sources.paths[name]
-            if place is not None and not result.check:
-                tidy(write_whole)(Path(place.real), text.encode())
-    _warn_of_kept(session, result.kept)
-    return result
+    loaded = load(paths)
+    if not loaded.ok:
+        raise PolicyError(loaded.diagnostics)
+    sources = find_sources(paths, None)
+    changes: dict[str, bytes] = {}
+    for name, data in sources.read_all():
+        if isinstance(data, Diagnostic):  # gone since it was loaded
+            raise PolicyError([data])
+        text, kept = _formatted(data)
+        result.kept += [(name, document) for document in kept]
+        place = sources.paths[name]
+        if text.encode() == data:
+            result.unchanged += 1
+            continue
+        changes[name] = text.encode()
+        if result.patch is not None and place is not None:
+            result.patch.add(name, place.real, data.decode(), text)
+    if not result.check:
+        rewrite(sources, changes)
+    result.changed += changes
 
 
 def stream_formatted(session: Session, *, check: bool, diff: bool) -> int:
@@ -98,22 +106,20 @@ def stream_formatted(session: Session, *, check: bool, diff: bool) -> int:
     if not loaded.ok:
         raise PolicyError(loaded.diagnostics)
     text, kept = _formatted(data)
-    _warn_of_kept(session, [("<stdin>", line) for line in kept])
+    _warn_of_kept(session, [("<stdin>", document) for document in kept])
     changed = text.encode() != data
     result = _Result(check or diff, ["<stdin>"] if changed else [], int(not changed))
     if session.text and not result.check:
         session.emit(text)
         return 0
     document: dict[str, Any] = {"check": result.check, "changed": result.changed, "text": text}
-    if diff:
-        result.diff = unified_diff("<stdin>", data.decode("utf-8-sig"), text) if changed else ""
-        document["diff"] = result.diff
-    _answer(session, document, result, diff=diff)
+    patch = unified_diff("<stdin>", data.decode(), text) if diff else None
+    _answer(session, document, result, patch)
     return 1 if result.check and changed else 0
 
 
-def _formatted(data: bytes) -> tuple[str, tuple[int, ...]]:
-    """Return the canonical text, and the lines of documents that were left as they are.
+def _formatted(data: bytes) -> tuple[str, tuple[Kept, ...]]:
+    """Return the canonical text, and the documents that were left as they are.
 
     Returns the text unchanged if formatting would change its meaning.
     """
@@ -124,15 +130,13 @@ def _formatted(data: bytes) -> tuple[str, tuple[int, ...]]:
         and encode_policies(after.tree) == encode_policies(before.tree)
         and [item.test for item in after.tests] == [item.test for item in before.tests]
     )
-    return (formatted.text, formatted.kept) if same else (data.decode(), (1,))
+    return (formatted.text, formatted.kept) if same else (data.decode(), (Kept(1, _MEANING),))
 
 
-def _warn_of_kept(session: Session, kept: Sequence[tuple[str, int]]) -> None:
-    for name, line in kept:
-        session.warn(
-            f"{name}:{line}: this document is unchanged, because a comment would be lost: "
-            "move comments out of { } and [ ], and away from anchors"
-        )
+def _warn_of_kept(session: Session, kept: Sequence[tuple[str, Kept]]) -> None:
+    for name, document in kept:
+        why = f"because {document.why}: {_REMEDIES[document.why]}"
+        session.warn(f"{name}:{document.line}: this document is unchanged, {why}")
 
 
 def _blocks(result: _Result) -> Iterator[Block]:

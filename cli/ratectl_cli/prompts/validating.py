@@ -41,9 +41,11 @@ def validated(
     ``form``: ``full``, or one of ``ratectl_cli.render.formats.FORMATS``.
     """
     selection = Selection.of(select, ignore)
-    fixed = fixed_files(session, paths) if fix else None
     with session.busy("reading policies"):
         earlier = None if base is None else base_tree(session, paths, base)
+    # After all that can fail for its arguments: then no file is changed.
+    fixed = fixed_files(session, paths) if fix else None
+    with session.busy("reading policies"):
         loaded = read_checked(paths, earlier)
     selected = selection.apply(loaded.diagnostics)
     failing = ("error",) if fail_level == "error" else ("error", "warning")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from ratectl.errors import UsageError
-from ratectl.policy.loading.files import STDIN, find_sources
+from ratectl.errors import BundleError, NotFound, StoreError, UsageError
+from ratectl.policy.loading.files import STDIN, find_sources, printable
+from ratectl_cli.errors import explain_error
 from ratectl_cli.framework.text import plural
+from ratectl_cli.render.failures import failure_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,12 +43,16 @@ def repeated_on_changes(
     if not session.text or form not in _FORMS:
         raise UsageError("--watch prints one result after the other: only as --format full|concise")
     while True:
-        seen = _fingerprint(paths)
+        seen = files, _ = _fingerprint(paths)
         if session.out.terminal:
             session.out.file.write(_CLEAR)
-        check()
-        files = plural(len(seen), "file")
-        session.say(f"{datetime.now():%H:%M:%S}: watching {files}; Ctrl-C ends")  # noqa: DTZ005
+        try:
+            check()
+        except (StoreError, BundleError, NotFound) as error:  # the next change tries it again
+            failure = explain_error(error, sys.argv)
+            session.complain(failure_blocks(failure, session.err))
+        watched = plural(files, "file") if files else ", ".join(map(printable, paths))
+        session.say(f"{datetime.now():%H:%M:%S}: watching {watched}; Ctrl-C ends")  # noqa: DTZ005
         _wait_for_change(paths, seen)
 
 
@@ -59,13 +66,14 @@ def _wait_for_change(paths: Sequence[str], seen: object) -> None:
         pause = max(_POLL_SECONDS, _SHARE * (time.monotonic() - started))
 
 
-def _fingerprint(paths: Sequence[str]) -> dict[str, object]:
-    """Return values that differ when files of the policies come, go or change, by file."""
+def _fingerprint(paths: Sequence[str]) -> tuple[int, dict[str, object]]:
+    """Return the number of files, and values that differ when files come, go or change, by file."""
     sources = find_sources(paths, None)
     found: dict[str, object] = {
         name: None if place is None else _state(place.path) for name, place in sources.paths.items()
     }
-    return found | {finding.span.file: finding.message for finding in sources.diagnostics}
+    missing = {finding.span.file: finding.message for finding in sources.diagnostics}
+    return len(found), found | missing
 
 
 def _state(path: str) -> object:

@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from ratectl.runtime.owners import owner_note, this_user
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["holds_just", "leads_out", "replace_file", "write_all", "write_whole"]
+__all__ = [
+    "holds_just", "leads_out", "replace_file", "write_all", "write_together", "write_whole",
+]  # fmt: skip
 
 _READABLE = 0o666
 """As a new file is by default; the process's umask takes its bits away."""
 
+_EFFECTIVE: Final = os.access in os.supports_effective_ids
+"""True if the system can tell what the effective user may do, not only the real one."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write or replace a file at once. One that is there keeps its mode, and its links.
+    """Write or replace a file at once. One that is there keeps its mode, its owner and its links.
 
     :raises OSError: it could not be written; what was there is untouched.
     """
-    try:
-        replace_file(Path(os.path.realpath(path)), data)
-    except OSError as error:  # of the file that was asked for, not of one beside it
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_together({path: data})
 
 
-def replace_file(target: Path, data: bytes, mode: int | None = None) -> None:
-    """Write or replace a file at once; a link is replaced, and not followed.
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write or replace files as ``write_whole`` does: all of them, or none.
 
-    ``mode``: default the mode of the file that is there, or that of a new file.
+    :raises OSError: one could not be written; what was there is untouched.
+    """
+    targets = {path: Path(os.path.realpath(path)) for path in files}
+    with ExitStack() as drafts:
+        ready = {}
+        for path, data in files.items():
+            with _about(path, "no file was changed" if len(files) > 1 else ""):
+                ready[path] = drafts.enter_context(_beside(targets[path], data))
+        for path, draft in ready.items():
+            with _about(path):
+                draft.replace(targets[path])
+
+
+def replace_file(target: Path, data: bytes, mode: int) -> None:
+    """Write or replace a file at once, with this mode; a link is replaced, and not followed.
 
     :raises OSError: it could not be written; what was there is untouched.
     """
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".ratectl-", delete=False) as new:
-        try:
-            new.write(data)
-            new.flush()
-            os.fsync(new.fileno())
-            os.fchmod(new.fileno(), _mode(target) if mode is None else mode)
-            Path(new.name).replace(target)
-        except BaseException:
-            Path(new.name).unlink(missing_ok=True)
-            raise
+    with _beside(target, data, mode) as draft:
+        draft.replace(target)
 
 
 def write_all(root: Path, files: Mapping[str, bytes]) -> None:
@@ -82,13 +94,67 @@ def holds_just(path: Path, data: bytes) -> bool:
     return stat.S_ISREG(info.st_mode) and info.st_size == len(data) and path.read_bytes() == data
 
 
-def _draft(draft: Path, target: Path, data: bytes) -> Path:
-    with draft.open("xb") as new:
+@contextmanager
+def _about(path: Path, note: str = "") -> Iterator[None]:
+    """Let an error name the file that was asked for, not one beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        if note:
+            error.add_note(note)
+        raise
+
+
+@contextmanager
+def _beside(target: Path, data: bytes, mode: int | None = None) -> Iterator[Path]:
+    """Write a draft of a file into its folder; one that is still there at the end is removed."""
+    draft = target.with_name(f".ratectl-{secrets.token_hex(8)}")
+    try:
+        yield _draft(draft, target, data, mode)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft(draft: Path, target: Path, data: bytes, mode: int | None = None) -> Path:
+    """Write a draft of a file. ``mode``: by default mode and owner of the file that is there.
+
+    :raises OSError: it could not be written, or this user may not write the file that is there.
+    """
+    status = _status(target) if mode is None else None
+    if status is not None and not os.access(target, os.W_OK, effective_ids=_EFFECTIVE):
+        raise _not_writable(target)
+    with open(draft, "xb", opener=_private) as new:
         new.write(data)
         new.flush()
         os.fsync(new.fileno())
-        os.fchmod(new.fileno(), _mode(target))
+        if status is not None:
+            _give(new.fileno(), status, target)
+        os.fchmod(new.fileno(), _mode(status) if mode is None else mode)
     return draft
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _give(file: int, status: os.stat_result, target: Path) -> None:
+    """Give a new file the owner and the group of the one that it replaces."""
+    now = os.fstat(file)
+    if (now.st_uid, now.st_gid) == (status.st_uid, status.st_gid):
+        return
+    try:
+        os.fchown(file, status.st_uid, status.st_gid)
+    except PermissionError:
+        raise _not_writable(target) from None
+
+
+def _not_writable(target: Path) -> PermissionError:
+    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    error.add_note(f"let {this_user()} own and write it, or run ratectl as its owner")
+    if note := owner_note(str(target)):
+        error.add_note(note)
+    return error
 
 
 def _swap(draft: Path, target: Path, was: ExitStack) -> None:
@@ -111,10 +177,19 @@ def _make(folder: Path, made: ExitStack) -> None:
         made.callback(folder.rmdir)
 
 
-def _mode(target: Path) -> int:
+def _status(target: Path) -> os.stat_result | None:
+    """Return the status of the file that will be replaced; None if there is no regular file."""
     try:
-        return target.stat().st_mode & 0o7777
+        status = target.lstat()
     except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return _READABLE & ~mask
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _mode(status: os.stat_result | None) -> int:
+    """Return the mode of the file with this status, or that of a new file."""
+    if status is not None:
+        return status.st_mode & 0o7777
+    mask = os.umask(0)
+    os.umask(mask)
+    return _READABLE & ~mask

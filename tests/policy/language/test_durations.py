@@ -46,6 +46,7 @@ def test_good_durations(text: str, nanoseconds: int, shown: str) -> None:
         (True, "a duration is written like 30s, not bool"),
         ("", "'' is not a duration: write <number><unit>, like 30s"),
         ("-1s", "'-1s' is not a duration: write <number><unit>, like 30s"),
+        ("1__0s", "'1__0s' is not a duration: write <number><unit>, like 30s"),
         ("1h30min", "'1h30min' is not a duration: write <number><unit>, like 30s"),
         ("1e3s", "'1e3s' is not a duration: write <number><unit>, like 30s"),
         ("5m", "'m' could be a minute or a month: write min"),

@@ -71,3 +71,34 @@ def test_a_number_and_its_time_have_one_hint() -> None:
 )
 def test_the_fields_of_a_merge_key_are_shown(fields: str, hint: str) -> None:
     assert hint in hints("<<: *base, burst: 3", above=f"  base: &base {{{fields}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ("owner: &x 12\ndescription: *x", 'quote the value at the anchor, or write "12" here'),
+        ("limits: {a: {rate: 1/s, burst: '010'}}", "write a whole number, like 200"),
+    ],
+)
+def test_hint_leads_to_a_value_that_is_accepted(fields: str, hint: str) -> None:
+    text = f"apiVersion: ratectl/v1\nscope: /api\n{fields}\n"
+    found = load_checked(["-"], stdin=text.encode()).diagnostics
+    assert found[-1].hint == hint
+
+
+@pytest.mark.parametrize("matcher", ["{[a]: b}", "{1: b}", "{no: b}"])
+def test_mapping_of_refused_keys_has_one_finding(matcher: str) -> None:
+    override = f"{{name: o, match: {{t: {matcher}}}, limits: {{a: {{rate: 1/s}}}}}}"
+    text = f"apiVersion: ratectl/v1\nscope: /api\noverrides: [{override}]\n"
+    found = load_checked(["-"], stdin=text.encode()).diagnostics
+    assert [(finding.span.line, finding.code) for finding in found][1:] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"), [("CIDR", "cidr"), ("Exists", "exists"), ("nott", "not")]
+)
+def test_misspelt_matcher(field: str, meant: str) -> None:
+    override = f"{{name: o, match: {{t: {{{field}: x}}}}, limits: {{a: {{rate: 1/s}}}}}}"
+    text = f"apiVersion: ratectl/v1\nscope: /api\noverrides: [{override}]\n"
+    (found,) = load_checked(["-"], stdin=text.encode()).diagnostics
+    assert (found.hint or "").startswith(f"did you mean {meant}? write ")

@@ -56,6 +56,10 @@ def test_comment_above_the_first_marker_is_for_the_first_document() -> None:
         "# ratectl: ignore RC304", "#ratectl:ignore RC304", "# ratectl: ignore rc304",
         "# ratectl: ignore RC304: there is no proxy", "# ratectl: ignore RC304 (no proxy)",
         "# ratectl: ignore RC304,RC302", "# ratectl: ignore RC302, RC304",
+        "# ratectl: ignore RC304 RC302", "# ratectl: ignore RC302; RC304",
+        "## ratectl: ignore RC304", "# RateCtl: ignore RC304", "# ratectl : ignore RC304",
+        "# note # ratectl: ignore RC304", "# ratectl: ignore RC304 (unlike RC301)",
+        "# ratectl: ignore RC304 # ratectl: ignore RC302",
     ],
 )  # fmt: skip
 def test_spellings(comment: str) -> None:
@@ -76,6 +80,24 @@ def test_comment_in_a_document_of_another_kind() -> None:
     )
     policy = f"{HEAD}scope: /a\nlimits: {{a: {{rate: 5/s}}}}\n"
     assert lines(f"{policy}---\n{HEAD}{exception}") == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "problem"),
+    [
+        ("# ratectl ignore RC304", "it cannot be read"),
+        ("# ratectl: ignore RC304, because there is no proxy", "no code follows the last ','"),
+        ("# ratectl: ignore RC304; no proxy", "no code follows the last ';'"),
+        ("# ratectl: ignore RC304 and RC302", "commas have to separate the codes"),
+        ("# ratectl: ignore RC304 RC3021", "commas have to separate the codes"),
+    ],
+)
+def test_comment_that_does_less_than_it_says_is_a_finding(comment: str, problem: str) -> None:
+    text = f"{HEAD}scope: /a\nlimits:\n  a: {PER_IP} {comment}\n"
+    found = load_checked(["-"], stdin=text.encode()).diagnostics
+    assert [finding.code for finding in found] == ["RC304", "RC313"]
+    assert found[1].message == f"the comment ignores nothing: {problem}"
+    assert found[1].hint == "write # ratectl: ignore RC304, RC310 (why), with the codes of warnings"
 
 
 @pytest.mark.parametrize("comment", [

@@ -1,7 +1,8 @@
 """Canonical form of a policy file: one layout, the same comments, the same meaning.
 
 ``format_text`` works on text that validates. It compares the meaning and the comments of each
-document before and after: a document in which either would change is left as it is.
+document, and what the comments ignore, before and after: a document in which any of these would
+change is left as it is.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 
 from ratectl.policy.format.edits import arranged, edited
+from ratectl.policy.format.ignored import ignored
 from ratectl.policy.format.layout import comments, laid_out
 from ratectl.policy.language.rates import Rate
 from ratectl.policy.language.shapes import Shape, document_shape
@@ -21,34 +23,51 @@ from ratectl.policy.language.shapes import Shape, document_shape
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Formatted", "format_text"]
+__all__ = ["COMMENTS", "IGNORES", "Formatted", "Kept", "format_text"]
+
+COMMENTS: Final = "a comment would be lost"
+IGNORES: Final = "a comment would ignore other findings"
 
 _MARKER: Final = re.compile(r"^(?:---|\.\.\.)(?=\s|$).*\n?", re.MULTILINE)
 _LEADING: Final = re.compile(r"\A(?:[ \t]*\n)+")
+_END: Final = re.compile(r"\r\n|\n|\r")
 _BLANK: Final = re.compile(r"\s*(?:#.*)?")
+
+
+class Kept(NamedTuple):
+    """Document that was left as it is: its first line, and the reason."""
+
+    line: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Formatted:
-    """Formatted text, and the first lines of the documents that were left as they are."""
+    """Formatted text, and the documents that were left as they are."""
 
     text: str
-    kept: tuple[int, ...]
+    kept: tuple[Kept, ...]
 
 
 def format_text(text: str) -> Formatted:
-    """Return the canonical form of the text of a file that validates."""
+    """Return the canonical form of the text of a file that validates.
+
+    Line ends are like the first one, LF or CRLF; a byte order mark is removed.
+    """
+    first = _END.search(text)
+    end = "\r\n" if first is not None and first[0] == "\r\n" else "\n"
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     parts, kept, line = [], [], 1
     for part in _parts(text):
-        formatted: str | None = part
+        formatted = part
         if not _MARKER.match(part) and not all(map(_BLANK.fullmatch, part.splitlines())):
-            formatted = _document(part)
-            if formatted is None:
-                kept.append(line)
-        parts.append(_ended(part if formatted is None else formatted))
+            formatted, why = _document(part)
+            if why:
+                kept.append(Kept(line, why))
+        parts.append(_ended(formatted))
         line += part.count("\n")
-    return Formatted("".join(parts).rstrip("\n") + "\n", tuple(kept))
+    whole = "".join(parts).rstrip("\n") + "\n"
+    return Formatted(whole.replace("\n", end), tuple(kept))
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -63,31 +82,32 @@ def _ended(part: str) -> str:
     return part if part.endswith("\n") else f"{part}\n"
 
 
-def _document(text: str) -> str | None:
-    """Return a formatted document; None if its meaning or its comments would change."""
+def _document(text: str) -> tuple[str, str]:
+    """Return a formatted document; if it is left as it is, the reason too."""
     try:
-        values, remarks = _values(text), comments(text)
-        formatted = _written(text)
-        if _values(formatted) != values or sorted(comments(formatted)) != sorted(remarks):
-            return None
+        before, formatted = _read(text), _written(text)
+        after = _read(formatted)
         # A comment after an unused anchor moves each time that the text is formatted.
-        if "&" in text and _written(formatted) != formatted:
-            return None
+        if after[:2] != before[:2] or ("&" in text and _written(formatted) != formatted):
+            return text, COMMENTS
     except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-    return formatted
+        return text, COMMENTS
+    return (formatted, "") if after[2] == before[2] else (text, IGNORES)
 
 
 def _written(text: str) -> str:
     return _LEADING.sub("", laid_out(arranged(edited(text))))
 
 
-def _values(text: str) -> Any:
-    """Return the meaning of a document: the same for every order and spelling of its fields."""
+def _read(text: str) -> tuple[Any, list[str], list[Any]]:
+    """Return the meaning of a document, its comments, and what these ignore.
+
+    All are the same for every order and spelling of the fields.
+    """
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise ValueError("not a policy")
-    return _plain(root, document_shape(root))
+    return _plain(root, document_shape(root)), sorted(comments(text)), ignored(text, root)
 
 
 def _plain(node: Any, shape: Shape) -> Any:

@@ -20,6 +20,7 @@ WIDTH: Final = 100
 
 _RATE: Final = re.compile(r"(?P<number>[0-9_.]+) */ *(?:1(?![0-9]) *)?(?P<multiple>[0-9]*)")
 _COMMENT: Final = re.compile(r"(?:^|\s)#")
+_FOR_RATECTL: Final = re.compile(r"[^\n]*#\s*ratectl", re.IGNORECASE)
 _ANCHORS: Final = (yaml.AnchorToken, yaml.AliasToken)
 
 
@@ -103,6 +104,8 @@ def _fitted(node: Any, shape: Shape, text: str) -> str:
     line = _flow(node, shape, text)
     column = node.start_mark.column
     if column + len(line) <= WIDTH or not isinstance(node, yaml.MappingNode):
+        return line
+    if _FOR_RATECTL.match(text, node.end_mark.index):  # on several lines it would be for the last
         return line
     start = text.rfind("\n", 0, node.start_mark.index) + 1
     before = text[start : node.start_mark.index]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.policy.language.rates import UNIT_NS, WORDS, written_as_text
+from ratectl.policy.language.rates import DIGITS, UNIT_NS, WORDS, written_as_text
 
 if TYPE_CHECKING:
     from pydantic_core import core_schema
@@ -24,10 +24,8 @@ _UNITS: Final = {
     **{word: UNIT_NS[unit] for word, unit in WORDS.items() if unit in UNIT_NS},
 }
 _SHOWN: Final = ("day", "h", "min", "s", "ms", "us")
-_FORM = re.compile(r"([0-9][0-9_]{0,19})(?:\.([0-9]{1,18}))? *([A-Za-zµ]{1,12})")
-_WRITTEN: Final = (
-    rf"^\s*[0-9][0-9_]{{0,19}}(\.[0-9]{{1,18}})? *({'|'.join(sorted(_UNITS, reverse=True))})\s*$"
-)
+_FORM = re.compile(rf"({DIGITS})(?:\.([0-9]{{1,18}}))? *([A-Za-zµ]{{1,12}})")
+_WRITTEN: Final = rf"^\s*{DIGITS}(\.[0-9]{{1,18}})? *({'|'.join(sorted(_UNITS, reverse=True))})\s*$"
 """Pattern for JSON Schema, without the bound."""
 
 

@@ -19,17 +19,23 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import PydanticCustomError, core_schema
 
 from ratectl.policy.language.networks import Network, parsed_network
+from ratectl.runtime.closest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import GetJsonSchemaHandler
 
-__all__ = ["MAX_VALUES", "Matcher", "address_of", "covers_all", "disjoint_somewhere", "glob"]
+__all__ = [
+    "FORMS", "MAX_VALUES", "Matcher", "address_of", "covers_all", "disjoint_somewhere", "glob",
+]  # fmt: skip
+
+FORMS: Final = ("not", "cidr", "exists")
+"""Fields of matchers in braces."""
 
 MAX_VALUES: Final = 1_000
 _MAX_CHARS: Final = 512
-_FORMS: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: true}"
+_WRITTEN: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: true}"
 
 _REGULAR_EXPRESSIONS: Final = ("regex", "regexp", "re", "pattern", "matches", "prefix")
 _SIMPLE_REGEX: Final = re.compile(r"\^(?P<text>[\w/-]+)\.\*\$?", re.ASCII)
@@ -198,7 +204,7 @@ def covers_all(one: Mapping[str, Matcher], other: Mapping[str, Matcher]) -> bool
 
 def _parse_form(form: Mapping[object, object]) -> Matcher:
     if len(form) != 1:
-        raise ValueError(f"a matcher in braces has one field: write {_FORMS}")
+        raise ValueError(f"a matcher in braces has one field: write {_WRITTEN}")
     ((name, value),) = form.items()
     if name == "exists":
         if not isinstance(value, bool):
@@ -215,7 +221,9 @@ def _parse_form(form: Mapping[object, object]) -> Matcher:
     if str(name).lower() in _REGULAR_EXPRESSIONS:
         what = "prefix" if str(name).lower() == "prefix" else "regular expression"
         raise ValueError(f"match takes no {what}: {_as_glob(value, prefix=what == 'prefix')}")
-    raise ValueError(f"{str(name)[:40]!r} is not a matcher: write {_FORMS}")
+    meant = closest(str(name).lower(), FORMS)
+    hint = f"did you mean {meant}? write {_WRITTEN}" if meant else f"write {_WRITTEN}"
+    raise ValueError(f"{str(name)[:40]!r} is not a matcher: {hint}")
 
 
 def _as_glob(value: object, *, prefix: bool) -> str:
@@ -237,7 +245,7 @@ def _texts(value: object) -> tuple[str, ...]:
             written = str(item).lower() if isinstance(item, bool) else item
             raise ValueError(f'values of attributes are text: write it in quotes, like "{written}"')
         if not isinstance(item, str):
-            raise ValueError(f"a matcher is a text or a list of texts: write {_FORMS}")
+            raise ValueError(f"a matcher is a text or a list of texts: write {_WRITTEN}")
         if len(item) > _MAX_CHARS:
             raise ValueError(f"a value has {len(item)} characters: write at most {_MAX_CHARS}")
     if len(set(items)) != len(items):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "WORDS", "Rate", "written_as_text",
+    "DIGITS", "MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "WORDS", "Rate", "written_as_text",
 ]  # fmt: skip
 
 NS: Final = 1_000_000_000
@@ -48,9 +48,12 @@ MAX_COUNT: Final = 10**12
 MAX_PER_SECOND: Final = 10**9
 """Fastest rate: one per nanosecond."""
 
+DIGITS: Final = "[0-9]+(?:_[0-9]+)*"
+"""Pattern of whole numbers; single underscores may part their digits."""
+
 _MAX_MULTIPLE: Final = 10**6
 _MAX_CHARS: Final = 64  # longest rate in range; bounds the texts in the cache
-_NUMBER = r"(?P<count>[0-9][0-9_]*)(?:\.(?P<decimals>[0-9]{1,9}))?"
+_NUMBER = rf"(?P<count>{DIGITS})(?:\.(?P<decimals>[0-9]{{1,9}}))?"
 _RATE = re.compile(rf"{_NUMBER} */ *(?P<multiple>[1-9][0-9]*)? *(?P<unit>[A-Za-z]+)", re.ASCII)
 _MEANT = re.compile(
     r"(?P<count>[0-9][0-9_,]*(?:\.[0-9]+)?)\s*(?P<thousands>k)?\s*(?:requests?|reqs?|r|hits?)?"
@@ -63,7 +66,7 @@ _FIXED, _CALENDAR = (
     for calendar in (False, True)
 )
 _WRITTEN: Final = (
-    r"^(unlimited|\s*[0-9][0-9_]*(\.[0-9]{1,9})? */ *"
+    rf"^(unlimited|\s*{DIGITS}(\.[0-9]{{1,9}})? */ *"
     rf"(([1-9][0-9]{{0,6}})? *({_FIXED})|1? *({_CALENDAR}))\s*)$"
 )
 """Pattern for JSON Schema, without the bounds: a pattern cannot compare."""
@@ -215,7 +218,7 @@ def _meant(text: str) -> str:
     unit = WORDS.get(match["unit"].lower()) if match else None
     if match is None or unit is None:
         return "<number>/<duration>, like 100/s"
-    count = match["count"].replace(",", "_")
+    count = re.sub("[,_]+", "_", match["count"]).strip("_").replace("_.", ".")
     return f"{Fraction(count) * 1000 if match['thousands'] else count}/{unit}"
 
 

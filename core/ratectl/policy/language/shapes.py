@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 
@@ -14,9 +14,10 @@ from ratectl.policy.language.rates import Rate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Shape", "document_shape"]
+__all__ = ["HEADER", "Shape", "document_shape"]
 
-_HEADER = ("apiVersion", "kind")
+HEADER: Final = ("apiVersion", "kind")
+"""Fields of every document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def document_shape(root: Any) -> Shape:
     """Return the shape of a document, by its ``kind``."""
     kinds = [value.value for name, value in root.value if name.value == "kind"]
     kind = kinds[0] if kinds else DEFAULT_KIND
-    return Shape(KINDS.get(kind), _HEADER)
+    return Shape(KINDS.get(kind), HEADER)
 
 
 def _choices(annotation: Any) -> list[Any]:

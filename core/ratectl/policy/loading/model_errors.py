@@ -15,7 +15,7 @@ from ratectl.policy.language.testcase import Expectation, Reason, Step
 from ratectl.policy.loading.misplaced import split_misplaced, written_limit
 from ratectl.policy.loading.other_words import FOREIGN_FIELDS, OTHER_ALGORITHMS, OTHER_WORDS
 from ratectl.policy.loading.rate_words import rate_hint, rate_part, with_time
-from ratectl.policy.yaml.nodes import BROKEN, Node, Place
+from ratectl.policy.yaml.nodes import BROKEN, AliasNode, Node, Place
 from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON, curly_quotes
 from ratectl.policy.yaml.text import cut, quoted, shown
 from ratectl.runtime.closest import closest
@@ -86,6 +86,8 @@ def explain_errors(
             continue  # only its items have errors, and those are reported
         if node is None or node.value is not BROKEN:
             code, message, hint = _words(detail, model, root)
+            if hint == "quote it" and isinstance(node, AliasNode):
+                hint = f'quote the value at the anchor, or write "{_what(node.value)}" here'
             yield Diagnostic(code, message, Span(file, *place), hint=hint)
 
 
@@ -209,7 +211,7 @@ def _integer(detail: ErrorDetails) -> _Words:
     if per_time is not None and _field(detail) in ("burst", "max"):
         message = f"{_of(detail)} is a number of requests, without a time"
         return codes.TYPE, message, f"write {per_time['count']}"
-    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value)
+    digits = isinstance(value, str) and re.fullmatch(r"0|[1-9][0-9]{0,9}", value)
     hint = f"write {value} without quotes" if digits else "write a whole number, like 200"
     return codes.TYPE, f"{_of(detail)} must be a whole number, not {_what(value)}", hint
 
@@ -318,7 +320,7 @@ def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
 
     def explain(detail: ErrorDetails) -> _Words:
         reason = str(detail["msg"])
-        match = re.search(r": (?=(?:write|use|add) )", reason)
+        match = re.search(r": (?=(?:write|use|add|did you mean) )", reason)
         if match is None:
             return code, reason, hint
         return code, reason[: match.start()], reason[match.end() :]

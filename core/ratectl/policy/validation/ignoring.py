@@ -1,13 +1,10 @@
-"""Comments that ignore warnings: ``# ratectl: ignore RC304``.
+"""Findings that comments ignore: ``# ratectl: ignore RC304``.
 
-At the end of a line, a comment is for the findings of that line; on a line of its own for those of
-the next line with content; above the first key of a document for those of the whole document.
 Errors cannot be ignored, and a comment that ignores nothing is a finding itself.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,31 +14,31 @@ import yaml
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
-from ratectl.policy.yaml.comments import Comment, Comments, comments_of
+from ratectl.policy.yaml.ignores import IgnoreComment, ignores_of, may_ignore
 from ratectl.policy.yaml.text import MAX_PROBLEMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["ignored_by_comments"]
 
-_OURS: Final = re.compile(r"#\s*ratectl:")
-_IN_BYTES: Final = re.compile(rb"#\s*ratectl:")
-_FORM: Final = re.compile(
-    r"#\s*ratectl:\s*ignore\s+(?P<codes>RC[0-9]{3}(?:\s*,\s*RC[0-9]{3})*)(?![\w,])", re.IGNORECASE
-)
-_BREAK: Final = re.compile(r"\r\n|\n|\r")
 _FAMILY: Final = "RC3"
-_WRITE: Final = "write # ratectl: ignore RC304, with the codes of warnings"
+_WRITE: Final = "write # ratectl: ignore RC304, RC310 (why), with the codes of warnings"
 
 
 @dataclass(slots=True)
 class _Ignore:
-    """Comment of a file: its place, and the codes that it names."""
+    """Comment of a file, and the codes of the findings that it ignores."""
 
-    span: Span
-    codes: tuple[str, ...]
+    file: str
+    comment: IgnoreComment
     used: set[str] = field(default_factory=set)
+
+    @property
+    def span(self) -> Span:
+        """The place of the comment."""
+        line, column = self.comment.line, self.comment.column
+        return Span(self.file, line, column, column + len(self.comment.text))
 
 
 @dataclass(slots=True)
@@ -52,7 +49,7 @@ class _FileIgnores:
     by_line: dict[tuple[int, str], _Ignore] = field(default_factory=dict)
     by_document: dict[tuple[int, str], _Ignore] = field(default_factory=dict)
     """By the first line of the document."""
-    documents: list[int] = field(default_factory=list)
+    documents: Sequence[int] = ()
     """First lines of the documents."""
 
     def ignores(self, finding: Diagnostic) -> bool:
@@ -99,9 +96,9 @@ def _problems(ignore: _Ignore, judged: bool) -> Iterator[Diagnostic]:
     def finding(message: str, hint: str) -> Diagnostic:
         return Diagnostic(codes.IGNORE, message, ignore.span, "warning", hint)
 
-    if not ignore.codes:
-        yield finding("the comment cannot be read, so it ignores nothing", _WRITE)
-    for code in ignore.codes:
+    if problem := ignore.comment.problem:
+        yield finding(f"the comment ignores nothing: {problem}", _WRITE)
+    for code in ignore.comment.codes:
         if code not in codes.CODES:
             yield finding(f"{code} is not a code", "`ratectl rule` lists the codes")
         elif code == codes.IGNORE or not code.startswith(_FAMILY):
@@ -116,55 +113,19 @@ def _problems(ignore: _Ignore, judged: bool) -> Iterator[Diagnostic]:
 
 def _file_ignores(name: str, data: bytes) -> _FileIgnores:
     found = _FileIgnores()
-    if not _IN_BYTES.search(data):
+    if not may_ignore(data):
         return found
     try:
-        text = data.decode("utf-8-sig")
-        comments = comments_of(text)
+        ignores = ignores_of(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError):
         return found  # the file has errors
-    lines = [0, *(match.end() for match in _BREAK.finditer(text))]
-    cuts = _cuts(comments)
-    found.documents = [bisect_right(lines, cut) for cut in cuts]
-    for comment in comments.comments:
-        if not _OURS.match(comment.text):
-            continue
-        line = bisect_right(lines, comment.start)
-        column = comment.start - lines[line - 1] + 1
-        match = _FORM.match(comment.text)
-        names = tuple(re.split(r"\s*,\s*", match["codes"].upper())) if match else ()
-        ignore = _Ignore(Span(name, line, column, column + len(comment.text)), names)
+    found.documents = ignores.documents
+    for comment in ignores.comments:
+        ignore = _Ignore(name, comment)
         found.all.append(ignore)
-        if text[lines[line - 1] : comment.start].strip():
-            target, place = found.by_line, line
-        else:
-            target, place = _target(comment, comments, cuts, lines, found)
-        for code in names:
-            target.setdefault((place, code), ignore)
+        for code in comment.codes:
+            if comment.target is None:
+                found.by_document.setdefault((comment.document, code), ignore)
+            else:
+                found.by_line.setdefault((comment.target, code), ignore)
     return found
-
-
-def _target(
-    comment: Comment, comments: Comments, cuts: list[int], lines: list[int], found: _FileIgnores
-) -> tuple[dict[tuple[int, str], _Ignore], int]:
-    """Return the index for a comment on a line of its own, and the line to file it under."""
-    contents = comments.contents
-    document = bisect_right(cuts, comment.start) - 1
-    before = bisect_right(contents, comment.start)
-    if not before or contents[before - 1] < cuts[document]:
-        return found.by_document, found.documents[document]
-    below = contents[before] if before < len(contents) else None
-    if below is None or bisect_right(cuts, below) - 1 != document:
-        return found.by_line, 0  # nothing stands below it
-    return found.by_line, bisect_right(lines, below)
-
-
-def _cuts(comments: Comments) -> list[int]:
-    """Return the positions at which the documents begin.
-
-    Text above the first marker belongs to the first document, if it holds only comments.
-    """
-    markers, contents = comments.documents, comments.contents
-    if markers and contents and contents[0] > markers[0]:
-        markers = markers[1:]
-    return [0, *markers]

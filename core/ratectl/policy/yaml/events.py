@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ratectl.policy.yaml.nodes import BROKEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,9 +39,12 @@ def events(text: str) -> Iterator[Any]:
 
 
 class Frame:
-    """Collection that is being read. ``key`` is None if the next value is to be ignored."""
+    """Collection that is being read. ``key`` is None if the next value is to be ignored.
 
-    __slots__ = ("flow", "is_map", "key", "node", "on_key")
+    ``refused``: a key was refused.
+    """
+
+    __slots__ = ("flow", "is_map", "key", "node", "on_key", "refused")
 
     def __init__(self, node: Node, *, is_map: bool, flow: bool) -> None:
         self.node = node
@@ -47,3 +52,24 @@ class Frame:
         self.flow = flow
         self.on_key = is_map
         self.key: str | None = None
+        self.refused = False
+
+    def add(self, node: Node) -> None:
+        """Add a value, which may be filled later."""
+        children: Any = self.node.children
+        if not self.is_map:
+            children[len(children)] = node
+            self.node.value.append(node.value)
+            return
+        self.on_key = True
+        if self.key is not None:
+            children[self.key] = node
+            self.node.value[self.key] = node.value
+
+    def refuse_last(self, node: Node) -> None:
+        """Refuse the value that was added last."""
+        node.value = BROKEN
+        if not self.is_map:
+            self.node.value[-1] = BROKEN
+        elif self.key is not None:
+            self.node.value[self.key] = BROKEN

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from ratectl.diagnostics import Diagnostic
 
 __all__ = [
-    "BROKEN", "MAX_ALIASED_NODES", "MAX_DEPTH", "MAX_DOCUMENT_NODES", "MAX_FILE_NODES", "Broken",
-    "Document", "Node", "Place", "Reading", "detach_kind", "expanded", "new_mapping",
+    "BROKEN", "MAX_ALIASED_NODES", "MAX_DEPTH", "MAX_DOCUMENT_NODES", "MAX_FILE_NODES",
+    "AliasNode", "Broken", "Document", "Node", "Place", "Reading", "detach_kind", "expanded",
+    "new_mapping",
 ]  # fmt: skip
 
 MAX_DEPTH: Final = 32
@@ -63,6 +64,16 @@ class Node:
         """Return the place to show for a field: its value, or its key if the value is a mapping."""
         child = self.children[key]
         return self.keys[key] if isinstance(child.value, dict) else child.place
+
+
+class AliasNode(Node):
+    """Value that is written at an anchor, with the place of its alias."""
+
+    __slots__ = ()
+
+    def __init__(self, target: Node, place: Place) -> None:
+        super().__init__(target.value, place)
+        self.keys, self.children = target.keys, target.children
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ratectl.policy.yaml.nodes import (
     MAX_DEPTH,
     MAX_DOCUMENT_NODES,
     MAX_FILE_NODES,
+    AliasNode,
     Broken,
     Document,
     Node,
@@ -238,9 +239,7 @@ class _Reader:
         if depth + len(self._stack) > MAX_DEPTH:
             self._too_deep(place)
             return broken
-        node = Node(target.value, place)
-        node.keys, node.children = target.keys, target.children
-        return node
+        return AliasNode(target, place)
 
     # Collections
 
@@ -279,22 +278,15 @@ class _Reader:
             end = event.end_mark
             last = end.column if end.line + 1 == line else len(self.lines[line - 1])
             node.place = (line, column, last + 1)
+        if frame.refused and not node.keys and self._stack:
+            self._stack[-1].refuse_last(node)  # errors in it would be consequences
 
     def _attach(self, node: Node) -> None:
-        """Add a value to the open collection, or as the root. A collection may be filled later."""
-        if not self._stack:
+        """Add a value to the open collection, or as the root."""
+        if self._stack:
+            self._stack[-1].add(node)
+        else:
             self._root = node
-            return
-        frame = self._stack[-1]
-        children: Any = frame.node.children
-        if not frame.is_map:
-            children[len(children)] = node
-            frame.node.value.append(node.value)
-            return
-        frame.on_key = True
-        if frame.key is not None:
-            children[frame.key] = node
-            frame.node.value[frame.key] = node.value
 
     # Keys
 
@@ -316,6 +308,7 @@ class _Reader:
             note = f"first written at {first}"
             self._report(codes.DUPLICATE_KEY, place, message, "delete or rename one", note)
         elif problem := key_problem(text, plain=not event.style):
+            frame.refused = True
             self._report(problem.code, place, problem.message, problem.hint)
         else:
             frame.key = text
@@ -349,6 +342,7 @@ class _Reader:
         self._report(codes.KEY, place, message, "write the key as text")
         frame.key = None
         frame.on_key = False
+        frame.refused = True
 
     # Bounds and findings
 
