@@ -11,7 +11,7 @@ from ratectl_cli.framework.text import Column, Table, bold, dim, paragraph
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl.environments import Protection, Surveyed, Target
+    from ratectl.environments import Surveyed, Target
     from ratectl_cli.framework.text import Block
 
 __all__ = ["Listing", "listing_blocks", "listing_data", "protection_blocks"]
@@ -115,6 +115,6 @@ def _used(listing: Listing) -> str:
     return f"{chosen}, chosen by {chosen.chosen_by}"
 
 
-def protection_blocks(what: str, protection: Protection) -> Iterator[Block]:
+def protection_blocks(what: str, protection: str) -> Iterator[Block]:
     """Yield what was changed in the protection of an environment."""
-    yield [bold(f"{what}: ", "green"), str(protection)]
+    yield [bold(f"{what}: ", "green"), protection]
