@@ -125,6 +125,25 @@ class TestChoice:
         run = cli("apply", "--shadow", "--yes", "-e", "staging")
         assert "ratectl rollout promote -e staging" in run.out
 
+    def test_a_plan_is_for_its_environment_also_if_nothing_was_published(
+        self, cli: Cli, project: Path
+    ) -> None:
+        run = cli("plan", "-e", "staging", "--out", "plan.json")
+        assert run.out.endswith("apply: ratectl apply plan.json -e staging\n")
+        for words in ((), ("-e", "production", "--confirm", "production")):
+            run = cli("apply", "plan.json", "--yes", *words)
+            assert run.code == 75
+            assert f"the plan is for staging (sqlite:///{project}/staging.db), not for" in run.err
+            assert "hint: add -e staging, or plan again" in run.err
+        assert cli("apply", "plan.json", "--yes", "--store", "sqlite:///./staging.db").code == 0
+        assert cli("apply", "plan.json", "--yes", "-e", "staging").code == 0, "it is live"
+        assert cli("apply", "plan.json", "--yes").code == 75, "which is still another place"
+
+    def test_a_plan_may_be_applied_after_protection(self, cli: Cli, project: Path) -> None:
+        assert cli("plan", "--out", "plan.json").code == 0
+        assert cli("env", "protect", "local", "--confirm").code == 0
+        assert cli("apply", "plan.json", "--confirm", "local").code == 0
+
     def test_completion_of_names(self, project: Path) -> None:
         from ratectl_cli.framework.options import _environments
 
