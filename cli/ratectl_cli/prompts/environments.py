@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.environments import Protection, Target, place_of, protect, survey, unprotect
 from ratectl.errors import Refused, UsageError
 from ratectl.stores.registry import same_store
+from ratectl_cli.errors import USAGE
 from ratectl_cli.prompts.confirming import confirmed
 from ratectl_cli.render.environments import Listing, listing_blocks, listing_data, protection_blocks
 
@@ -27,7 +28,10 @@ _TELLS: Final = "ratectl env"
 
 
 def listed(session: Session) -> int:
-    """Print all environments and their states; return 1 if one does not answer, else 0."""
+    """Print all environments and their states; return the exit code.
+
+    It is 64 if a variable chooses the store wrongly, else 1 if an environment does not answer.
+    """
     project = session.project
     declared = list(project.environments.values()) if project else []
     targets = [Target(each.store, each.name, each.protection) for each in declared]
@@ -39,6 +43,10 @@ def listed(session: Session) -> int:
     file = None if project is None else str(project.file)
     listing = Listing(file, session.policies, found, chosen, problem)
     session.answer("Environments", listing_data(listing), lambda: listing_blocks(listing))
+    choice = session.choice
+    by_variable = choice.environment_variable is not None or choice.store_variable is not None
+    if problem is not None and by_variable:
+        return USAGE
     return 1 if any(each.problem for each in found) else 0
 
 

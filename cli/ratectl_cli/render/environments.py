@@ -45,6 +45,7 @@ def listing_data(listing: Listing) -> dict[str, Any]:
         "file": listing.file,
         "policies": listing.policies,
         "chosen_by": None if listing.chosen is None else listing.chosen.chosen_by,
+        "problem": listing.problem,
         "environments": [
             {
                 "name": each.target.environment,
