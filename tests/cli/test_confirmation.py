@@ -60,6 +60,7 @@ class TestConfirmation:
         ratectl.write_text(text)
         run = cli("apply", "--yes", "-e", "production")
         assert run.code == 77
+        assert "another name" in cli("env").out
         correction = f"env unprotect prodution --store sqlite:///{project}/production.db"
         assert f"if the store's name is wrong, `ratectl {correction}` removes it" in run.err
         switch = ("--scope", "/", "-e", "production")

@@ -51,7 +51,7 @@ def listing_data(listing: Listing) -> dict[str, Any]:
                 "name": each.target.environment,
                 "store": shown(each.target.url),
                 "chosen": listing.is_chosen(each),
-                "answers": each.problem is None,
+                "answers": each.answers,
                 "problem": each.problem,
                 "generation": each.generation,
                 "protection": each.protection.data(),
@@ -95,7 +95,7 @@ def listing_blocks(listing: Listing) -> Iterator[Block]:
 
 def _state(environment: Surveyed) -> str:
     if environment.problem is not None:
-        return "no answer"
+        return "another name" if environment.answers else "no answer"
     if environment.generation is None:
         return "nothing published"
     return f"generation {environment.generation}"

@@ -28,11 +28,13 @@ class Surveyed:
 
     target: Target
     problem: str | None = None
-    """Why the store cannot be used; None if it answers."""
+    """Why the store cannot be used; None if it can."""
     generation: int | None = None
     """The live generation; None if nothing is published."""
     stored: Protection = UNPROTECTED
     """Protection that the store itself has."""
+    answers: bool = True
+    """True if the store answers; it may still have another name."""
 
     @property
     def protection(self) -> Protection:
@@ -54,4 +56,4 @@ def _surveyed(target: Target, seconds: float) -> Surveyed:
             generation = Head.decode(head.value).generation if head else None
             return Surveyed(target, problem, generation, stored(record))
     except RatectlError as error:
-        return Surveyed(target, str(error))
+        return Surveyed(target, str(error), answers=False)
