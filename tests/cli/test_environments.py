@@ -263,6 +263,18 @@ class TestEtcd:
         entry = cli("history", "-o", "json").document["generations"][0]
         assert entry["passed"] == {"first": "yes at the prompt"}
 
+    def test_a_first_plan_is_for_its_environment(
+        self, cli: Cli, project: Path, etcd_url: str
+    ) -> None:
+        text = PROJECT.replace("sqlite:///production.db", etcd_url)
+        text = text.replace("sqlite:///staging.db", f"{etcd_url}-staging")
+        (project / "ratectl.yaml").write_text(text)
+        assert cli("plan", "-e", "staging", "--out", "plan.json").code == 0
+        words = ("apply", "plan.json", "--allow-first", "new")
+        run = cli(*words, "-e", "production", "--confirm", "production")
+        assert (run.code, "the plan is for staging" in run.err) == (75, True)
+        assert cli(*words, "-e", "staging", "--yes").code == 0
+
     def test_protection_on_etcd(self, cli: Cli, tree: Path, etcd_url: str, project: Path) -> None:
         text = PROJECT.replace("sqlite:///production.db", etcd_url)
         (project / "ratectl.yaml").write_text(text)
