@@ -161,6 +161,7 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
         output, color = guess_output(arguments), guess_color(arguments)
         session = Session(Options(output=output, color=color, verbose=1))
     failure = explain_error(_in_our_words(error, arguments), arguments)
+    failure = failure.reworded(session.selector.repeated)
     if failure.exit_code == BUG and session.options.verbose:
         sys.stderr.write(scrubbed("".join(traceback.format_exception(error)), arguments))
     try:

@@ -26,7 +26,7 @@ from ratectl.errors import Untrusted
 from ratectl.runtime.urls import scrubbed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ratectl.diagnostics import Diagnostic
 
@@ -106,6 +106,15 @@ class Failure:
         found = self.code == "invalid_policy" and bool(self.diagnostics)
         return found and {each.code for each in self.diagnostics} <= _UNREAD
 
+    def reworded(self, reword: Callable[[str], str]) -> Self:
+        """Return the failure with other texts."""
+        return replace(
+            self,
+            message=reword(self.message),
+            hint=self.hint and reword(self.hint),
+            detail=self.detail and reword(self.detail),
+        )
+
 
 MORE: Final = "; -v shows more"
 """End of a hint, where a detail is shown with -v."""
@@ -145,13 +154,7 @@ def explain_error(error: BaseException, given: Sequence[str]) -> Failure:
 
     Passwords in URLs are removed, also those in the arguments ``given``.
     """
-    failure = _explained(error)
-    return replace(
-        failure,
-        message=scrubbed(failure.message, given),
-        hint=failure.hint and scrubbed(failure.hint, given),
-        detail=failure.detail and scrubbed(failure.detail, given),
-    )
+    return _explained(error).reworded(lambda text: scrubbed(text, given))
 
 
 def _explained(error: BaseException) -> Failure:

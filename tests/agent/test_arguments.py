@@ -55,7 +55,7 @@ NO_SOURCE: list[tuple[object, str]] = [
     ("etcds:host/prod", "is not a store's URL"),
     ("sqlite:rates.db", "is not a store's URL"),
     (Path("sqlite:///rates.db"), "is not a store's URL"),
-    ("sqlite://rates.db", "write sqlite:///rates.db (relative to this folder)"),
+    ("sqlite://rates.db", "write sqlite:///rates.db (a relative path)"),
     ("sqlite:///", "several processes share a store, so it is a file"),
     ("etcd://127.0.0.1:2379", "names no environment"),
     ("etcd://127.0.0.1:2379/", "names no environment"),

@@ -34,6 +34,7 @@ from ratectl.simulate.sources import Reading
 from ratectl.testing import Coverage, Item, Share
 from ratectl.testing import Report as TestReport
 from ratectl.testing.results import Result
+from ratectl_cli.framework.recommended import Selector
 from ratectl_cli.render.agents import agents_blocks, fleet_data
 from ratectl_cli.render.blame import blame_data, blame_table
 from ratectl_cli.render.changes import change_blocks
@@ -173,8 +174,10 @@ def _history(of: Contents) -> Example:
 
 def _blame(of: Contents) -> Example:
     values = [
-        Blamed(of.name, "burst", str(of.burst), _entry(of), certain=False),
-        Blamed(f"budget {of.name} of {of.scope}", "mode", "enforce", _entry(of), certain=True),
+        Blamed(of.name, "burst", str(of.burst), _entry(of), None, certain=False),
+        Blamed(
+            f"budget {of.name} of {of.scope}", "mode", "enforce", _entry(of), None, certain=True
+        ),
     ]
     row = blame_data(values)[0]
     numbers = [("VALUE", row["value"]), ("GENERATION", row["generation"])]
@@ -223,7 +226,9 @@ def _rollout(of: Contents) -> Example:
     status = RolloutStatus(rollout(mode="shadow", state="running"), Live(None, 0), None, found)
     row = rollout_data(status)["shadow"]["limits"][0]
     numbers = [("REFUSED", row["newly_refused"]), ("ALLOWED", row["newly_allowed"])]
-    return Example(lambda _: rollout_blocks(status, NOW, selector="", quiet=False), _texts(numbers))
+    return Example(
+        lambda _: rollout_blocks(status, NOW, selector=Selector(), quiet=False), _texts(numbers)
+    )
 
 
 def _report(of: Contents, *names: str) -> Report:
@@ -340,7 +345,7 @@ def _decisions(of: Contents) -> Example:
         Decision(False, "limited", 1, *counts, retry_after_ns=of.number),
     ]
     overrides = {(of.scope, of.name): (f"gold@{of.scope}", "charges@/")}
-    return Example(lambda _: decisions_blocks(of.scope, decisions, "policies", overrides))
+    return Example(lambda _: decisions_blocks(of.scope, decisions, "policies", overrides, 1))
 
 
 def _texts(numbers: Iterable[tuple[str, object]]) -> list[Number]:

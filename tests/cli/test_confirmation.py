@@ -41,11 +41,66 @@ class TestConfirmation:
     def test_a_file_that_names_the_store_wrongly_is_refused(self, cli: Cli, project: Path) -> None:
         assert cli("env", "protect", "production").code == 0
         file = project / "ratectl.yaml"
-        file.write_text(PROJECT.replace("staging.db", "production.db"))
+        text = PROJECT.replace("production.db", "other.db")
+        file.write_text(text.replace("staging.db", "production.db"))
         run = cli("apply", "--yes", "-e", "staging")
         assert run.code == 77
         assert "that store is environment production" in run.err
         assert cli("doctor", "-e", "staging").code == 1
+
+    def test_a_wrong_name_in_the_store_stops_no_way_out_and_can_be_corrected(
+        self, cli: Cli, project: Path
+    ) -> None:
+        other = ("--store", f"sqlite:///{project}/production.db")
+        apply(cli, "-e", "production", "--confirm", "production")
+        ratectl = project / "ratectl.yaml"
+        text = ratectl.read_text()
+        ratectl.unlink()
+        assert cli("env", "protect", "prodution", "--confirm", *other).code == 0
+        ratectl.write_text(text)
+        run = cli("apply", "--yes", "-e", "production")
+        assert run.code == 77
+        assert "another name" in cli("env").out
+        correction = f"env unprotect prodution --store sqlite:///{project}/production.db"
+        assert f"if the store's name is wrong, `ratectl {correction}` removes it" in run.err
+        switch = ("--scope", "/", "-e", "production")
+        run = cli("panic", "on", "--reason", "INC-1", *switch)
+        assert run.code == 0
+        assert "warning: environment production is to be in" in run.err
+        assert cli("panic", "off", *switch).code == 0
+        run = cli(*correction.split(), "--confirm", "prodution")
+        assert "removed: confirm: true and the name prodution" in run.out
+        assert cli("env", "protect", "production").code == 0
+
+    def test_a_store_of_the_file_keeps_its_name(self, cli: Cli, project: Path) -> None:
+        run = cli("env", "protect", "prodution", "--confirm", "--store", "sqlite:///production.db")
+        assert run.code == 64
+        assert "ratectl.yaml calls it production" in run.err
+        assert not (project / "production.db").exists()
+
+    def test_ending_a_rollout_is_not_stopped_by_a_name(self, cli: Cli, project: Path) -> None:
+        file = project / "limits" / "all.yaml"
+        for words in ((), ("--shadow",)):
+            apply(cli, "-e", "staging", *words)
+            file.write_text(file.read_text().replace("50/s", "51/s"))
+        store = ("--store", f"sqlite:///{project}/staging.db")
+        (project / "ratectl.yaml").write_text(PROJECT.replace("staging.db", "other.db"))
+        assert cli("env", "protect", "stagin", "--confirm", *store).code == 0
+        (project / "ratectl.yaml").write_text(PROJECT)
+        assert cli("rollout", "promote", "--yes", "-e", "staging").code == 77
+        assert cli("rollout", "abort", "-e", "staging").code == 0
+
+    def test_the_right_name_is_an_answer_and_a_wrong_one_an_error(
+        self, cli: Cli, project: Path
+    ) -> None:
+        words = ("apply", "-e", "staging")
+        assert cli(*words, "--confirm", "staging").code == 0
+        assert cli(*words, "--confirm", "staging").code == 0, "nothing to do"
+        run = cli(*words, "--confirm", "production")
+        assert run.code == 64
+        assert "--confirm 'production' is not the name of staging" in run.err
+        run = cli("rollback", "-e", "staging", "--to", "1", "--confirm", "production")
+        assert run.code == 64
 
     def test_rollback_and_promote(self, cli: Cli, project: Path) -> None:
         words = ("-e", "production", "--confirm", "production")
@@ -67,9 +122,13 @@ class TestConfirmation:
         run = cli("apply", "--yes", "-e", "production", "--allow-unsigned", "please")
         assert (run.code, "needs signatures" in run.err) == (77, True)
         switch = ("panic", "on", "--scope", "/", "--reason", "x", "-e", "production")
-        assert cli(*switch).code == 77
+        run = cli(*switch)
+        assert (run.code, "--allow-unsigned" in run.err) == (77, False)
         assert cli("key", "generate", "me").code == 0
-        assert cli(*switch, "--sign", "me.key").code == 0
+        run = cli(*switch, "--sign", "me.key")
+        assert run.code == 0
+        assert "undo:   ratectl panic off --scope / -e production --sign me.key" in run.out
+        assert "follow: ratectl panic -e production\n" in run.out
         assert apply(cli, "-e", "production", "--sign", "me.key")["generation"] == 1
 
     def test_protect_and_unprotect(self, cli: Cli, project: Path) -> None:

@@ -187,7 +187,7 @@ def test_publishing_a_set_with_unreadable_owners_hints_how_to_start_afresh(
     run = cli("apply", "edge", "--set", "edge", "--yes", *key)
     assert run.code == 65
     assert "apply the files of the whole tree without --set" in run.err
-    assert "`ratectl rollback --to GEN`" in run.err
+    assert f"`ratectl rollback --to GEN{''.join(f' {word}' for word in key)}`" in run.err
 
 
 def test_a_rollback_without_to_names_the_damage(

@@ -125,6 +125,25 @@ class TestChoice:
         run = cli("apply", "--shadow", "--yes", "-e", "staging")
         assert "ratectl rollout promote -e staging" in run.out
 
+    def test_a_plan_is_for_its_environment_also_if_nothing_was_published(
+        self, cli: Cli, project: Path
+    ) -> None:
+        run = cli("plan", "-e", "staging", "--out", "plan.json")
+        assert run.out.endswith("apply: ratectl apply plan.json -e staging\n")
+        for words in ((), ("-e", "production", "--confirm", "production")):
+            run = cli("apply", "plan.json", "--yes", *words)
+            assert run.code == 75
+            assert f"the plan is for staging (sqlite:///{project}/staging.db), not for" in run.err
+            assert "hint: add -e staging, or plan again" in run.err
+        assert cli("apply", "plan.json", "--yes", "--store", "sqlite:///./staging.db").code == 0
+        assert cli("apply", "plan.json", "--yes", "-e", "staging").code == 0, "it is live"
+        assert cli("apply", "plan.json", "--yes").code == 75, "which is still another place"
+
+    def test_a_plan_may_be_applied_after_protection(self, cli: Cli, project: Path) -> None:
+        assert cli("plan", "--out", "plan.json").code == 0
+        assert cli("env", "protect", "local", "--confirm").code == 0
+        assert cli("apply", "plan.json", "--confirm", "local").code == 0
+
     def test_completion_of_names(self, project: Path) -> None:
         from ratectl_cli.framework.options import _environments
 
@@ -243,6 +262,18 @@ class TestEtcd:
         assert terminal.finish() == 0
         entry = cli("history", "-o", "json").document["generations"][0]
         assert entry["passed"] == {"first": "yes at the prompt"}
+
+    def test_a_first_plan_is_for_its_environment(
+        self, cli: Cli, project: Path, etcd_url: str
+    ) -> None:
+        text = PROJECT.replace("sqlite:///production.db", etcd_url)
+        text = text.replace("sqlite:///staging.db", f"{etcd_url}-staging")
+        (project / "ratectl.yaml").write_text(text)
+        assert cli("plan", "-e", "staging", "--out", "plan.json").code == 0
+        words = ("apply", "plan.json", "--allow-first", "new")
+        run = cli(*words, "-e", "production", "--confirm", "production")
+        assert (run.code, "the plan is for staging" in run.err) == (75, True)
+        assert cli(*words, "-e", "staging", "--yes").code == 0
 
     def test_protection_on_etcd(self, cli: Cli, tree: Path, etcd_url: str, project: Path) -> None:
         text = PROJECT.replace("sqlite:///production.db", etcd_url)

@@ -73,8 +73,8 @@ def test_a_planted_switch_is_shown_refused_and_discarded(
         run = cli(*words, *KEY)
         assert run.code == 77
         assert "(open / by Mallory <m@example.org>) cannot be verified: it is not sig" in run.err
-        assert "`ratectl panic off` discards it" in run.err
-        assert "`ratectl panic on --only`" in run.err
+        assert "`ratectl panic off --sign platform.key` discards it" in run.err
+        assert "`ratectl panic on --only --sign platform.key`" in run.err
     assert [each.scope for each in read_switches(store).on] == ["/"]
     with Agent(
         signed, id="edge", state_dir=tmp_path / "a", public_keys=["platform.pub"],
@@ -109,7 +109,7 @@ def test_signing_does_not_replace_an_unreadable_record_without_only(cli: Cli, st
     run = cli(*SHOP, *KEY)
     assert run.code == 77
     assert "cannot be read" in run.err
-    assert "`ratectl panic off` discards it" in run.err
+    assert "`ratectl panic off --sign platform.key` discards it" in run.err
     assert cli("panic", "off", *KEY).code == 0
     assert cli(*SHOP, *KEY).code == 0
 
@@ -320,7 +320,7 @@ def test_sets_are_kept_if_the_head_is_missing(
     for words in (("payments", "--set", "payments"), ("edge",)):
         run = cli("apply", *words, "--yes", *KEY)
         assert run.code == 77
-        assert "`ratectl rollback --to 2`" in run.err
+        assert "`ratectl rollback --to 2 --sign platform.key`" in run.err
     assert cli("rollback", "--to", "2", "--yes", *KEY).code == 0
     assert apply_payments(cli, *KEY)[0] == 0
     assert head_of(shared).generation == 4

@@ -319,10 +319,20 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
     by_hand(other, TREE, "elsewhere")
     run = cli("apply", "plan.json", "--yes", "--store", other)
     assert run.code == 75
-    assert "the plan is for environment " in run.err
-    assert "which is another environment" in run.err
+    assert f"the plan is for {edited}, not for {other}" in run.err
+    assert f"hint: add --store {edited}, or plan again for this place" in run.err
     by_hand(other, TIGHTER, "the very same, elsewhere")
     assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
+
+
+def test_a_plan_of_a_store_that_was_made_anew_is_refused(
+    cli: Cli, edited: str, tmp_path: Path
+) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    Path(edited.removeprefix("sqlite:///")).unlink()
+    run = cli("apply", "plan.json", "--yes")
+    assert run.code == 75
+    assert f"the plan is for {edited} before its identity changed: plan again" in run.err
 
 
 def test_policies_in_json_are_not_a_plan(cli: Cli, published: str) -> None:

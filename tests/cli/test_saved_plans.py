@@ -165,6 +165,8 @@ def test_a_plan_with_too_deep_nesting_is_refused(cli: Cli, planned: Path) -> Non
         ({"policies": None}, "policies is no text: None"),
         ({"origins": 1}, "origins is no text: 1"),
         ({"environment": 7}, "environment is no text: 7"),
+        ({"identity": 7}, "identity is no text: 7"),
+        ({"store": None}, "store is no text: None"),
         ({"documents": 1}, "documents are a list of files"),
         ({"documents": [{"path": "a.yaml"}]}, "files have path, text, set"),
         ({"documents": [{"path": 1, "text": ""}]}, "files have a path and a text"),

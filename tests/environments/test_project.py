@@ -61,14 +61,14 @@ def test_everything_but_the_header_may_be_left_out() -> None:
         ("policies: etcd://h/x", "3:11", "policies names no folder in"),
         ("policies: 7", "3:11", "policies is not text"),
         ("policies: ''", "3:11", "policies is empty"),
-        ("default: prod", "3:10", "default names no environment: 'prod' (declared are: none)"),
+        ("default: prod", "3:10", "default names no environment: 'prod'; declared: none (write"),
         ("environments: []", "3:15", "environments is not a mapping of names"),
         ("environments: {a: x}", "3:16", "environment a is not a mapping"),
         ("environments: {a: {}}", "3:16", "environment a has no store"),
         (
             "environments: {'a b': {store: 'etcd://h/x'}}",
             "3:16",
-            "'a b' cannot name an environment",
+            "this cannot name an environment (use letters",
         ),
         ("environments: {a: {store: 'redis://h'}}", "3:27", "is not a store URL; use sqlite:///"),
         ("environments: {a: {store: 'memory://x'}}", "3:27", "a store inside one process"),
@@ -76,8 +76,8 @@ def test_everything_but_the_header_may_be_left_out() -> None:
         ("environments: {a: {store: 'etcd://h/x', confirm: 'on'}}", "3:50", "confirm is not true"),
         ("environments: {a: {store: 'etcd://h/x', sign: always}}", "3:47", "sign is not required"),
         ("environments: {a: {store: 'etcd://h/x', conform: true}}", "3:41", "'conform' (did you"),
-        ("policies: a\npolicies: b", "4:1", "the key 'policies' is written twice"),
-        ("a: *x", "3:4", "no anchor &x before this alias"),
+        ("policies: a\npolicies: b", "4:1", "a key is written twice (delete or rename one"),
+        ("a: *x", "3:4", "an alias has no anchor"),
     ],
 )
 def test_mistakes_have_a_place_and_a_hint(text: str, place: str, message: str) -> None:
@@ -95,19 +95,95 @@ def test_credentials_are_refused_with_the_variables_to_set(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "message", "mends"),
     [
-        "etcd://me:hunter2@h:2379/x",
-        "etcd://h:2379/x?password=hunter2",
-        "etcd://h:hunter2/x",
-        "sqlite:///me:hunter2@h/x",
+        ("etcd://me:hunter2@h:2379/x", "must not hold a user or password", True),
+        ("etcd://h:2379/x?password=hunter2", "takes no options", True),
+        ("etcd://h:hunter2/x", "a port is not a number", False),
+        ("sqlite:///me:hunter2@h/x", "a file has no user or password", True),
+        ("sqlite:///a.db?mode=hunter2", "options are not known", False),
+        ("etcd://h o:1/p", "an address is not host:port", False),
+        (" sqlite:///a.db", "has blanks or line ends around it", False),
     ],
 )
-def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
+def test_a_wrong_url_is_explained_and_hides_secrets(url: str, message: str, mends: bool) -> None:
     (found,) = findings(f"environments: {{a: {{store: '{url}'}}}}")
-    assert "store holds a user, a password or options" in found
-    assert "RATECTL_ETCD_USER" in found
+    assert message in found
+    assert ("credentials do not belong in this file" in found) == mends
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://a.db", "sqlite:////", "etcd://", "etcd://127.0.0.1:1", "etcd://127.0.0.1:99999/p",
+        "etcd:///p", "etcd://127.0.0.1:1/p/", "rates.db",
+    ],
+)  # fmt: skip
+def test_a_url_of_another_form_is_an_error_with_a_place(url: str) -> None:
+    (found,) = findings(f"environments: {{a: {{store: '{url}'}}}}")
+    assert found.startswith(f"{FILE}:3:27: error[RC137]: store")
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["etcd://${HOST}/x", "'etcd://{{ host }}/x'", "sqlite:///${HOME}/a.db", "{{ store }}"],
+)
+def test_a_template_is_one_finding(store: str) -> None:
+    (found,) = findings(f"environments:\n  a:\n    store: {store}\n")
+    assert found.startswith(f"{FILE}:5:")
+    assert "error[RC125]: the file is a template that has not been rendered" in found
+    assert "RATECTL_STORE" in found
+
+
+PASSWORDS = ("etcd://u:hunter2@h/p", "012345", "a hunter2", "*hunter2", "{{ hunter2 }}")
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "default: {}", "policies: {} : x", "environments: {}", "{}: x", "x: {}", "- {}", "{}",
+        "environments: {{a: {}}}", "environments: {{{}: {{store: 'etcd://h/x'}}}}",
+        "environments:\n  {}: {{}}", "environments: {{a: {{store: {}}}}}",
+        "environments: {{a: {{store: 'etcd://h/x', confirm: {}, sign: {}}}}}",
+        "environments: {{a: {{store: 'etcd://h/x', password: {}}}}}",
+        "environments:\n  a: &x\n    store: {}\n  b:\n    <<: *x\n", "x: &y {}\n<<: *y",
+        "default: [{}", "default: '{}", "default: {}\ndefault: {}", "a: !x {}", "%{}", "\t{}: x",
+    ],
+)  # fmt: skip
+def test_no_finding_shows_a_password(text: str, password: str) -> None:
+    for found in findings(text.format(password, password)):
+        assert "hunter2" not in found
+        assert "012345" not in found
+
+
+@pytest.mark.parametrize(
+    "stores",
+    [
+        ("sqlite:///a.db", "sqlite:///./a.db"),
+        ("sqlite:///a.db", "sqlite:////srv/shop/a.db"),
+        ("etcd://A,b/x", "etcds://a:2379/x"),
+    ],
+)
+def test_two_environments_with_one_store_are_an_error(stores: tuple[str, str]) -> None:
+    one, other = stores
+    (found,) = findings(f"environments:\n  a: {{store: '{one}'}}\n  b: {{store: '{other}'}}\n")
+    assert found.startswith(f"{FILE}:5:3: error[RC142]: environments a and b have the same store")
+    with pytest.raises(ProjectError) as raised:
+        parse(f"environments:\n  a: &x {{store: '{one}'}}\n  b: *x\n")
+    assert raised.value.diagnostics[0].notes == (f"the first one is at {FILE}:4:3",)
+
+
+def test_environments_of_one_cluster_are_different_stores() -> None:
+    parse("environments: {a: {store: 'etcd://h/x'}, b: {store: 'etcd://h/y'}}")
+
+
+def test_policies_are_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").touch()
+    with pytest.raises(ProjectError) as raised:
+        parse_project(f"{HEADER}policies: shop.yaml".encode(), tmp_path / "ratectl.yaml")
+    assert "policies names a file" in str(raised.value.diagnostics[0])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ratectl.errors import UsageError
-from ratectl.stores.etcd.settings import Address, Settings
+from ratectl.stores.etcd.settings import Settings
+from ratectl.stores.locations import Address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ from ratectl.stores.etcd import EtcdStore, paging
 from ratectl.stores.etcd.channel import resolve, target
 from ratectl.stores.etcd.lease import EtcdLease
 from ratectl.stores.etcd.rpc import RANGE, Channel, Scope
-from ratectl.stores.etcd.settings import Address, Settings
+from ratectl.stores.etcd.settings import Settings
+from ratectl.stores.locations import Address
 from ratectl.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ratectl.errors import UsageError
 from ratectl.stores import check_url, in_one_process, open_store, security_of
 from ratectl.stores.base import Protection, Security, Store
-from ratectl.stores.registry import BACKENDS, Backend
+from ratectl.stores.registry import BACKENDS, Backend, same_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.schemes[0])
@@ -84,3 +88,22 @@ def test_backend_is_imported_only_when_its_url_is_opened() -> None:
         "assert not {'grpc', 'sqlite3'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("etcds://B/prod", True),
+        ("etcd://b:2379,c/prod", True),
+        ("etcd://b:2380/prod", False),
+        ("etcd://b/Prod", False),
+        ("sqlite:///prod", False),
+    ],
+)
+def test_urls_of_one_store(other: str, same: bool) -> None:
+    assert same_store("etcd://a,b/prod", other) == same
+
+
+def test_links_lead_to_one_file(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "rates.db")
+    assert same_store(f"sqlite:///{tmp_path}/link.db", f"sqlite:///{tmp_path}/./rates.db")

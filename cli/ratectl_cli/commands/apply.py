@@ -179,12 +179,13 @@ def apply(
     from ratectl_cli.inputs.signing import key_of
     from ratectl_cli.prompts import applying
 
+    session = session_of(ctx)
     terms = {"bake": bake, "min-requests": min_requests, "band": band}
     manner = applying.Manner(
         wanted=applying.wanted_agents(wait, wait_for),
         terms=applying.rollout_terms(canary, shadow, terms),
         shadow=shadow,
-        signer=key_of(sign),
+        signer=key_of(session, sign),
         reasons={
             guards.EMPTY: allow_empty,
             guards.REMOVALS: allow_removals,
@@ -200,7 +201,6 @@ def apply(
         dry_run=dry_run,
     )
     choice = choice_of(set_, prune=prune, take=take_ownership)
-    session = session_of(ctx)
     return applying.applied(
         session, session.policies if path is None else path, message, choice, manner
     )

@@ -34,8 +34,10 @@ def blame(
       69  store unreachable
     """
     from ratectl.history.blame import blame as read_blame
+    from ratectl.history.generations import read_tree
     from ratectl.history.trees import find_entry
-    from ratectl.policy.language.scopes import checked_scope
+    from ratectl.policy.language.scopes import ancestry, checked_scope
+    from ratectl.policy.validation.names import unused_attributes
     from ratectl_cli.inputs.policies import attributes_of
     from ratectl_cli.render.blame import blame_data, blame_table
 
@@ -44,11 +46,18 @@ def blame(
     attributes = attributes_of(attr) if attr else None
     with session.store() as store, session.busy("reading generations"):
         live = find_entry(store, None)
-        values = read_blame(store, live, scope, attributes, clock.now_ns())
+        tree = read_tree(store, live)
+        values = read_blame(store, live, scope, attributes, clock.now_ns(), tree)
     if values is None:
         raise NotFound(f"no policy of generation {live.generation} covers {scope}")
+    declared = next(each for each in ancestry(scope) if each in tree.policies)
+    if declared != scope:
+        session.say(f"{scope} is not declared: it uses the limits of {declared}")
+    for message in unused_attributes(tree, scope, attributes or ()):
+        session.say(message)
     data = {
         "scope": scope,
+        "declared_scope": declared,
         "attributes": attributes or {},
         "live": live.generation,
         "values": blame_data(values),

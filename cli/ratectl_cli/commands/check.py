@@ -1,5 +1,6 @@
 """``ratectl check``."""
 
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -50,7 +51,8 @@ def check(
       65  invalid policies, or nothing is published
       69  store unreachable (with --live)
     """
-    from ratectl_cli.inputs.engines import engine_of, overrides_of, unnoticed
+    from ratectl.policy.validation.names import unused_attributes
+    from ratectl_cli.inputs.engines import engine_of, overrides_of, tree_of, unnoticed
     from ratectl_cli.inputs.policies import attributes_of, cost_of, scope_of
     from ratectl_cli.render.decisions import decisions_blocks, decisions_data
 
@@ -60,8 +62,10 @@ def check(
     costs = cost_of(cost or [])
     files = files_of(session, policies, live=live)
     with session.busy("reading policies"):
-        engine, generation = engine_of(session, files, clock.now_ns())
-    for message in unnoticed(engine, scope, attributes, costs):
+        tree, generation = tree_of(session, files)
+        engine = engine_of(tree, generation, clock.now_ns())
+    unused = unused_attributes(tree, scope, attributes)
+    for message in chain(unused, unnoticed(engine, scope, attributes, costs)):
         session.say(message)
     with session.busy("deciding"):
         decisions = [engine.check(scope, attributes, costs) for _ in range(times)]
@@ -76,7 +80,9 @@ def check(
         **decisions_data(decisions, overrides),
     }
     source = files or f"generation {generation}"
-    session.answer("Check", data, lambda: decisions_blocks(scope, decisions, source, overrides))
+    session.answer(
+        "Check", data, lambda: decisions_blocks(scope, decisions, source, overrides, costs)
+    )
     return 0 if all(decisions) else 1
 
 

@@ -1,5 +1,7 @@
 """``ratectl doctor``."""
 
+from dataclasses import replace
+
 import typer
 
 from ratectl_cli.framework import clock
@@ -29,6 +31,8 @@ def doctor(ctx: typer.Context) -> int:
     session = session_of(ctx)
     with session.busy("looking"):
         checks = examine(session.target, clock.now(), session.store)
+    repeated = session.selector.repeated
+    checks = [replace(check, message=repeated(check.message)) for check in checks]
     data = checks_data(checks)
     session.answer("Doctor", data, lambda: checks_blocks(checks))
     return 0 if data["healthy"] else 1

@@ -21,7 +21,7 @@ def list_(ctx: typer.Context) -> int:
     Exit codes:
       0   every environment answers
       1   an environment does not answer, or its store has another name
-      64  wrong arguments, or ratectl.yaml is not valid
+      64  wrong arguments, RATECTL_ENV or RATECTL_STORE is wrong, or ratectl.yaml is not valid
       77  ratectl.yaml is not used: others may write it
     """
     from ratectl_cli.prompts.environments import listed

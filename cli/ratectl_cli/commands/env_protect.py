@@ -62,13 +62,14 @@ def unprotect(
 ) -> int:
     """Remove the protection of an environment.
 
-    Removes all protection from the store, after the environment's name is written once more: at
-    the prompt, or with --confirm. --yes does not replace it. Protection that ratectl.yaml declares
-    stays.
+    Removes all protection and the name from the store, after the name is written once more: at the
+    prompt, or with --confirm. --yes does not replace it. Protection that ratectl.yaml declares
+    stays. This is also how a wrong name is corrected: remove it, and protect again.
 
     Examples:
       ratectl env unprotect production
       ratectl env unprotect production --confirm production
+      ratectl env unprotect prodution --store etcd://etcd:2379/prod
 
     Exit codes:
       0   unprotected
@@ -76,7 +77,8 @@ def unprotect(
       64  wrong arguments, no such environment, or nobody to ask and no --confirm
       69  store unreachable
       75  somebody changed it at the same time
-      77  there is no protection, the store has another name, or ratectl.yaml is not used
+      77  there is neither protection nor name, the store has another name, or ratectl.yaml is not
+          used
     """
     from ratectl_cli.prompts.environments import unprotected
 

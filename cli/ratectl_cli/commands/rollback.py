@@ -50,7 +50,7 @@ def rollback(
     from ratectl.publishing.rollback import propose_rollback
     from ratectl_cli.inputs.signing import key_of
     from ratectl_cli.prompts import publication
-    from ratectl_cli.prompts.confirming import confirmed
+    from ratectl_cli.prompts.confirming import check_name, confirmed
 
     session = session_of(ctx)
     with session.store() as store:
@@ -59,11 +59,12 @@ def rollback(
                 store,
                 to,
                 message=message,
-                signer=key_of(sign),
+                signer=key_of(session, sign),
                 now_ns=clock.now_ns(),
                 target=session.target,
             )
         session.changes(proposal.place)
+        check_name(proposal.place, confirm)
         publication.warn(session, proposal)
         base, what = proposal.base, f"has the content of {proposal.source}"
         if proposal.is_live:

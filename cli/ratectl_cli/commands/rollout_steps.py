@@ -37,7 +37,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
     controller runs. The candidate is aborted if an agent rejects it, if an agent that tries it
     dies, or if the agents that try it refuse many more or many fewer of their requests than the
     other agents. It is promoted after its last stage. After --timeout the rollout stays as it is,
-    but no more agents join.
+    but no more agents join. Asks nothing: the rollout was confirmed when it began.
 
     Examples:
       ratectl rollout run

@@ -63,13 +63,18 @@ class Command(typer.core.TyperCommand):
         session = begin(ctx, take(ctx, [param.name for param in self.shared]))
         try:
             with logged(session.options):
-                return session.deadline.within(partial(super().invoke, ctx))
+                return session.deadline.within(partial(self._invoke, session, ctx))
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt as interrupt:
             raise CommandFailed(session) from Interrupted.by(interrupt)
         except Exception as error:
             raise CommandFailed(session) from error
+
+    def _invoke(self, session: Session, ctx: Any) -> Any:
+        if session.options.env is not None:
+            _ = session.target  # a misspelt name is an error also where no store is used
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the command's own options, then the shared ones."""

@@ -17,6 +17,7 @@ from ratectl.runtime.urls import shown
 from ratectl_cli.errors import Declined
 from ratectl_cli.framework.deadline import Deadline
 from ratectl_cli.framework.output import document, encode
+from ratectl_cli.framework.recommended import Selector
 from ratectl_cli.framework.terminal import Stream, safe
 from ratectl_cli.framework.text import Styled, bold, dim, show
 
@@ -59,6 +60,8 @@ class Session:
         self.deadline = Deadline(options.timeout)
         self.answered = False
         """True once the result has been printed."""
+        self.key: str | None = None
+        """File of the key to sign with."""
         self._place: Place | None = None
 
     @property
@@ -103,7 +106,7 @@ class Session:
 
     def warn(self, message: str) -> None:
         """Print a warning on standard error, even with ``--quiet``."""
-        self.complain([[bold("warning: ", "yellow"), message]])
+        self.complain([[bold("warning: ", "yellow"), self.selector.repeated(message)]])
 
     def complain(self, blocks: Iterable[Block]) -> None:
         """Print on standard error, with any options."""
@@ -114,8 +117,13 @@ class Session:
     # Where --------------------------------------------------------------------------------------
 
     def changes(self, place: Place) -> None:
-        """Note which environment and store the command changes; the result names them."""
+        """Note which environment and store the command changes; the result names them.
+
+        Warns if the store's record cannot be read, or contradicts the file.
+        """
         self._place = place
+        if place.problem is not None:
+            self.warn(place.problem)
 
     def where(self) -> Iterator[Block]:
         """Yield a line with the environment and the store that the command changes."""
@@ -131,13 +139,16 @@ class Session:
         return {"environment": place.environment, "store": shown(place.url)}
 
     @property
-    def selector(self) -> str:
-        """Option that chose the store, to be repeated in commands that are recommended."""
-        if self.options.env is not None:
-            return f" -e {shlex.quote(self.options.env)}"
-        if self.options.store is not None:
-            return f" --store {shlex.quote(shown(self.options.store))}"
-        return ""
+    def selector(self) -> Selector:
+        """Options that chose the store and the key, to be repeated in recommended commands."""
+        options, store, key = self.options, "", ""
+        if options.env is not None:
+            store = f" -e {shlex.quote(options.env)}"
+        elif options.store is not None:
+            store = f" --store {shlex.quote(shown(options.store))}"
+        if self.key is not None and self.key != os.environ.get("RATECTL_SIGN_KEY"):
+            key = f" --sign {shlex.quote(self.key)}"
+        return Selector(store, store + key)
 
     # Asking -------------------------------------------------------------------------------------
 

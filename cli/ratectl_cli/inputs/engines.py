@@ -10,7 +10,7 @@ from ratectl.compiler.activation import activate_tree
 from ratectl.engine import open_engine
 from ratectl.engine.cost import REQUESTS
 from ratectl.history.trees import live_tree
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import joined, listed
 from ratectl_cli.inputs.policies import read_valid
 
 if TYPE_CHECKING:
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
     from ratectl.engine.cost import Cost
     from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.policy.language.model import PolicyTree
     from ratectl_cli.framework.session import Session
 
-__all__ = ["engine_of", "overrides_of", "unnoticed"]
+__all__ = ["engine_of", "overrides_of", "tree_of", "unnoticed"]
 
 
-def engine_of(session: Session, policies: str | None, now_ns: int) -> tuple[Any, int | None]:
-    """Return an engine that runs the policies at a path, and their generation.
-
-    Without a path, it runs the live generation. ``now_ns``: UTC, decides which exceptions are in
-    force. The generation is None for files.
-    """
-    generation: int | None = None
+def tree_of(session: Session, policies: str | None) -> tuple[PolicyTree, int | None]:
+    """Return the policies at a path, or the live ones without a path; and the live generation."""
     if policies is not None:
-        tree = read_valid([policies]).tree
-    else:
-        with session.store() as store:
-            generation, tree = live_tree(store)
+        return read_valid([policies]).tree, None
+    with session.store() as store:
+        generation, tree = live_tree(store)
+        return tree, generation
+
+
+def engine_of(tree: PolicyTree, generation: int | None, now_ns: int) -> Any:
+    """Return an engine that runs policies; ``now_ns``: UTC, decides about exceptions."""
     engine = open_engine(time.monotonic_ns)
     engine.swap(activate_tree(tree, generation or 1, WallClock(), now_ns))
-    return engine, generation
+    return engine
 
 
 def overrides_of(
@@ -63,7 +63,7 @@ def unnoticed(
     if isinstance(cost, int):
         return
     known = sorted({limit.unit for limit in limits})
-    counted = f"its limits count {' and '.join(known)}" if known else "it has no limits"
+    counted = f"its limits count {joined(known)}" if known else "it has no limits"
     for unit in cost:
         if unit not in known and unit != REQUESTS:
             yield f"no limit of {plan.scope} counts {unit} for this request: {counted}"

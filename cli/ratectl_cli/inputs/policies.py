@@ -139,7 +139,10 @@ def cost_of(given: Sequence[str]) -> Cost:
 
 def _whole(number: str, text: str) -> int:
     plain = number.replace("_", "")
-    if not (plain.isascii() and plain.isdigit() and len(plain) <= _MOST_DIGITS):
+    whole = plain.isascii() and plain.isdigit()
+    if whole and len(plain) > _MOST_DIGITS:
+        raise UsageError(f"--cost has more than {_MOST_DIGITS} digits: write a smaller number")
+    if not whole:
         raise UsageError(
             f"--cost must be a whole number, 0 or more, not {text!r}: write --cost "
             f"{_whole_part(number)}, or --cost tokens=4000"

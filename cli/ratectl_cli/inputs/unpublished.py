@@ -17,6 +17,6 @@ def warn_if_unpublished(session: Session, store: Store) -> bool:
     """Return True, and say so, if nothing is published in the store of the command."""
     unpublished = read_live(store).head is None
     if unpublished:
-        path = f"ratectl apply PATH{session.selector}"
+        path = f"ratectl apply PATH{session.selector.reading}"
         session.say(f"nothing is published in {session.target} yet: {path}")
     return unpublished

@@ -16,7 +16,7 @@ from ratectl.rollout import RolloutStatus, Terms, agents_to_try, try_out
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import read_source
 from ratectl_cli.prompts import publication, rollouts, waiting
-from ratectl_cli.prompts.confirming import confirmed
+from ratectl_cli.prompts.confirming import check_name, confirmed
 from ratectl_cli.render.publication import passed_blocks, title_of
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def applied(
                 target=session.target,
             )
         session.changes(proposal.place)
+        check_name(proposal.place, manner.confirm)
         publication.warn(session, proposal)
         title = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         return _apply(session, proposal, path, title, manner)

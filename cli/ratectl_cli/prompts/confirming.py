@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ratectl.environments import Place
     from ratectl_cli.framework.session import Session
 
-__all__ = ["confirmed"]
+__all__ = ["check_name", "confirmed"]
 
 
 def confirmed(
@@ -21,17 +21,25 @@ def confirmed(
 
     ``question`` names the place.
 
-    ``name``: from ``--confirm``. In an environment that needs its name, the name replaces yes.
+    ``name``: from ``--confirm``. The right name replaces yes.
 
     :raises UsageError: ``name`` is another name, or nobody can be asked.
     :raises Declined: the answer is not yes, or not the name.
     """
+    check_name(place, name)
+    if name is None and place.protection.confirm:
+        return _typed(session, place, question)
+    session.confirm(question, yes=yes or name is not None)
+    return name
+
+
+def check_name(place: Place, name: str | None) -> None:
+    """Return if ``name``, from ``--confirm``, is that of the place, or none is given.
+
+    :raises UsageError: it is another name.
+    """
     if name is not None and name != place.name:
         raise UsageError(f"--confirm {name!r} is not the name of {place}: that is {place.name}")
-    if not place.protection.confirm:
-        session.confirm(question, yes=yes)
-        return name
-    return name or _typed(session, place, question)
 
 
 def _typed(session: Session, place: Place, question: str) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.environments import Protection, Target, place_of, protect, survey, unprotect
-from ratectl.errors import UsageError
+from ratectl.errors import Refused, UsageError
+from ratectl.stores.registry import same_store
+from ratectl_cli.errors import USAGE
 from ratectl_cli.prompts.confirming import confirmed
 from ratectl_cli.render.environments import Listing, listing_blocks, listing_data, protection_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ratectl.environments import Declared
     from ratectl_cli.framework.session import Session
 
 __all__ = ["listed", "protected", "unprotected"]
@@ -22,7 +28,10 @@ _TELLS: Final = "ratectl env"
 
 
 def listed(session: Session) -> int:
-    """Print all environments and their states; return 1 if one does not answer, else 0."""
+    """Print all environments and their states; return the exit code.
+
+    It is 64 if a variable chooses the store wrongly, else 1 if an environment does not answer.
+    """
     project = session.project
     declared = list(project.environments.values()) if project else []
     targets = [Target(each.store, each.name, each.protection) for each in declared]
@@ -34,6 +43,10 @@ def listed(session: Session) -> int:
     file = None if project is None else str(project.file)
     listing = Listing(file, session.policies, found, chosen, problem)
     session.answer("Environments", listing_data(listing), lambda: listing_blocks(listing))
+    choice = session.choice
+    by_variable = choice.environment_variable is not None or choice.store_variable is not None
+    if problem is not None and by_variable:
+        return USAGE
     return 1 if any(each.problem for each in found) else 0
 
 
@@ -53,6 +66,8 @@ def protected(session: Session, name: str, *, confirm: bool, sign: bool) -> int:
     :raises UsageError: no protection is named and none is declared, or there is no environment.
     """
     target = _target(session, name)
+    if session.options.store is not None:
+        _check_name_in_file(session, name)
     added = Protection(confirm, sign) or target.protection
     if not added:
         raise UsageError(
@@ -63,7 +78,7 @@ def protected(session: Session, name: str, *, confirm: bool, sign: bool) -> int:
         session.changes(replace(place, environment=name))
         session.deadline.changing(_TELLS)
         total = protect(store, name, added)
-    _answer(session, total, "protected", total)
+    _answer(session, total, "protected", str(total))
     return 0
 
 
@@ -78,12 +93,32 @@ def unprotected(session: Session, name: str, confirm: str | None) -> int:
         answer = confirmed(session, needing, question, yes=False, name=confirm)
         session.deadline.changing(_TELLS)
         removed = unprotect(store, answer, target)
-    _answer(session, Protection(), "unprotected; removed", removed)
+    parts = [str(removed)] if removed else []
+    text = " and ".join([*parts, f"the name {place.environment}"])
+    _answer(session, Protection(), "unprotected; removed", text)
     return 0
 
 
-def _answer(session: Session, now: Protection, what: str, shown: Protection) -> None:
+def _answer(session: Session, now: Protection, what: str, shown: str) -> None:
     session.answer("Protection", now.data(), lambda: protection_blocks(what, shown))
+
+
+def _check_name_in_file(session: Session, name: str) -> None:
+    """Return if ``ratectl.yaml`` does not give another name to the store of ``--store``.
+
+    A file that is not used, or is not valid, names nothing.
+
+    :raises UsageError: it does.
+    """
+    declared: Iterable[Declared] = ()
+    with suppress(Refused, UsageError):
+        declared = session.project.environments.values() if session.project else ()
+    for environment in declared:
+        if environment.name != name and same_store(environment.store, session.target.url):
+            raise UsageError(
+                f"{name} is not the name of this store: ratectl.yaml calls it {environment.name}; "
+                f"write {environment.name}, or correct the file"
+            )
 
 
 def _target(session: Session, name: str) -> Target:

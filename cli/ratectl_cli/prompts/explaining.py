@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.history.trees import live_tree
 from ratectl.policy.resolution.resolver import Resolver
+from ratectl.policy.validation.names import unused_attributes
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import attributes_of, instant_of, read_for, scope_of
 from ratectl_cli.render.delta import above_of, delta_data
@@ -53,6 +54,8 @@ def explained(
     if delta and data["reason"] is None:
         above = above_of(scope, tree)
         data = delta_data(data, at_scope(above) if above else None)
+    for message in unused_attributes(tree, scope, attributes):
+        session.say(message)
     source = files if files is not None else f"generation {generation}"
     if at is not None:
         source += f" · at {data['at']}"

@@ -151,8 +151,8 @@ class InStore:
     def _turn(self, turn: Callable[..., Changed]) -> Turned:
         begin = partial(self._session.deadline.changing, "ratectl panic")
         with self._session.store() as store:
-            place = environments.place_of(store, self._session.target)
-            signer = key_of(self._key)
+            place = environments.place_of(store, self._session.target, urgent=True)
+            signer = key_of(self._session, self._key)
             place.require_signer(signer)
             self._session.changes(place)
             changed = turn(store, signer=signer, before_write=begin)
@@ -221,7 +221,7 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
 def warn_of_switches(session: Session, switches: Iterable[Switch]) -> None:
     """Warn that policies are not enforced at and below the scopes of switches."""
     for switch in switches:
-        command = render.undo(switch.scope, selector=session.selector)
+        command = render.undo(switch.scope, selector=session.selector.changing)
         session.warn(f"{switch_text(switch, clock.now())}. Undo: {command}")
 
 

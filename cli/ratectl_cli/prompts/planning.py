@@ -117,9 +117,9 @@ def _answer(session: Session, plan: render.Planned, out: str | None, *, markdown
     if markdown:
         session.emit(render.plan_markdown(plan))
         return
-    unfold = bool(session.options.verbose)
+    unfold, selector = bool(session.options.verbose), session.selector.reading
     session.answer(
         "Plan",
         render.plan_data(plan, out),
-        lambda: render.plan_blocks(plan, out, unfold=unfold),
+        lambda: render.plan_blocks(plan, out, unfold=unfold, selector=selector),
     )

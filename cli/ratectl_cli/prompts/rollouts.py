@@ -92,10 +92,11 @@ def controlled(session: Session, store: Store, rollout: Underway, signer: Signer
         with ended_by_signals():
             record = controlling.run(session.deadline.share())
     except KeyboardInterrupt:
-        session.say(
+        text = (
             "no more agents join while no process controls it: `ratectl rollout run` continues, "
             "`ratectl rollout abort` ends it"
         )
+        session.say(session.selector.repeated(text))
         raise
     answer_rollout(session, RolloutStatus(record, read_live(store), narrator.verdict))
     return {"promoted": 0, "aborted": 1}.get(record.state, 124)
@@ -172,7 +173,7 @@ def run(session: Session, sign: str | None) -> int:
 def pause(session: Session, reason: str) -> None:
     """Keep a rollout in its stage."""
     with session.store() as store:
-        session.changes(place_of(store, session.target))
+        session.changes(place_of(store, session.target, urgent=True))
         rollout = read_rollout(store)
         session.deadline.changing(_TELLS)
         pause_rollout(store, rollout, _author(), reason)
@@ -199,18 +200,20 @@ def abort(session: Session, reason: str, sign: str | None) -> None:
     """Send every agent back to the live generation."""
     with session.store() as store:
         rollout = read_rollout(store)
-        signer = _key(session, store, rollout, sign)
+        signer = _key(session, store, rollout, sign, urgent=True)
         session.deadline.changing(_TELLS)
         abort_rollout(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, rollout.record.generation))
 
 
-def _key(session: Session, store: Store, rollout: Underway, sign: str | None) -> Signer | None:
+def _key(
+    session: Session, store: Store, rollout: Underway, sign: str | None, *, urgent: bool = False
+) -> Signer | None:
     """Note which environment is changed, and return the key to sign with.
 
     :raises Refused: a signature is needed, and no key is named.
     """
-    place, signer = place_of(store, session.target), key_of(sign)
+    place, signer = place_of(store, session.target, urgent=urgent), key_of(session, sign)
     session.changes(place)
     require_signer(store, rollout.live.head, signer)
     place.require_signer(signer)

@@ -35,6 +35,7 @@ def blame_data(values: Sequence[Blamed]) -> list[dict[str, Any]]:
             "limit": blamed.limit,
             "field": blamed.field,
             "value": blamed.value,
+            "condition": blamed.condition,
             "generation": blamed.entry.generation,
             "certain": blamed.certain,
             "time": blamed.entry.time,
@@ -56,7 +57,7 @@ def blame_table(values: Sequence[Blamed], now: datetime) -> Table:
             (
                 bold(name) if name != last else "",
                 blamed.field,
-                blamed.value,
+                f"{blamed.value} by {blamed.condition}" if blamed.condition else blamed.value,
                 f"{'' if blamed.certain else '≤ '}{entry.generation}",
                 times.ago(entry.time, now),
                 entry.author.partition(" <")[0],

@@ -13,6 +13,7 @@ from ratectl_cli.render.times import wait
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl_cli.framework.text import Block, Piece
 
@@ -60,15 +61,16 @@ def _overrides_of(decision: Decision, overrides: Overrides) -> tuple[str, ...]:
 
 
 def decisions_blocks(
-    scope: str, decisions: Sequence[Decision], source: str, overrides: Overrides
+    scope: str, decisions: Sequence[Decision], source: str, overrides: Overrides, cost: Cost
 ) -> Iterator[Block]:
-    """Yield decisions for people; ``source`` names the policies."""
+    """Yield decisions for people; ``source`` names the policies, ``cost`` is that of a request."""
     if len(decisions) == 1:
-        yield paragraph([*_verdict(decisions[0], overrides), f" · {source}"])
+        yield paragraph([*_verdict(decisions[0], overrides, cost), f" · {source}"])
         return
     if len(decisions) <= _LISTED:
         rows: list[list[Piece]] = [
-            [f"{at:>2}", *_words(decision, overrides)] for at, decision in enumerate(decisions, 1)
+            [f"{at:>2}", *_words(decision, overrides, cost)]
+            for at, decision in enumerate(decisions, 1)
         ]
         yield Aligned(rows)
     allowed = sum(1 for decision in decisions if decision)
@@ -78,16 +80,16 @@ def decisions_blocks(
     first = next((at for at, decision in enumerate(decisions) if not decision), None)
     if first is not None:
         yield paragraph(
-            [f"first refused: request {first + 1}, ", *_verdict(decisions[first], overrides)]
+            [f"first refused: request {first + 1}, ", *_verdict(decisions[first], overrides, cost)]
         )
 
 
-def _verdict(decision: Decision, overrides: Overrides) -> list[Piece]:
-    verdict, by, *rest = _words(decision, overrides)
+def _verdict(decision: Decision, overrides: Overrides, cost: Cost) -> list[Piece]:
+    verdict, by, *rest = _words(decision, overrides, cost)
     return [verdict, " ", by, *(piece for word in rest for piece in (", ", word))]
 
 
-def _words(decision: Decision, overrides: Overrides) -> list[Piece]:
+def _words(decision: Decision, overrides: Overrides, cost: Cost) -> list[Piece]:
     """Return the verdict, the limit that decided, and what is left or how long to wait."""
     verdict = bold("allowed", "green") if decision else bold("refused", "red")
     if decision.reason == "no_policy":
@@ -97,7 +99,7 @@ def _words(decision: Decision, overrides: Overrides) -> list[Piece]:
     limit = bucket_label(decision.limit, decision.scope or "", _overrides_of(decision, overrides))
     words: list[Piece] = [verdict, f"by {limit} @ {decision.scope}"]
     if decision.reason == "never":
-        words.append("waiting does not help")
+        words.append(f"waiting does not help{_too_much(decision, cost)}")
     elif decision.reason == "limited" and decision.retry_after_ns is None:
         words.append("until a slot is released")
     elif decision.reason == "limited" and decision.retry_after_ns is not None:
@@ -108,3 +110,11 @@ def _words(decision: Decision, overrides: Overrides) -> list[Piece]:
     if decision.reason == "shadow":
         words.append(Styled("SHADOW would refuse", "yellow"))
     return words
+
+
+def _too_much(decision: Decision, cost: Cost) -> str:
+    """Return the reason why waiting does not help, if the cost is more than a full bucket holds."""
+    asked = cost if isinstance(cost, int) else cost.get(decision.unit or REQUESTS, 1)
+    if decision.capacity is None or asked <= decision.capacity:
+        return ""
+    return f": the cost is {asked}, and a full bucket has {decision.capacity}"

@@ -11,7 +11,7 @@ from ratectl_cli.framework.text import Column, Table, bold, dim, paragraph
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl.environments import Protection, Surveyed, Target
+    from ratectl.environments import Surveyed, Target
     from ratectl_cli.framework.text import Block
 
 __all__ = ["Listing", "listing_blocks", "listing_data", "protection_blocks"]
@@ -45,12 +45,13 @@ def listing_data(listing: Listing) -> dict[str, Any]:
         "file": listing.file,
         "policies": listing.policies,
         "chosen_by": None if listing.chosen is None else listing.chosen.chosen_by,
+        "problem": listing.problem,
         "environments": [
             {
                 "name": each.target.environment,
                 "store": shown(each.target.url),
                 "chosen": listing.is_chosen(each),
-                "answers": each.problem is None,
+                "answers": each.answers,
                 "problem": each.problem,
                 "generation": each.generation,
                 "protection": each.protection.data(),
@@ -94,7 +95,7 @@ def listing_blocks(listing: Listing) -> Iterator[Block]:
 
 def _state(environment: Surveyed) -> str:
     if environment.problem is not None:
-        return "no answer"
+        return "another name" if environment.answers else "no answer"
     if environment.generation is None:
         return "nothing published"
     return f"generation {environment.generation}"
@@ -115,6 +116,6 @@ def _used(listing: Listing) -> str:
     return f"{chosen}, chosen by {chosen.chosen_by}"
 
 
-def protection_blocks(what: str, protection: Protection) -> Iterator[Block]:
+def protection_blocks(what: str, protection: str) -> Iterator[Block]:
     """Yield what was changed in the protection of an environment."""
-    yield [bold(f"{what}: ", "green"), str(protection)]
+    yield [bold(f"{what}: ", "green"), protection]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ratectl.kill_switch.switches import Changed, Switch, Switches
     from ratectl.kill_switch.turning import SwitchFile
     from ratectl.records import AgentRecord
+    from ratectl_cli.framework.recommended import Selector
     from ratectl_cli.framework.text import Block, Line
     from ratectl_cli.render.waited import Waited
 
@@ -68,7 +69,7 @@ class Turned:
 
 
 def undo(scope: str, place: str = "", selector: str = "") -> str:
-    """Return the command that turns a switch off; ``selector`` is the option for the store."""
+    """Return the command that turns a switch off; ``selector``: options to repeat."""
     return f"ratectl panic off --scope {scope}{local_options(place) or selector}"
 
 
@@ -129,9 +130,9 @@ def turned_data(turned: Turned) -> dict[str, Any]:
 
 
 def turned_blocks(
-    turned: Turned, scope: str | None, now: datetime, *, selector: str, quiet: bool
+    turned: Turned, scope: str | None, now: datetime, *, selector: Selector, quiet: bool
 ) -> Iterator[Block]:
-    """Yield a change of switches for people. ``selector``: option that chooses the same store."""
+    """Yield a change of switches for people. ``selector``: options to repeat."""
     before, after = turned.changed.before.modes, turned.changed.after
     here = turned.here.switches if turned.here else None
     on = {switch.scope: switch for switch in after.on}
@@ -151,8 +152,8 @@ def turned_blocks(
             yield [bold("also on: ", "red"), switch_text(other, now)]
     yield from _file_blocks(turned, now)
     if scope in on and not quiet:
-        yield [dim("undo:   "), undo(scope, turned.place, selector)]
-        follow = f" status{local_options(turned.place)}" if turned.place else selector
+        yield [dim("undo:   "), undo(scope, turned.place, selector.changing)]
+        follow = f" status{local_options(turned.place)}" if turned.place else selector.reading
         yield [dim("follow: "), f"ratectl panic{follow}"]
 
 

@@ -161,8 +161,13 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
     }
 
 
-def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterator[Block]:
-    """Yield a plan for people; ``saved`` is the file that it was saved to."""
+def plan_blocks(
+    planned: Planned, saved: str | None, *, unfold: bool, selector: str = ""
+) -> Iterator[Block]:
+    """Yield a plan for people; ``saved`` is the file that it was saved to.
+
+    ``selector``: option that chooses the same store.
+    """
     proposal = planned.proposal
     if not planned.has_changes:
         live = f"generation {proposal.base.generation}, which is live,"
@@ -192,7 +197,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
     if proposal.obstacle is not None:
         yield paragraph([bold("notice: ", "yellow"), proposal.obstacle])
     if saved is not None:
-        yield [dim("apply: "), f"ratectl apply {shlex.quote(saved)}"]
+        yield [dim("apply: "), f"ratectl apply {shlex.quote(saved)}{selector}"]
 
 
 def _notes(planned: Planned, change: Change) -> Iterator[Piece]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ratectl.publishing.proposal import Proposal
     from ratectl.records import HistoryEntry
+    from ratectl_cli.framework.recommended import Selector
     from ratectl_cli.framework.text import Block
     from ratectl_cli.render.waited import Waited
 
@@ -89,16 +90,16 @@ def passed_blocks(proposal: Proposal) -> Iterator[Block]:
 
 
 def published_data(
-    proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None, *, selector: str
+    proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None, *, selector: Selector
 ) -> dict[str, Any]:
-    """Return a publication for programs. ``selector``: option that chooses the same store."""
+    """Return a publication for programs. ``selector``: options to repeat."""
     previous = proposal.base.generation
     return {
         **proposal_data(proposal),
         "published": True,
         "generation": entry.generation,
         "time": entry.time,
-        "undo": f"ratectl rollback{selector} --to {previous}" if previous else None,
+        "undo": f"ratectl rollback{selector.changing} --to {previous}" if previous else None,
         "agents": agents_data(waited),
     }
 
@@ -108,7 +109,7 @@ def published_blocks(
     entry: HistoryEntry,
     waited: Waited | None = None,
     *,
-    selector: str,
+    selector: Selector,
     quiet: bool,
 ) -> Iterator[Block]:
     """Yield the new generation, and how to undo it."""
@@ -117,8 +118,8 @@ def published_blocks(
     yield from agents_blocks(waited)
     if not quiet:
         if previous:
-            yield [dim("undo:   "), f"ratectl rollback{selector} --to {previous}"]
-        yield [dim("follow: "), f"ratectl agents{selector}"]
+            yield [dim("undo:   "), f"ratectl rollback{selector.changing} --to {previous}"]
+        yield [dim("follow: "), f"ratectl agents{selector.reading}"]
 
 
 def unpublished_data(proposal: Proposal, waited: Waited | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ratectl.records import Controller, RolloutRecord
     from ratectl.rollout import Differences, Group, RolloutStatus, Verdict
+    from ratectl_cli.framework.recommended import Selector
     from ratectl_cli.framework.text import Block
 
 __all__ = ["agents_text", "controller_text", "rollout_blocks", "rollout_data", "traffic_text"]
@@ -102,9 +103,9 @@ def _group_data(group: Group) -> dict[str, Any]:
 
 
 def rollout_blocks(
-    status: RolloutStatus, now: datetime, *, selector: str, quiet: bool
+    status: RolloutStatus, now: datetime, *, selector: Selector, quiet: bool
 ) -> Iterator[Block]:
-    """Yield how a rollout stands, for people. ``selector``: option that chooses the same store."""
+    """Yield how a rollout stands, for people. ``selector``: options to repeat."""
     record, verdict, differences = status.record, status.verdict, status.differences
     state = bold(record.state, _COLOURS.get(record.state, "cyan"))
     how = "evaluated beside" if record.mode == "shadow" else "tried beside"
@@ -134,11 +135,11 @@ def rollout_blocks(
     if quiet:
         return
     if record.state == "promoted" and status.live.generation == record.generation:
-        yield [dim("undo:     "), f"ratectl rollback{selector} --to {record.base}"]
+        yield [dim("undo:     "), f"ratectl rollback{selector.changing} --to {record.base}"]
     elif not record.over:
         go_on = "promote" if record.mode == "shadow" else "run"
-        yield [dim("continue: "), f"ratectl rollout {go_on}{selector}"]
-        yield [dim("end it:   "), f"ratectl rollout abort{selector} --reason …"]
+        yield [dim("continue: "), f"ratectl rollout {go_on}{selector.changing}"]
+        yield [dim("end it:   "), f"ratectl rollout abort{selector.changing} --reason …"]
 
 
 def _difference_blocks(differences: Differences, verdict: Verdict | None) -> Iterator[Block]:

@@ -102,10 +102,11 @@ def _target(declared: Declared, source: str) -> Target:
 
 
 def _declared(project: Project | None, source: str, name: str) -> Declared:
+    variable = "" if source == "-e" else f"{source}: "
     if project is None:
         raise UsageError(
-            f"{source} {name!r} names an environment, and there is no ratectl.yaml here that "
-            "declares it: change to the repository, or name the store with --store"
+            f"{variable}there is no ratectl.yaml here that declares an environment {name!r}: "
+            "change to the repository, or name the store with --store"
         )
     known = list(project.environments)
     if name in known:
@@ -113,7 +114,7 @@ def _declared(project: Project | None, source: str, name: str) -> Declared:
     meant = closest(name, known)
     first = f"; did you mean {meant}?" if meant else ""
     raise UsageError(
-        f"{source}: {project.file} declares no environment {name!r}, but "
+        f"{variable}{project.file} declares no environment {name!r}, but "
         f"{', '.join(known) or 'none'}{first}"
     )
 

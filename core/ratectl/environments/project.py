@@ -1,22 +1,25 @@
 """Settings of a project in `ratectl.yaml`: strict YAML, with a place for each problem.
 
-Findings show no line of the file: somebody may have written a password into it.
+Somebody may have written a password into the file, at any place. Findings show no text of it, but
+names and URLs of stores without secrets: every finding is made by ``_finding``.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.environments.target import UNPROTECTED, Protection
 from ratectl.errors import UsageError
 from ratectl.policy import codes
+from ratectl.policy.loading.templates import holds_template, template_finding
 from ratectl.policy.yaml.reader import read
 from ratectl.runtime.closest import closest
-from ratectl.runtime.urls import looks_like_url, shown
-from ratectl.stores.registry import check_form
+from ratectl.runtime.urls import looks_like_url
+from ratectl.stores.registry import check_form, same_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +40,13 @@ _SECRETS: Final = re.compile(r"user|pass|token|secret|credential|key|cert|^ca$",
 _NO_SECRETS: Final = (
     "credentials do not belong in this file: set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD_FILE, "
     "and RATECTL_SIGN_KEY for the key that signs"
+)
+_URL_FORMS: Final = "write sqlite:///path.db, or etcd://host:2379/production"
+_RENDER: Final = "write the value itself, or leave it out and set RATECTL_STORE"
+_YAML_HINTS: Final = {codes.DUPLICATE_KEY: "delete or rename one", codes.TEMPLATE: _RENDER}
+_PLAIN: Final = (
+    "correct it as docs/environments.md shows, and quote text; credentials do not belong in this "
+    "file"
 )
 _EXAMPLE: Final = "write {store: etcd://host:2379/production}"
 
@@ -77,14 +87,39 @@ def parse_project(data: bytes, file: Path) -> Project:
     :raises ProjectError: they are not valid.
     """
     reading = read(data, str(file))
-    findings = [item for item in reading.diagnostics if item.code != codes.EMPTY_FILE]
-    if findings:
+    findings = [_of_yaml(item) for item in reading.diagnostics if item.code != codes.EMPTY_FILE]
+    project = None
+    if not findings:
+        reader = _Reader(file)
+        project = reader.project([document.root for document in reading.documents])
+        findings = sorted(reader.findings, key=lambda finding: finding.sort_key)
+    template = template_finding(findings, reading.lines, str(file))
+    if template is not None:
+        findings = [_of_yaml(template)]
+    if findings or project is None:
         raise ProjectError(file, findings)
-    reader = _Reader(file)
-    project = reader.project([document.root for document in reading.documents])
-    if reader.findings or project is None:
-        raise ProjectError(file, sorted(reader.findings, key=lambda finding: finding.sort_key))
     return project
+
+
+def _finding(
+    code: str, message: str, span: Span, hint: str, *words: str | UsageError, notes: tuple[str, ...]
+) -> Diagnostic:
+    """Return a finding. Each ``{}`` in its message stands for one of ``words``.
+
+    A word is shown only if it has the form of a name. An error of ``stores.registry`` is shown,
+    because it shows URLs without secrets. ``notes`` are places.
+    """
+    return Diagnostic(code, message.format(*map(_shown_word, words)), span, hint=hint, notes=notes)
+
+
+def _shown_word(word: str | UsageError) -> str:
+    return str(word) if isinstance(word, UsageError) or NAME_FORM.fullmatch(word) else "…"
+
+
+def _of_yaml(finding: Diagnostic) -> Diagnostic:
+    """Return a finding of the YAML reader without its words, which may quote any text."""
+    code, hint = finding.code, _YAML_HINTS.get(finding.code, _PLAIN)
+    return _finding(code, codes.CODES[code], finding.span, hint, notes=finding.notes)
 
 
 class _Reader:
@@ -94,9 +129,22 @@ class _Reader:
         self.file = file
         self.findings: list[Diagnostic] = []
 
-    def report(self, code: str, message: str, place: Place | None, hint: str) -> None:
-        span = Span(str(self.file)) if place is None else Span(str(self.file), *place)
-        self.findings.append(Diagnostic(code, message, span, hint=hint))
+    def report(
+        self,
+        code: str,
+        message: str,
+        place: Place | None,
+        hint: str,
+        *words: str | UsageError,
+        first: Place | None = None,
+    ) -> None:
+        """Note a finding; see ``_finding``. ``first``: place that it contradicts."""
+        span = self._span(place)
+        notes = (f"the first one is at {self._span(first)}",) if first else ()
+        self.findings.append(_finding(code, message, span, hint, *words, notes=notes))
+
+    def _span(self, place: Place | None) -> Span:
+        return Span(str(self.file), *(place or ()))
 
     def project(self, roots: Sequence[Node]) -> Project | None:
         if len(roots) > 1:
@@ -133,9 +181,9 @@ class _Reader:
                 continue
             meant = closest(key, fields, 0.7)
             hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(fields)}"
-            secret = _SECRETS.search(key) is not None and not meant
-            message = f"unknown field {key!r:.60}"
-            self.report(codes.UNKNOWN_FIELD, message, place, _NO_SECRETS if secret else hint)
+            secret = _SECRETS.search(key) or not NAME_FORM.fullmatch(key)
+            hint = _NO_SECRETS if secret and not meant else hint
+            self.report(codes.UNKNOWN_FIELD, "unknown field '{}'", place, hint, key)
 
     def _text(self, node: Node, key: str, hint: str) -> str | None:
         """Return the text of a field; None if it is absent, or is no text."""
@@ -158,16 +206,21 @@ class _Reader:
             message = "policies names no folder in that of this file"
             self.report(codes.CHOICE, message, root.place_of("policies"), hint)
             return None
-        return self.file.parent.joinpath(*parts)
+        folder = self.file.parent.joinpath(*parts)
+        if folder.is_file():
+            message = "policies names a file, and not a folder"
+            self.report(codes.CHOICE, message, root.place_of("policies"), hint)
+        return folder
 
     def _default(self, root: Node) -> str | None:
         name = self._text(root, "default", "write the name of an environment, or delete the line")
         environments = root.value.get("environments")
         known = list(environments) if isinstance(environments, dict) else []
         if name is not None and name not in known:
-            message = f"default names no environment: {name!r:.60}"
-            hint = f"declared are: {', '.join(known) or 'none'}"
-            self.report(codes.CHOICE, message, root.place_of("default"), hint)
+            names = ", ".join(["{}"] * len(known)) or "none"
+            message = f"default names no environment: '{{}}'; declared: {names}"
+            hint = "write one of them, or delete the line"
+            self.report(codes.CHOICE, message, root.place_of("default"), hint, name, *known)
         return name
 
     def _environments(self, node: Node | None) -> Mapping[str, Declared]:
@@ -181,25 +234,33 @@ class _Reader:
         found = {
             name: self._environment(name, node) for name in node.keys if self._is_name(name, node)
         }
-        return {name: declared for name, declared in found.items() if declared is not None}
+        environments = [declared for declared in found.values() if declared is not None]
+        for first, second in combinations(environments, 2):
+            if same_store(first.store, second.store):
+                message = "environments {} and {} have the same store"
+                hint = "give each a store of its own, or delete one"
+                places = node.keys[second.name], node.keys[first.name]
+                names = first.name, second.name
+                self.report(codes.REPEATED, message, places[0], hint, *names, first=places[1])
+        return {declared.name: declared for declared in environments}
 
     def _is_name(self, name: Any, node: Node) -> bool:
         fits = NAME_FORM.fullmatch(name) is not None
         if not fits:
             hint = "use letters, digits, '.', '_' and '-', at most 64; begin with a letter or digit"
-            self.report(
-                codes.NAME, f"{name!r:.60} cannot name an environment", node.keys[name], hint
-            )
+            message = "this cannot name an environment"
+            self.report(codes.NAME, message, node.keys[name], f"{hint}; {_NO_SECRETS}")
         return fits
 
     def _environment(self, name: Any, parent: Node) -> Declared | None:
         node, place = parent.children[name], parent.keys[name]
         if not isinstance(node.value, dict):
-            self.report(codes.TYPE, f"environment {name} is not a mapping", place, _EXAMPLE)
+            self.report(codes.TYPE, "environment {} is not a mapping", place, _EXAMPLE, name)
             return None
         self._known(node, _ENVIRONMENT)
         if "store" not in node.children:
-            self.report(codes.MISSING_FIELD, f"environment {name} has no store", place, _EXAMPLE)
+            message = "environment {} has no store"
+            self.report(codes.MISSING_FIELD, message, place, _EXAMPLE, name)
         store = self._store(node)
         protection = Protection(self._confirm(node), self._sign(node))
         return None if store is None else Declared(name, store, protection)
@@ -209,16 +270,16 @@ class _Reader:
         if text is None:
             return None
         place = node.place_of("store")
-        if shown(text) != text:
-            self.report(
-                codes.CHOICE, "store holds a user, a password or options", place, _NO_SECRETS
-            )
+        if holds_template(text):
+            message = "store is a template, and nothing renders this file"
+            self.report(codes.TEMPLATE, message, place, _RENDER)
             return None
         try:
             check_form(text)
         except UsageError as error:
-            hint = "write sqlite:///path.db, or etcd://host:2379/production"
-            self.report(codes.CHOICE, str(error), place, hint)
+            secret = "@" in text or _SECRETS.search(text.partition("?")[2])
+            hint = _NO_SECRETS if secret else _URL_FORMS
+            self.report(codes.CHOICE, "{}", place, hint, error)
             return None
         return self._from_here(text)
 

@@ -6,6 +6,7 @@ for less. It protects from mistakes: whoever may write to the store can also cha
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from ratectl.environments.project import NAME_FORM
 from ratectl.environments.target import UNPROTECTED, Protection, Target, named
 from ratectl.errors import BundleError, Conflict, Refused, UsageError
 from ratectl.records import ENVIRONMENT, Environment
+from ratectl.runtime.urls import shown
 from ratectl.signing.continuation import NEEDS_SIGNATURE, ensure_environment, read_environment
 from ratectl.stores.base import Compare, Put
 
@@ -45,7 +47,7 @@ class Place:
     identity: str | None = None
     """Identity of the environment; None if nothing was ever written there."""
     problem: str | None = None
-    """Why the store's record cannot be read."""
+    """Why the store's record cannot be read, or contradicts the file."""
     kept: Protection = UNPROTECTED
     """Protection by the store alone."""
 
@@ -72,7 +74,7 @@ class Place:
         :raises BundleError: the record of the environment cannot be read.
         """
         if self.problem is not None:
-            raise BundleError(f"the protection of {self} is unknown: {self.problem}")
+            raise BundleError(f"{self} cannot be changed: {self.problem}")
         if self.protection.confirm and name != self.name:
             raise Unconfirmed(self)
 
@@ -82,8 +84,10 @@ def stored(record: Environment | None) -> Protection:
     return Protection(record.confirm, record.sign_required) if record else UNPROTECTED
 
 
-def place_of(store: Store, target: Target | None = None) -> Place:
+def place_of(store: Store, target: Target | None = None, *, urgent: bool = False) -> Place:
     """Return how changes name a store, and how it is protected.
+
+    ``urgent``: for a way out of trouble. Another name is then a problem of the place, no error.
 
     :raises Refused: the store says that it is another environment than ``target``.
     """
@@ -91,26 +95,28 @@ def place_of(store: Store, target: Target | None = None) -> Place:
     try:
         record = read_environment(store)
     except BundleError as error:
-        problem = str(error)
-        return Place(target.url, target.environment, target.protection, problem=problem)
+        unknown = f"the protection is unknown: {error}"
+        return Place(target.url, target.environment, target.protection, problem=unknown)
     if record is None:
         return Place(target.url, target.environment, target.protection)
-    check_name(record, target)
+    problem = name_problem(record, target)
+    if problem is not None and not urgent:
+        raise Refused(problem)
     kept = stored(record)
     name = record.name or target.environment
-    return Place(target.url, name, target.protection | kept, record.id, kept=kept)
+    return Place(target.url, name, target.protection | kept, record.id, problem, kept)
 
 
-def check_name(record: Environment, target: Target) -> None:
-    """Return if the store's name, if it has one, is that of the target.
-
-    :raises Refused: the names differ: the file may name a wrong store.
-    """
-    if record.name and target.environment not in (None, record.name):
-        raise Refused(
-            f"environment {target.environment} is to be in {named(None, target.url)}, and that "
-            f"store is environment {record.name}: correct the store or the name in ratectl.yaml"
-        )
+def name_problem(record: Environment, target: Target) -> str | None:
+    """Return how the store's name contradicts the target; None if it does not."""
+    if not record.name or target.environment in (None, record.name):
+        return None
+    url = shown(target.url)
+    return (
+        f"environment {target.environment} is to be in {url}, and that store is environment "
+        f"{record.name}: correct the store or the name in ratectl.yaml; if the store's name is "
+        f"wrong, `ratectl env unprotect {record.name} --store {shlex.quote(url)}` removes it"
+    )
 
 
 def protect(store: Store, name: str, protection: Protection) -> Protection:
@@ -126,19 +132,21 @@ def protect(store: Store, name: str, protection: Protection) -> Protection:
         )
     ensure_environment(store)
     record, revision = _record(store)
-    check_name(record, Target(store.url, name))
+    problem = name_problem(record, Target(store.url, name))
+    if problem is not None:
+        raise Refused(problem)
     total = stored(record) | protection
     _write(store, replace(record, name=name), total, revision)
     return total
 
 
 def unprotect(store: Store, confirmed: str | None, target: Target | None = None) -> Protection:
-    """Remove all protection from a store; returns the protection that it had.
+    """Remove all protection and the name from a store; returns the protection that it had.
 
     ``confirmed``: the environment's name, always needed.
 
     :raises Unconfirmed: ``confirmed`` is not that name.
-    :raises Refused: the store has no protection, or another name than the target.
+    :raises Refused: the store has neither protection nor name, or another name than the target.
     :raises Conflict: somebody changed the record at the same time.
     """
     place = place_of(store, target)
@@ -147,9 +155,9 @@ def unprotect(store: Store, confirmed: str | None, target: Target | None = None)
         raise Refused(f"{place} has no protection: nothing was ever written there")
     record, revision = _record(store)
     before = stored(record)
-    if not before:
+    if not before and not record.name:
         raise Refused(f"{place} has no protection in the store")
-    _write(store, record, UNPROTECTED, revision)
+    _write(store, replace(record, name=""), UNPROTECTED, revision)
     return before
 
 

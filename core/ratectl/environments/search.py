@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ratectl.environments.project import parse_project
-from ratectl.errors import Refused
+from ratectl.errors import Refused, UsageError
 from ratectl.policy.loading.files import SETTINGS as FILE
+from ratectl.policy.loading.files import is_settings
 from ratectl.runtime.files import NOT_REGULAR, left_repository, read_at_most
 from ratectl.runtime.git import GitFailed, work_tree
 from ratectl.runtime.owners import user_name
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["find_project", "read_project"]
 
 _MAX_BYTES: Final = 256 * 1024
+_OTHER_NAME: Final = "ratectl.yml"
 _ROOT: Final = 0
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -37,7 +39,7 @@ def find_project(folder: Path | None = None) -> Project | None:
     """Return the settings for a folder (default: the working directory); None without a file.
 
     :raises Refused: others may write the file, or it cannot be trusted for another reason.
-    :raises ProjectError: the file is not valid.
+    :raises UsageError: the file is not valid (``ProjectError``), or it has another name.
     """
     try:
         folders = list(_folders(folder or Path.cwd()))
@@ -46,7 +48,21 @@ def find_project(folder: Path | None = None) -> Project | None:
     for place in folders:
         if os.path.lexists(place / FILE):
             return read_project(place / FILE)
+        if _holds_settings(place / _OTHER_NAME):
+            raise UsageError(f"{place / _OTHER_NAME} is not read: rename it to {FILE}")
     return None
+
+
+def _holds_settings(path: Path) -> bool:
+    """Return True for a file of settings; a file of policies may have the same name."""
+    try:
+        file = os.open(path, _FLAGS)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(file).st_mode) and is_settings(read_at_most(file, _MAX_BYTES))
+    finally:
+        os.close(file)
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ratectl.environments.protection import check_name, stored
+from ratectl.environments.protection import name_problem, stored
 from ratectl.environments.target import UNPROTECTED, Protection
 from ratectl.errors import RatectlError
 from ratectl.records import HEAD, Head
@@ -28,11 +28,13 @@ class Surveyed:
 
     target: Target
     problem: str | None = None
-    """Why the store cannot be used; None if it answers."""
+    """Why the store cannot be used; None if it can."""
     generation: int | None = None
     """The live generation; None if nothing is published."""
     stored: Protection = UNPROTECTED
     """Protection that the store itself has."""
+    answers: bool = True
+    """True if the store answers; it may still have another name."""
 
     @property
     def protection(self) -> Protection:
@@ -50,9 +52,8 @@ def _surveyed(target: Target, seconds: float) -> Surveyed:
     try:
         with target.open(seconds) as store:
             record, head = read_environment(store), store.get(HEAD)
-            if record is not None:
-                check_name(record, target)
+            problem = name_problem(record, target) if record is not None else None
             generation = Head.decode(head.value).generation if head else None
-            return Surveyed(target, None, generation, stored(record))
+            return Surveyed(target, problem, generation, stored(record))
     except RatectlError as error:
-        return Surveyed(target, str(error))
+        return Surveyed(target, str(error), answers=False)

@@ -109,7 +109,7 @@ def _check_store(store: Store, target: Target, at: datetime) -> Iterator[Check]:
     environment = read_environment(store)
     live = read_live(store)
     if live.head is None:
-        yield Check("policies", "warning", "nothing is published: ratectl apply PATH")
+        yield Check("policies", "warning", "nothing is published: `ratectl apply PATH`")
     else:
         yield _check_policies(store, live, at)
         if environment is None:

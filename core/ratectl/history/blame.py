@@ -22,10 +22,11 @@ __all__ = ["Blamed", "blame"]
 
 
 class _Value(NamedTuple):
-    """An effective value: one form to compare, one to show."""
+    """An effective value: one form to compare, one to show, and the condition that set it."""
 
     compared: object
     shown: str
+    condition: str | None = None
 
 
 class Blamed(NamedTuple):
@@ -36,6 +37,8 @@ class Blamed(NamedTuple):
     field: str
     value: str
     entry: HistoryEntry
+    condition: str | None
+    """Override or exception that set the value, like ``gold@/shop``; None if the scope set it."""
     certain: bool
     """False if the readable history begins with this value: an older generation may have set it."""
 
@@ -57,16 +60,18 @@ def blame(
     scope: str,
     attributes: Mapping[str, str] | None = None,
     now_ns: int | None = None,
+    tree: PolicyTree | None = None,
 ) -> list[Blamed] | None:
     """Return every effective value at ``scope`` under ``live``; None if no policy covers the scope.
 
     The values are those for a request with these ``attributes`` at this time (``now_ns``, since
     1970), in every generation; without attributes, for requests that satisfy no condition.
+    ``tree``: the policies of ``live``, if they were read already.
 
     :raises UsageError: ``scope`` is not a scope.
     """
     request = _Request(checked_scope(scope), attributes, now_ns)
-    values = _values(read_tree(store, live), request)
+    values = _values(tree or read_tree(store, live), request)
     if values is None:
         return None
     since = dict.fromkeys(values, live)
@@ -97,7 +102,7 @@ def _blamed(
     values: Mapping[_Named, _Value], since: Mapping[_Named, HistoryEntry], settled: set[_Named]
 ) -> list[Blamed]:
     return [
-        Blamed(*named, value.shown, since[named], named in settled)
+        Blamed(*named, value.shown, since[named], value.condition, named in settled)
         for named, value in values.items()
     ]
 
@@ -126,4 +131,6 @@ def _add(values: dict[_Named, _Value], name: str, limit: Limit) -> None:
         if value is None or value == ():
             continue
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-        values[name, field.name] = _Value(field.noticed_value(limit), shown)
+        setting = limit.settings.get(field.name)
+        condition = setting.via.ref if setting is not None and setting.via is not None else None
+        values[name, field.name] = _Value(field.noticed_value(limit), shown, condition)

@@ -237,7 +237,7 @@ def _records(
             if warn is None:
                 raise BundleError(
                     f"{item.key} is damaged ({error}); commands that name a generation do not need "
-                    "it: ratectl rollback --to N"
+                    "it: `ratectl rollback --to N`"
                 ) from None
             warn(f"{item.key} is left out: {error}")
 

@@ -126,7 +126,8 @@ class Proposal:
     def save(self) -> SavedPlan:
         """Return a plan that can be applied later, while the same generation is live."""
         return save_plan(
-            self.store,
+            self.place,
+            self.store.url,
             self.base,
             self.to_publish,
             self.provenance,

@@ -140,7 +140,7 @@ def _of_plan(
     """Return the proposal of a saved plan; its author is whoever applies it now."""
     warnings: list[str] = []
     new = plan.encoded()
-    base = publishing_base(store, signer, still_live(store, plan))
+    base = publishing_base(store, signer, still_live(store, plan, place))
     provenance = replace(
         plan.provenance,
         author=gather(".", by=author).author,

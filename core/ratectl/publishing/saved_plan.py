@@ -1,7 +1,8 @@
 """Saved plans: publications decided on now and applied later, if nothing was published meanwhile.
 
 A plan holds everything that it would publish, so the reviewed policies go live even if the files
-have changed since. It is bound to the environment and to the generation that it was compared with.
+have changed since. It is bound to the place and to the generation that it was compared with: to the
+environment's identity, or to the URL of a store in which nothing was ever written.
 It is no credential: a user who may apply it may publish anything. Its checksum detects damage; it
 is no signature, since an attacker who changes the plan can compute it.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ratectl.errors import BundleError, Conflict, NotFound
+from ratectl.environments.target import named
+from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.history.generations import read_entry, read_live
 from ratectl.policy.bundle import (
     EncodedTree,
@@ -30,9 +33,11 @@ from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, Documents
 from ratectl.records import exactly, utc_now
 from ratectl.runtime.files import read_file
-from ratectl.signing.continuation import read_environment
+from ratectl.runtime.urls import shown
+from ratectl.stores.registry import same_store
 
 if TYPE_CHECKING:
+    from ratectl.environments.protection import Place
     from ratectl.history.generations import Live
     from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
@@ -43,8 +48,8 @@ _API: Final = "ratectl/v1"
 _KIND: Final = "SavedPlan"
 _SUM: Final = "sha256"
 _FIELDS: Final = {
-    "apiVersion", "kind", "created", "source", "environment", "base", "provenance", "bundle",
-    "policies", "origins", "documents", "owners", "moved", _SUM,
+    "apiVersion", "kind", "created", "source", "environment", "store", "identity", "base",
+    "provenance", "bundle", "policies", "origins", "documents", "owners", "moved", _SUM,
 }  # fmt: skip
 _MAX_PLAN: Final = 1024**3
 """Bytes of a saved plan: four times what a bundle may have."""
@@ -74,7 +79,11 @@ class SavedPlan:
     source: str
     """Path of the policies, for titles."""
     environment: str | None
-    """Identity of the environment; None if nothing had been published."""
+    """Name of the environment; None if it has none."""
+    store: str
+    """URL of the store, without secrets; the path of an SQLite file is absolute."""
+    identity: str | None
+    """Identity of the environment; None if nothing was ever written there."""
     base: Base | None
     provenance: Provenance
     policies: bytes
@@ -108,6 +117,8 @@ class SavedPlan:
             "created": self.created,
             "source": self.source,
             "environment": self.environment,
+            "store": self.store,
+            "identity": self.identity,
             "base": asdict(self.base) if self.base else None,
             "provenance": asdict(self.provenance),
             "bundle": digest(self.policies),
@@ -138,12 +149,14 @@ class SavedPlan:
 
     @classmethod
     def _of(cls, value: dict[str, Any]) -> Self:
-        base, origins, environment = value["base"], value["origins"], value["environment"]
+        base, origins = value["base"], value["origins"]
         documents, owners, moved = value["documents"], value["owners"], value["moved"]
         return cls(
             created=_text("created", value["created"]),
             source=_text("source", value["source"]),
-            environment=None if environment is None else _text("environment", environment),
+            environment=_text_or_none("environment", value["environment"]),
+            store=_text("store", value["store"]),
+            identity=_text_or_none("identity", value["identity"]),
             base=None if base is None else _base(base),
             provenance=_provenance(value["provenance"]),
             policies=_text("policies", value["policies"]).encode(),
@@ -184,6 +197,10 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is no text: {value!r}")
     return value
+
+
+def _text_or_none(name: str, value: object) -> str | None:
+    return None if value is None else _text(name, value)
 
 
 def _names(of: type[Base | Provenance]) -> list[str]:
@@ -239,7 +256,8 @@ def read_plan(path: str | os.PathLike[str]) -> SavedPlan | None:
 
 
 def save_plan(
-    store: Store,
+    place: Place,
+    url: str,
     base: Live,
     tree: EncodedTree,
     provenance: Provenance,
@@ -247,12 +265,16 @@ def save_plan(
     beside: Beside | None = None,
     moved: Moved | None = None,
 ) -> SavedPlan:
-    """Return a plan to publish ``tree`` while ``base`` is live."""
-    environment = read_environment(store)
+    """Return a plan to publish ``tree`` at a place while ``base`` is live.
+
+    ``url``: of the open store, with an absolute path.
+    """
     return SavedPlan(
         created=utc_now(),
         source=source,
-        environment=environment.id if environment else None,
+        environment=place.environment,
+        store=shown(url),
+        identity=place.identity,
         base=Base.of(base),
         provenance=provenance,
         policies=tree.policies,
@@ -262,32 +284,38 @@ def save_plan(
     )
 
 
-def still_live(store: Store, plan: SavedPlan) -> Live:
+def still_live(store: Store, plan: SavedPlan, place: Place) -> Live:
     """Return the head if the plan was compared with it, or if it has the content of the plan.
 
-    :raises Conflict: another generation is live, or it is another environment.
+    :raises Conflict: another generation is live, or it is another place.
     """
-    found = read_environment(store)
-    environment = found.id if found else None
+    if not _is_for(plan, store, place):
+        raise _elsewhere(plan, place)
     now = read_live(store)
-    if plan.environment in (environment, None) and is_live(
-        store, now, digest(plan.policies), plan.beside
-    ):
-        return now  # applied before: to do so again is safe
-    if environment != plan.environment:
-        raise Conflict(_elsewhere(plan, environment, store.url))
-    if Base.of(now) != plan.base:
+    applied_before = is_live(store, now, digest(plan.policies), plan.beside)
+    if not applied_before and Base.of(now) != plan.base:
         raise Conflict(f"the plan is stale: {_moved(store, plan, now)}. Plan again")
     return now
 
 
-def _elsewhere(plan: SavedPlan, environment: str | None, url: str) -> str:
-    if plan.environment is None:
-        return (
-            f"the plan is stale: it is for an empty store, and {url} is no longer empty. Plan again"
-        )
-    here = "which holds no publication" if environment is None else "which is another environment"
-    return f"the plan is for environment {plan.environment[:12]}, not for {url}, {here}"
+def _is_for(plan: SavedPlan, store: Store, place: Place) -> bool:
+    """Return True for the place that a plan was made for."""
+    if plan.identity is not None:
+        return plan.identity == place.identity
+    try:
+        return same_store(plan.store, store.url)
+    except UsageError:  # a URL of a later version
+        return plan.store == shown(store.url)
+
+
+def _elsewhere(plan: SavedPlan, place: Place) -> Conflict:
+    meant, here = named(plan.environment, plan.store), str(place)
+    if meant == here:
+        return Conflict(f"the plan is for {meant} before its identity changed: plan again")
+    choice = f"-e {plan.environment}" if plan.environment else f"--store {shlex.quote(plan.store)}"
+    error = Conflict(f"the plan is for {meant}, not for {here}")
+    error.add_note(f"add {choice}, or plan again for this place")
+    return error
 
 
 def _moved(store: Store, plan: SavedPlan, now: Live) -> str:

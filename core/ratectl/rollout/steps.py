@@ -151,7 +151,7 @@ def read_rollout(store: Store, generation: int | None = None) -> Underway:
     if generation is None:
         known = [candidate.generation] if candidate else list(read_rollouts(store))
         if not known:
-            raise NotFound("there has been no rollout: ratectl apply --canary 5%")
+            raise NotFound("there has been no rollout: `ratectl apply --canary 5%` begins one")
         generation = max(known)
     item = store.get(rollout_key(generation))
     revision = item.mod_revision if item else 0
@@ -260,7 +260,9 @@ def require_stages(rollout: Underway) -> None:
     :raises Refused: its candidate is only evaluated in shadow.
     """
     if rollout.record.mode == "shadow" and not rollout.record.over:
-        raise Refused("a shadow candidate has no stages: ratectl rollout promote, or abort")
+        raise Refused(
+            "a shadow candidate has no stages: `ratectl rollout promote` or `ratectl rollout abort`"
+        )
 
 
 def pause(store: Store, rollout: Underway, by: str, reason: str) -> None:

@@ -48,9 +48,7 @@ If it signed such a number, a later fresh start that does not know of it would b
 until that time has come."""
 
 
-NEEDS_SIGNATURE: Final = (
-    "needs signatures (sign: required), also where --allow-unsigned is given: add --sign KEY"
-)
+NEEDS_SIGNATURE: Final = "needs signatures (sign: required): add --sign KEY"
 
 
 class Signable(Protocol):

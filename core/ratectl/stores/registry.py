@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
+from ratectl.stores.locations import ETCD_FORM, etcd_keys, sqlite_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ratectl.stores.base import Security, Store
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "in_one_process",
     "is_server",
     "open_store",
+    "same_store",
     "security_of",
 ]
 
@@ -35,6 +39,8 @@ class Backend:
     schemes: tuple[str, ...]
     form: str
     """Form of its URLs, for messages."""
+    keys: Callable[[str], frozenset[str]]
+    """Read a URL without a connection; URLs with a common key name one store."""
     module: str
     store: str
     """Name of its subclass of ``Store`` in ``module``."""
@@ -53,11 +59,25 @@ _SERVER: Final = re.compile(
     r"(?:https?:/*|etcds?:/?)?(?P<hosts>[\w.-]+:\d{1,5})(?:/(?P<environment>[\w.-]*))?"
 )
 _FILE: Final = re.compile(r"/?(?:[\w.-]+/)*[\w.-]+\.(?:db|sqlite3?)")
-_ETCD_FORM: Final = "etcd://host:port[,host:port]/environment"
 BACKENDS: Final = (
-    Backend(("sqlite",), "sqlite:///path/to/file.db", "ratectl.stores.sqlite", "SqliteStore"),
-    Backend(("etcd", "etcds"), _ETCD_FORM, "ratectl.stores.etcd", "EtcdStore", server=True),
-    Backend(("memory",), "memory://name", "ratectl.stores.memory", "MemoryStore", one_process=True),
+    Backend(
+        ("sqlite",),
+        "sqlite:///path/to/file.db",
+        sqlite_keys,
+        "ratectl.stores.sqlite",
+        "SqliteStore",
+    ),
+    Backend(
+        ("etcd", "etcds"), ETCD_FORM, etcd_keys, "ratectl.stores.etcd", "EtcdStore", server=True
+    ),
+    Backend(
+        ("memory",),
+        "memory://name",
+        lambda url: frozenset((url,)),
+        "ratectl.stores.memory",
+        "MemoryStore",
+        one_process=True,
+    ),
 )
 
 
@@ -78,15 +98,25 @@ def check_url(url: str) -> None:
 
 
 def check_form(url: str) -> None:
-    """Check that a URL has the scheme of a store that other processes can open. Imports no backend.
+    """Check that a URL names a store that other processes can open. Imports no backend.
 
     :raises UsageError: it does not; the message says what to write.
     """
-    if _backend_of(url).one_process:
+    backend = _backend_of(url)
+    if backend.one_process:
         raise UsageError(
             f"store {shown(url)!r} is a store inside one process, for tests: name a "
             "file or a server"
         )
+    backend.keys(url)
+
+
+def same_store(url: str, other: str) -> bool:
+    """Return True if two URLs name one file, or one environment of a common member of a cluster.
+
+    :raises UsageError: one of them names no store.
+    """
+    return not _backend_of(url).keys(url).isdisjoint(_backend_of(other).keys(other))
 
 
 def is_server(url: str) -> bool:
@@ -127,7 +157,7 @@ def _instead(url: str) -> str:
             return f"write {scheme}://{hosts}/{environment}"
         return f"write {scheme}://{hosts}/ENVIRONMENT, like {scheme}://{hosts}/dev"
     if _FILE.fullmatch(url):
-        relative = "" if url.startswith("/") else " (relative to this folder)"
+        relative = "" if url.startswith("/") else " (a relative path)"
         return f"write sqlite:///{url}{relative}"
     forms = " or ".join(known.form for known in BACKENDS if not known.one_process)
     return f"use {forms}"

@@ -42,6 +42,7 @@ __all__ = [
     "Sources",
     "find_sources",
     "is_policy_file",
+    "is_settings",
     "printable",
 ]
 
@@ -266,8 +267,13 @@ class _Finder:
 def _holds_settings(place: Place) -> bool:
     """Return True for a file of settings. A file of policies may have the same name."""
     with contextlib.suppress(OSError), Beneath() as beneath:  # reading it later reports the error
-        return _OF_SETTINGS.search(place.read(beneath)) is not None
+        return is_settings(place.read(beneath))
     return False
+
+
+def is_settings(data: bytes) -> bool:
+    """Return True for the bytes of a file that declares environments."""
+    return _OF_SETTINGS.search(data) is not None
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

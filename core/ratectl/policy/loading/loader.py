@@ -294,6 +294,9 @@ def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
         return codes.KIND, "kind must be text", "write kind: Policy, or leave it out"
     if kind in KINDS:
         return None
+    if kind == "Environments":
+        hint = "leave this file out of PATH; see `ratectl env`, which reads ratectl.yaml"
+        return codes.KIND, "these are settings of environments, and no policies", hint
     known = {name.lower(): name for name in KINDS}
     meant = closest(kind.lower(), known)
     message = f"unknown kind {quoted(kind)}"

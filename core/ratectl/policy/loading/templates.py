@@ -12,7 +12,7 @@ from ratectl.policy.yaml.text import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["template_finding"]
+__all__ = ["holds_template", "template_finding"]
 
 _RENDER: Final = "render the template first, then run ratectl on the result"
 _ENGINES: Final = (
@@ -57,6 +57,11 @@ def template_finding(
                 span = Span(file, mark.line, mark.column, mark.end_column)
                 return Diagnostic(codes.TEMPLATE, message, span, hint=mark.hint)
     return None
+
+
+def holds_template(text: str) -> bool:
+    """Return True for a text with a part that a template engine or a shell would replace."""
+    return any(pattern.search(text) for pattern, _, _ in _ENGINES)
 
 
 def _caused_by(finding: Diagnostic, mark: _Mark) -> bool:

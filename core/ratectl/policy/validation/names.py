@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.testcase import WrittenTest
     from ratectl.policy.resolution.resolver import Resolver
 
-__all__ = ["check_names", "check_test_names"]
+__all__ = ["check_names", "check_test_names", "unused_attributes"]
 
 _SHORTEST_SEGMENT: Final = 3
 """Letters of the shortest segment that may be another one without its last letter."""
@@ -62,6 +62,21 @@ def check_test_names(tree: PolicyTree, tests: Sequence[WrittenTest]) -> Iterator
                         "warning",
                         f"did you mean {meant}?",
                     )
+
+
+def unused_attributes(tree: PolicyTree, scope: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield a message for each of these attributes that no document on a scope's path uses."""
+    path = set(ancestry(scope))
+    if path.isdisjoint(tree.policies):
+        return
+    path |= {exception_key(at) for at, each in enumerate(tree.exceptions) if each.scope in path}
+    used = {use.name for use in _uses(tree) if use.key in path}
+    near = NearNames()
+    for name in names:
+        if name not in used:
+            meant = near.nearest(name, used)
+            text = f"no policy at or above {scope} uses the attribute '{name}'"
+            yield f"{text}; did you mean {meant}?" if meant else text
 
 
 class _Limits:

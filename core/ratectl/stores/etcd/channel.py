@@ -17,7 +17,8 @@ from ratectl.stores.etcd.rpc import STATUS, Channel, Scope
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.stores.etcd.settings import Address, Settings
+    from ratectl.stores.etcd.settings import Settings
+    from ratectl.stores.locations import Address
 
 __all__ = ["open_channel", "resolve", "silent_members", "target"]
 

@@ -9,7 +9,6 @@ URLs appear in process lists, logs and shell histories.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -19,20 +18,17 @@ from ratectl.errors import UsageError
 from ratectl.runtime.files import read_file
 from ratectl.runtime.urls import shown
 from ratectl.stores.base import Protection, Security
+from ratectl.stores.locations import Address, etcd_location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "DEFAULT_PORT",
     "VARIABLES",
-    "Address",
     "Settings",
     "credentials",
     "parse_environment",
 ]
-
-DEFAULT_PORT: Final = 2379
 
 VARIABLES: Final[Mapping[str, str]] = {
     "RATECTL_ETCD_USER": "user name, where etcd's authentication is enabled",
@@ -45,60 +41,10 @@ VARIABLES: Final[Mapping[str, str]] = {
 }
 """Environment variables and their meanings."""
 
-_FORM: Final = "etcd://host:port[,host:port]/environment"
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
 _MAX_BYTES: Final = 1_000_000
 """Largest file that is read for a password, a certificate or a key."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_HOST = re.compile(r"[A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Host (a name or an IP address, without brackets) and port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def is_ip(self) -> bool:
-        """True if the host is an IP address."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
-
-    @property
-    def is_loopback(self) -> bool:
-        """True if the traffic stays on this machine."""
-        if self.is_ip:
-            return ipaddress.ip_address(self.host).is_loopback
-        return self.host == "localhost"
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read ``host``, ``host:port``, ``1.2.3.4:port`` or ``[::1]:port``.
-
-        :raises UsageError: it is none of these. The text is not quoted: it may be a password.
-        """
-        host, port = text, ""
-        if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
-            _check(not rest or rest.startswith(":"), "an address is not [host]:port")
-            port = rest[1:]
-            _check(Address(host, 0).is_ip, "what stands in brackets is not an IPv6 address")
-        else:
-            _check(text.count(":") < 2, f"write an IPv6 address in brackets: [::1]:{DEFAULT_PORT}")
-            host, _, port = text.partition(":")
-            _check(_HOST.fullmatch(host) is not None, "an address is not host:port")
-        number = int(port) if port.isdecimal() and port.isascii() else 0 if port else DEFAULT_PORT
-        _check(0 < number < 65536, "a port is not a number from 1 to 65535")
-        return cls(host, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,35 +90,10 @@ class Settings:
 
         :raises UsageError: a value is malformed, two contradict, or a file cannot be read.
         """
-        scheme, _, rest = url.partition("://")
-        place = f"store URL {shown(url)!r}"
-        _check(
-            scheme in ("etcd", "etcds"), f"{place}: the scheme is not etcd or etcds; use {_FORM}"
-        )
-        _check(
-            "@" not in rest,
-            f"{place} must not hold a user or password; set RATECTL_ETCD_USER and "
-            "RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE instead",
-        )
-        hosts, _, environment = rest.partition("/")
-        _check(
-            bool(environment),
-            f"{place} names no environment: write {scheme}://{hosts or 'host:2379'}/ENVIRONMENT, "
-            f"like {scheme}://{hosts or 'host:2379'}/dev",
-        )
-        _check(
-            _NAME.fullmatch(environment) is not None,
-            f"{place} takes no options, and its environment may hold only letters, digits, '.', "
-            f"'_' and '-'; use {_FORM}",
-        )
-        try:
-            addresses = tuple(dict.fromkeys(Address.parse(part) for part in hosts.split(",")))
-        except UsageError as error:
-            raise UsageError(f"{place}: {error}") from None
+        location = etcd_location(url)
         values = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
         user, password = credentials(values)
-        tls = scheme == "etcds"
-        if not tls:
+        if not location.tls:
             for name in _TLS_VARIABLES:
                 _check(
                     f"RATECTL_ETCD_{name}" not in values,
@@ -181,7 +102,18 @@ class Settings:
         ca, cert, key = (_file(values, f"RATECTL_ETCD_{name}") for name in ("CA", "CERT", "KEY"))
         _check((cert is None) == (key is None), "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY")
         server_name = values.get("RATECTL_ETCD_SERVER_NAME")
-        return cls(url, addresses, environment, tls, user, password, ca, cert, key, server_name)
+        return cls(
+            url,
+            location.addresses,
+            location.environment,
+            location.tls,
+            user,
+            password,
+            ca,
+            cert,
+            key,
+            server_name,
+        )
 
 
 def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:

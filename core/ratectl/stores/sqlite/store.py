@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 import time
 import weakref
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ratectl.errors import StoreError, UsageError
-from ratectl.runtime.urls import holds_password, shown
 from ratectl.stores.arguments import check_revision, check_txn
 from ratectl.stores.base import Protection, Security, Snapshot, Status, Store, TxnResult
+from ratectl.stores.locations import sqlite_path
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
 from ratectl.stores.sqlite.doctor import absent, describe, find_damage, find_problems
@@ -59,12 +58,12 @@ class SqliteStore(Store):
 
         :raises UsageError: another form, or a database in memory.
         """
-        return cls(_path_of(url), timeout=timeout)
+        return cls(sqlite_path(url), timeout=timeout)
 
     @classmethod
     def security(cls, url: str) -> Security:
         """See :meth:`Store.security`: the permissions of the file decide."""
-        _path_of(url)
+        sqlite_path(url)
         return Security(
             Protection("skipped", "a local file needs no TLS"),
             Protection("skipped", "file permissions decide"),
@@ -181,23 +180,3 @@ class SqliteStore(Store):
 
 
 # -- arguments -------------------------------------------------------------------------------------
-
-
-def _path_of(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    url = shown(url)
-    hint = "write sqlite:///relative/path.db or sqlite:////absolute/path.db"
-    if scheme == "sqlite" and re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*", rest):
-        hint = f"write sqlite:///{rest} (relative to this folder)"
-    if scheme != "sqlite" or not rest.startswith("/"):
-        raise UsageError(f"store {url!r} does not name a file: {hint}")
-    path = rest[1:]
-    if holds_password(path):
-        raise UsageError(f"store {url!r}: a file has no user or password: {hint}")
-    if not path or path == ":memory:":
-        raise UsageError(f"store {url!r}: several processes share a store, so it is a file: {hint}")
-    if path.endswith("/") or "\0" in path or "?" in path:
-        raise UsageError(f"store {url!r} does not name a file (options are not known): {hint}")
-    if path.startswith("~"):
-        raise UsageError(f"store {url!r}: ~ is not expanded: {hint}")
-    return path
