@@ -104,7 +104,7 @@ def limited(scope: Any, **arguments: Any) -> Callable[[View], View]:
     checks = _Checks(lambda: _for_view({"scope": scope, **arguments}))
 
     def decorate(view: View) -> View:
-        checked = (_async_view if iscoroutinefunction(view) else _sync_view)(checks, view)
+        checked = (_async_view if _is_async(view) else _sync_view)(checks, view)
         setattr(checked, _LIMITED, True)
         return checked
 
@@ -116,8 +116,6 @@ def _sync_view(checks: _Checks, view: View) -> View:
     def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
         with _releasing(request):
             response = checks.begin(request) or view(request, *args, **kwargs)
-            if inspect.isawaitable(response):  # `dispatch` of a class with async methods
-                return _awaited(request, response)
             return _finished(request, response)
 
     return checked
@@ -133,9 +131,10 @@ def _async_view(checks: _Checks, view: View) -> View:
     return checked
 
 
-async def _awaited(request: Any, response: Any) -> HttpResponseBase:
-    with _releasing(request):
-        return _finished(request, await response)
+def _is_async(view: Any) -> bool:
+    """Return True for coroutine functions, and for ``dispatch`` of classes with async methods."""
+    owner = getattr(getattr(view, "func", view), "__self__", None)
+    return iscoroutinefunction(view) or getattr(owner, "view_is_async", False)
 
 
 class DjangoRequest(WsgiRequest):
