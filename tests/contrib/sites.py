@@ -60,6 +60,7 @@ if not settings.configured:
     settings.configure(
         ROOT_URLCONF="contrib.sites",
         ALLOWED_HOSTS=["*"],
+        SECRET_KEY="a test",
         MIDDLEWARE=["ratectl.contrib.django.RateLimitMiddleware"],
     )
     django.setup()

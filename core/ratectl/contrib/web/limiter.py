@@ -90,7 +90,7 @@ class Limiter:
             self._all = attributes
         else:
             self._each = list((attributes or {}).items())
-        log.info("limits count in each process: with N workers, N times as much passes")
+        log.info("limits count in each process: N processes let N times as much pass")
 
     def ask(self, request: HttpRequest) -> Asked | None:
         """Decide a request; None if it is exempt. A failure is answered by ``on_error``."""
