@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.validate import validator
 
@@ -24,9 +25,10 @@ from ratectl.contrib import wsgi
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["ACME", "HELD", "KINDS", "Site", "make_agent", "site", "slots_left"]
+__all__ = ["ACME", "FILE", "HELD", "KINDS", "Site", "make_agent", "site", "slots_left"]
 
 KINDS: Final = ("wsgi", "flask", "django", "django-async")
+FILE: Final = Path(__file__).resolve()
 ACME: Final = {"tenant": "acme"}
 HELD: Final[list[int | None]] = []
 """Slots that were left at each part of a stream."""
@@ -174,6 +176,7 @@ def flask_app() -> flask.Flask:
         ("/stream", lambda: flask.Response(parts())),
         ("/breaks", lambda: flask.Response(broken_parts())),
         ("/decision", lambda: shown(flask.g.ratectl)),
+        ("/file", lambda: flask.send_file(FILE)),
     ):
         app.add_url_rule(rule, rule, view)
     return app
@@ -221,6 +224,7 @@ COMMON: Final = [
     path("fails", fail),
     path("own", own),
     path("decision", decision),
+    path("file", lambda _: django.http.FileResponse(FILE.open("rb"))),
     re_path(r"^years/(?P<year>[0-9]{4})/(\w+)$", text),
 ]
 

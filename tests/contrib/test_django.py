@@ -8,13 +8,12 @@ import io
 import threading
 import weakref
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
-from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path, re_path
 
@@ -153,7 +152,10 @@ def test_the_agent_may_be_named(agent: Agent) -> None:
         ({"agent": "no.such.agent"}, "agent 'no.such.agent' cannot be imported"),
         ({"agent": f"{HERE}.none"}, f"agent '{HERE}.none' cannot be imported"),
         ({"agent": f"{HERE}.HERE"}, "agent is a ratectl.Agent, not 'test_django'"),
-        ({"agent": "x", "scop": "/", "key": 1}, "RATECTL knows no key, scop: it has agent, attr"),
+        (
+            {"agent": "x", "scop": "/", "key": 1},
+            "no argument is named key, scop: they are agent, attr",
+        ),
         ({"agent": make_agent(), "headers": 1}, "headers is 'refused', 'all' or 'none'"),
         ({"agent": make_agent(), "scope": "shop"}, "scope is a text like /shop"),
     ],
@@ -243,15 +245,6 @@ def test_checks_of_an_async_site_stay_in_its_thread(agent: Agent) -> None:
     with limited_site(agent, path("items", async_text), scope=scope):
         asyncio.run(AsyncClient().get("/items"))
     assert threads == [threading.current_thread()]
-
-
-def test_files_give_their_slot_back(agent: Agent) -> None:
-    file = path("file", lambda request: FileResponse(Path(__file__).open("rb")))  # noqa: SIM115
-    with limited_site(agent, file, **SLOW):
-        answer = Client().get("/file", headers=AS_ACME)
-        assert slots_left(agent) == 2
-        assert answer.getvalue() == Path(__file__).read_bytes()
-        assert slots_left(agent) == 3
 
 
 def test_a_request_leaves_no_garbage(agent: Agent) -> None:

@@ -154,5 +154,5 @@ def test_wrong_arguments_are_found_at_the_decorator() -> None:
     with make_agent() as agent:
         with pytest.raises(UsageError, match="scope is a text like /shop"):
             limited("shop", agent=agent)
-        with pytest.raises(UsageError, match="RATECTL knows no key"):
+        with pytest.raises(UsageError, match="no argument is named key"):
             limited("/shop", agent=agent, key="ip")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -127,15 +126,6 @@ def test_the_decision_of_an_exempt_request_is_none(app: flask.Flask, agent: Agen
 
 
 # Slots ----------------------------------------------------------------------------------------
-
-
-def test_files_give_their_slot_back(app: flask.Flask, agent: Agent) -> None:
-    app.add_url_rule("/file", "file", lambda: flask.send_file(Path(__file__).resolve()))
-    slow(app, agent)
-    answer = app.test_client().get("/file", headers=AS_ACME)
-    assert answer.data == Path(__file__).read_bytes()
-    answer.close()
-    assert slots_left(agent) == 3
 
 
 def test_a_response_in_the_place_of_another_gives_the_slot_back(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import http_sf
 import pytest
 
-from contrib.sites import HELD, KINDS, Site, make_agent, site, slots_left
+from contrib.sites import FILE, HELD, KINDS, Site, make_agent, site, slots_left
 from ratectl.contrib.web import by_route, client_ip, header, path_parameter, query
 
 if TYPE_CHECKING:
@@ -295,3 +295,11 @@ def test_a_stream_holds_its_slot_until_the_end(kind: str, agent: Agent) -> None:
         assert shop.get("/stream").content == b"ab"
     assert HELD == [2, 2]
     assert slots_left(agent) == 3
+
+
+@WITH_ROUTES
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+def test_files_arrive_whole_and_give_their_slot_back(kind: str, agent: Agent) -> None:
+    with site(kind, agent, scope="/slow", attributes=TENANT) as shop:
+        assert shop.get("/file").content == FILE.read_bytes()
+        assert slots_left(agent) == 3

@@ -293,7 +293,7 @@ def _usable(arguments: dict[str, Any]) -> dict[str, Any]:
     known = set(inspect.signature(Limiter).parameters)
     if strange := sorted(set(arguments) - known):
         raise UsageError(
-            f"RATECTL knows no {', '.join(strange)}: it has {', '.join(sorted(known))}"
+            f"no argument is named {', '.join(strange)}: they are {', '.join(sorted(known))}"
         )
     agent = arguments.get("agent")
     if isinstance(agent, str):
