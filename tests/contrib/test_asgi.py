@@ -187,6 +187,13 @@ class TestScopesAndAttributes:
         answers = [response.status_code for response in run(agent, paths, **arguments)]
         assert answers == [200, 429, 200, 500, 200, 200]
 
+    def test_a_query_of_many_fields_is_no_way_around_a_limit(self, agent: Agent) -> None:
+        arguments: dict[str, Any] = {"scope": "/shop", "attributes": {"tenant": query("t")}}
+        long = "/?" + "a=1&" * 1_001 + "t=x"
+        responses = run(agent, [long, "/?t=x", long], **arguments)
+        assert [response.status_code for response in responses] == [200, 200, 429]
+        assert agent._failures.count == 0
+
     @pytest.mark.parametrize("exempt", [["/items/{item_id:int}"], {"/items/7"}])
     def test_exempt_paths_and_templates(self, agent: Agent, exempt: Any) -> None:
         answers = run(agent, ["/items/7"] * 4, scope="/shop", exempt=exempt, headers="all")

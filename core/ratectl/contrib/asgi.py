@@ -9,10 +9,9 @@ from __future__ import annotations
 import inspect
 import logging
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
 
 from ratectl.contrib.web.limiter import Limiter
-from ratectl.contrib.web.request import HttpRequest
+from ratectl.contrib.web.request import HttpRequest, first_of
 from ratectl.contrib.web.starlette_routes import Routes, templates_in
 from ratectl.errors import UsageError
 
@@ -145,9 +144,7 @@ class AsgiRequest(HttpRequest):
         return [value.decode("latin-1") for key, value in self.native["headers"] if key == wanted]
 
     def query(self, name: str) -> str | None:
-        raw = self.native.get("query_string", b"").decode("latin-1")
-        values = parse_qs(raw, keep_blank_values=True, max_num_fields=1_000).get(name)
-        return values[0] if values else None
+        return first_of(self.native.get("query_string", b"").decode("latin-1"), name)
 
     def path_parameter(self, name: str) -> object | None:
         return self._routes.parameter(self.native, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from ratectl.contrib.web.answers import PROBLEM, body_of, headers_of, status_of
 from ratectl.contrib.web.sources import ByRoute, ClientIp
@@ -25,6 +25,8 @@ ShowHeaders = Literal["refused", "all", "none"]
 """Which responses tell clients about their limits."""
 
 log: Final = logging.getLogger("ratectl.contrib")
+
+_Response = TypeVar("_Response")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Limiter:
         self.headers = headers
         self.legacy_headers = legacy_headers
         self.on_refused = on_refused
-        self._uncovered = uncovered
+        self.uncovered = uncovered
         self._by_route = scope if isinstance(scope, ByRoute) else None
         self._scope = scope if callable(scope) else lambda _: scope
         self._cost = cost if callable(cost) else lambda _: cost
@@ -144,19 +146,35 @@ class Limiter:
         ]
         return Refusal(status_of(asked.decision), headers, body)
 
+    def custom(
+        self, request: HttpRequest, asked: Asked, made: Callable[[Any], _Response]
+    ) -> _Response | None:
+        """Return the response of ``on_refused``; None for the usual one.
+
+        ``made`` turns what the user's function returned into a response, or raises.
+        """
+        if self.on_refused is None:
+            return None
+        try:
+            answer = self.on_refused(request, asked.decision)
+            return None if answer is None else made(answer)
+        except Exception:
+            log.exception("on_refused failed, so the usual response is sent")
+            return None
+
     def check_routes(self, templates: Iterable[str]) -> None:
         """Report the routes that no policy covers, once the agent has policies.
 
         :raises UsageError: there are some, and ``uncovered`` is ``raise``.
         """
-        if self._by_route is None or self._uncovered == "ignore" or not self.agent.generation:
+        if self._by_route is None or self.uncovered == "ignore" or not self.agent.generation:
             return
         scopes = {template: self._by_route.of(template) for template in templates}
         bare = sorted(each for each in scopes if self.agent.limits(scopes[each]) is None)
         if not bare:
             return
         message = f"no policy covers these routes, so they are not limited: {', '.join(bare)}"
-        if self._uncovered == "raise":
+        if self.uncovered == "raise":
             raise UsageError(message)
         log.warning("%s", message)
 

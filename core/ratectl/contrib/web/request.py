@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
+from urllib.parse import unquote_plus
 
-__all__ = ["HttpRequest"]
+__all__ = ["HttpRequest", "first_of"]
 
 
 class HttpRequest(ABC):
@@ -51,3 +52,15 @@ class HttpRequest(ABC):
     @abstractmethod
     def path_parameter(self, name: str) -> object | None:
         """Return the value of a parameter of the route; None if it is absent."""
+
+
+def first_of(query: str, name: str) -> str | None:
+    """Return the first value of a parameter of a query string; None if it is absent.
+
+    It never raises, however many fields a client sends: the server bounds the length of a URL.
+    """
+    for field in query.split("&"):
+        key, _, value = field.partition("=")
+        if unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None

@@ -1,0 +1,158 @@
+"""Rate limits for WSGI applications: Flask, Django, Bottle, Pyramid, and others.
+
+app = RateLimit(app, agent=agent, scope="/shop", attributes={"tenant": header("x-tenant")})
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from ratectl.contrib.web.limiter import Limiter
+from ratectl.contrib.web.request import HttpRequest, first_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ratectl.agent import Agent
+    from ratectl.contrib.web.answers import Headers
+    from ratectl.contrib.web.limiter import Asked
+
+__all__ = ["RateLimit", "WsgiRequest", "answer"]
+
+_UNPREFIXED = ("CONTENT_TYPE", "CONTENT_LENGTH")
+"""Headers that WSGI names without ``HTTP_``."""
+
+
+class RateLimit:
+    """Limits requests. Slots are released when the server closes the response.
+
+    The decision is in ``environ["ratectl"]``, to settle it for example.
+    """
+
+    def __init__(self, app: WSGIApplication, agent: Agent, scope: Any = "/", **arguments: Any):
+        """``scope`` and ``arguments``: see ``ratectl.contrib.web.limiter.Limiter``. WSGI knows no
+        routes, so a scope ``by_route`` is always its prefix.
+
+        :raises UsageError: an argument cannot be used.
+        """
+        self.app = app
+        self._limiter = Limiter(agent, scope, **arguments)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = WsgiRequest(environ)
+        asked = self._limiter.ask(request)
+        if asked is None:
+            return self.app(environ, start_response)
+        if not asked.decision.allowed:
+            return self._refuse(request, asked, start_response)
+        environ["ratectl"] = asked.decision
+        if self._limiter.headers == "all":
+            start_response = _with_headers(start_response, self._limiter.headers_for(asked))
+        return answer(self.app, environ, start_response, asked.decision.release)
+
+    def _refuse(
+        self, request: WsgiRequest, asked: Asked, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        custom = self._limiter.custom(request, asked, _application)
+        if custom is not None:
+            headers = self._limiter.headers_for(asked)
+            return custom(request.native, _with_headers(start_response, headers))
+        refusal = self._limiter.refusal(asked)
+        status = HTTPStatus(refusal.status)
+        start_response(f"{status.value} {status.phrase}", refusal.headers)
+        return [] if request.method == "HEAD" else [refusal.body]
+
+
+class WsgiRequest(HttpRequest):
+    """A request of WSGI; ``native`` is its environ, if no framework has an object of its own.
+
+    A header that was sent several times has one value here: servers join them.
+    """
+
+    __slots__ = ("_environ", "native")
+
+    def __init__(self, environ: Mapping[str, Any], native: Any = None) -> None:
+        self._environ = environ
+        self.native = environ if native is None else native
+
+    @property
+    def method(self) -> str:
+        return str(self._environ["REQUEST_METHOD"])
+
+    @property
+    def path(self) -> str:
+        path = self._environ.get("SCRIPT_NAME", "") + self._environ.get("PATH_INFO", "")
+        return str(path).encode("latin-1", "replace").decode("utf-8", "replace")
+
+    @property
+    def route(self) -> str | None:
+        return None
+
+    @property
+    def peer(self) -> str | None:
+        return self._environ.get("REMOTE_ADDR") or None
+
+    def headers(self, name: str) -> list[str]:
+        key = name.upper().replace("-", "_")
+        value = self._environ.get(key if key in _UNPREFIXED else f"HTTP_{key}")
+        return [] if value is None else [value]
+
+    def query(self, name: str) -> str | None:
+        return first_of(self._environ.get("QUERY_STRING", ""), name)
+
+    def path_parameter(self, name: str) -> object | None:  # noqa: ARG002
+        return None
+
+
+def answer(
+    app: WSGIApplication,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    release: Callable[[], object],
+) -> Iterable[bytes]:
+    """Return the response of an application. ``release`` is called when it is over."""
+    try:
+        body = app(environ, start_response)
+    except BaseException:
+        release()
+        raise
+    return _Body(body, release)
+
+
+class _Body:
+    """The body of a response, whose close also releases what the request held."""
+
+    def __init__(self, body: Iterable[bytes], release: Callable[[], object]) -> None:
+        self._body = body
+        self._release = release
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        """Called by the server at the end, also if the client went away or the body raised."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._release()
+
+
+def _with_headers(start_response: StartResponse, headers: Headers) -> StartResponse:
+    """Return a ``start_response`` that adds headers, unless the response has them already."""
+
+    def starting(status: str, own: Headers, *error: Any) -> Any:
+        names = {name.lower() for name, _ in own}
+        more = [pair for pair in headers if pair[0].lower() not in names]
+        return start_response(status, [*own, *more], *error)
+
+    return starting if headers else start_response
+
+
+def _application(answer: Any) -> WSGIApplication:
+    if not callable(answer):
+        raise TypeError(f"on_refused returns a WSGI application, not {answer!r}")
+    return answer  # type: ignore[no-any-return]

@@ -1,0 +1,335 @@
+"""The Django middleware: settings, routes, other middleware, disconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import threading
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, StreamingHttpResponse
+from django.test import AsyncClient, Client, override_settings
+from django.urls import include, path, re_path
+
+from contrib.sites import make_agent, slots_left
+from ratectl import Agent, FakeClock, UsageError
+from ratectl.contrib.web import by_route, header, path_parameter
+from ratectl.contrib.web.django_routes import plain
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+HERE = __name__
+OURS = "ratectl.contrib.django.RateLimitMiddleware"
+TENANT: dict[str, Any] = {"tenant": header("x-tenant")}
+AS_ACME = {"x-tenant": "acme"}
+ROUTED = """
+apiVersion: ratectl/v1
+scope: /shop/items/id
+limits:
+  spike: {rate: 1/s, burst: 1, per: id}
+---
+apiVersion: ratectl/v1
+scope: /shop/years/year
+limits:
+  spike: {rate: 1/s, burst: 1}
+"""
+global_agent: Agent | None = None
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    with make_agent() as agent:
+        yield agent
+
+
+@pytest.fixture
+def routed() -> Iterator[Agent]:
+    with Agent.from_policies(ROUTED, clock=FakeClock()) as agent:
+        yield agent
+
+
+@contextmanager
+def limited_site(agent: Any, *urls: Any, middleware: Any = (OURS,), **words: Any) -> Iterator[None]:
+    with override_settings(
+        RATECTL={"agent": agent, **words}, ROOT_URLCONF=tuple(urls), MIDDLEWARE=list(middleware)
+    ):
+        yield
+
+
+def text(request: Any, **words: Any) -> HttpResponse:
+    return HttpResponse("text")
+
+
+async def async_text(request: Any, **words: Any) -> HttpResponse:
+    return HttpResponse("text")
+
+
+ITEM = path("items/<int:id>/", text)
+SLOW: dict[str, Any] = {"scope": "/slow", "attributes": TENANT}
+
+# Routes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "template"),
+    [
+        ("", ""),
+        ("items/<int:id>/", "items/<int:id>/"),
+        (r"^items/(?P<id>[0-9]+)/$", "items/<id>/"),
+        (r"api/^years/(?P<year>[0-9]{4})/(\w+|(a)(b))/\Z", "api/years/<year>/<var>/"),
+        (r"^a\.b/(?:en|de)/\d{2,}/[^/)]+/(?P<c>[)]+)$", "a.b////<c>"),
+        (r"files/<path:name>(?:\.json)?$", "files/<path:name>"),
+    ],
+)
+def test_templates_have_the_words_of_path(route: str, template: str) -> None:
+    assert plain(route) == template
+
+
+def test_routes_have_their_own_limits(routed: Agent) -> None:
+    inner = include([re_path(r"^(?P<year>[0-9]{4})/$", text), ITEM])
+    words: Any = {"scope": by_route("/shop"), "attributes": {"id": path_parameter("id")}}
+    with limited_site(routed, path("years/", inner), ITEM, **words):
+        client = Client()
+        urls = ["items/1", "items/1", "items/2", "years/1999", "years/2000", "years/items/1"]
+        statuses = [client.get(f"/{url}/").status_code for url in urls]
+    assert statuses == [200, 429, 200, 200, 429, 200]
+
+
+def test_the_test_client_of_async_sites_is_limited(routed: Agent) -> None:
+    async def ask() -> list[int]:
+        return [(await AsyncClient().get("/items/1/")).status_code for _ in range(2)]
+
+    with limited_site(routed, path("items/<int:id>/", async_text), scope="/shop/items/id"):
+        assert asyncio.run(ask()) == [200, 429]
+
+
+def test_a_view_that_answers_404_is_counted_once(agent: Agent) -> None:
+    missing = path("missing", lambda request: HttpResponse(status=404))
+    with limited_site(agent, missing, scope="/shop", attributes=TENANT):
+        statuses = [Client().get("/missing", headers=AS_ACME).status_code for _ in range(3)]
+    assert statuses == [404, 404, 429]
+
+
+def test_routes_without_a_policy_are_reported_at_start(
+    routed: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = [ITEM, path("none/", text), path("more/", include([re_path("^(?P<n>.*)$", text)]))]
+    message = "no policy covers these routes, so they are not limited: more/<n>, none/"
+    with limited_site(routed, *urls, scope=by_route("/shop")):
+        get_wsgi_application()
+        get_asgi_application()
+    assert [record.message for record in caplog.records] == [message] * 2
+    with (
+        limited_site(routed, *urls, scope=by_route("/shop"), uncovered="raise"),
+        pytest.raises(UsageError, match=message),
+    ):
+        get_wsgi_application()
+
+
+# The setting ----------------------------------------------------------------------------------
+
+
+def test_the_agent_may_be_named(agent: Agent) -> None:
+    global global_agent
+    global_agent = agent
+    with limited_site(f"{HERE}.global_agent", ITEM, scope="/shop"):
+        statuses = [Client().get("/items/1/").status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (None, "the settings have no RATECTL"),
+        ({}, "agent is a ratectl.Agent, not None"),
+        ({"agent": "no.such.agent"}, "agent 'no.such.agent' cannot be imported"),
+        ({"agent": f"{HERE}.none"}, f"agent '{HERE}.none' cannot be imported"),
+        ({"agent": f"{HERE}.HERE"}, "agent is a ratectl.Agent, not 'test_django'"),
+        (
+            {"agent": "x", "scop": "/", "key": 1},
+            "no argument is named key, scop: they are agent, attr",
+        ),
+        ({"agent": make_agent(), "headers": 1}, "headers is 'refused', 'all' or 'none'"),
+        ({"agent": make_agent(), "scope": "shop"}, "scope is a text like /shop"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_right(setting: Any, words: str) -> None:
+    with (
+        override_settings(RATECTL=setting, MIDDLEWARE=[OURS]),
+        pytest.raises(UsageError, match=words),
+    ):
+        get_wsgi_application()
+
+
+def test_on_refused_returns_a_response(agent: Agent) -> None:
+    def busy(request: Any, decision: Any) -> HttpResponse:
+        return HttpResponse(f"{request.native.path} {decision.limit}", status=420)
+
+    with limited_site(agent, ITEM, scope="/shop", on_refused=busy):
+        refused = [Client().get("/items/1/") for _ in range(3)][2]
+    assert (refused.status_code, refused.content) == (420, b"/items/1/ spike")
+    assert refused.headers["Retry-After"] == "2"
+
+
+# Other middleware -----------------------------------------------------------------------------
+
+
+def replacing(get_response: Any) -> Any:
+    def middleware(request: Any) -> HttpResponse:
+        get_response(request)
+        return HttpResponse("another")
+
+    return middleware
+
+
+def failing(get_response: Any) -> Any:
+    def middleware(request: Any) -> HttpResponse:
+        get_response(request)
+        raise RuntimeError("a fault of another middleware")
+
+    return middleware
+
+
+def answering(get_response: Any) -> Any:
+    return lambda request: HttpResponse("answered before the view")
+
+
+@pytest.mark.parametrize("other", [replacing, failing])
+@pytest.mark.parametrize("outside", [True, False])
+def test_other_middleware_cannot_lose_a_slot(agent: Agent, other: Any, outside: bool) -> None:
+    stack = [f"{HERE}.{other.__name__}", OURS]
+    with limited_site(agent, ITEM, middleware=stack if outside else stack[::-1], **SLOW):
+        client = Client(raise_request_exception=False)
+        client.get("/items/1/", headers=AS_ACME)
+    assert slots_left(agent) == 3
+
+
+def test_a_request_that_another_middleware_answers_is_not_checked(agent: Agent) -> None:
+    with limited_site(agent, ITEM, middleware=[OURS, f"{HERE}.answering"], scope="/shop"):
+        statuses = [Client().get("/items/1/").status_code for _ in range(5)]
+    assert statuses == [200] * 5
+
+
+def test_sync_middleware_in_an_async_site(agent: Agent) -> None:
+    async def ask() -> list[int]:
+        client = AsyncClient(headers=AS_ACME)
+        return [(await client.get("/items/1/")).status_code for _ in range(5)]
+
+    for stack in ([OURS, f"{HERE}.passing"], [f"{HERE}.passing", OURS]):
+        with limited_site(agent, path("items/<id>/", async_text), middleware=stack, **SLOW):
+            assert asyncio.run(ask()) == [200] * 5
+        assert slots_left(agent) == 3
+
+
+def passing(get_response: Any) -> Any:
+    return lambda request: get_response(request)
+
+
+# Responses ------------------------------------------------------------------------------------
+
+
+def test_checks_of_an_async_site_stay_in_its_thread(agent: Agent) -> None:
+    threads: list[threading.Thread] = []
+
+    def scope(request: Any) -> str:
+        threads.append(threading.current_thread())
+        return "/shop"
+
+    with limited_site(agent, path("items", async_text), scope=scope):
+        asyncio.run(AsyncClient().get("/items"))
+    assert threads == [threading.current_thread()]
+
+
+def test_a_request_leaves_no_garbage(agent: Agent) -> None:
+    """Else each request would wait for the cycle collector, with its body and its files."""
+    seen: list[weakref.ref[Any]] = []
+
+    def view(request: Any) -> HttpResponse:
+        seen.append(weakref.ref(request))
+        return HttpResponse("text")
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/v", "wsgi.input": io.BytesIO()}
+    environ |= {"SERVER_NAME": "site", "SERVER_PORT": "80", "HTTP_X_TENANT": "acme"}
+    with limited_site(agent, path("v", view), **SLOW):
+        application = get_wsgi_application()
+        gc.disable()
+        try:
+            application(environ, lambda *_: None).close()
+            assert [request() for request in seen] == [None]
+        finally:
+            gc.enable()
+    assert slots_left(agent) == 3
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+def test_a_view_that_ends_the_process_gives_its_slot_back(
+    agent: Agent, error: BaseException
+) -> None:
+    def view(request: Any) -> HttpResponse:
+        raise error
+
+    with limited_site(agent, path("end", view), **SLOW), pytest.raises(type(error)):
+        Client().get("/end", headers=AS_ACME)
+    assert slots_left(agent) == 3
+
+
+# Disconnects ----------------------------------------------------------------------------------
+
+
+async def endless_parts() -> AsyncIterator[bytes]:
+    while True:
+        yield b"part"
+        await asyncio.sleep(0.001)
+
+
+async def endless_stream(request: Any) -> StreamingHttpResponse:
+    return StreamingHttpResponse(endless_parts())
+
+
+async def endless_view(request: Any) -> HttpResponse:
+    BEGUN.set()
+    await asyncio.sleep(60)
+    return HttpResponse("late")
+
+
+BEGUN = threading.Event()
+
+
+async def ask_and_leave(url: str, agent: Agent) -> int | None:
+    """Send a request, leave when the view has begun, and return the slots left before that."""
+    seen: list[int | None] = []
+    first = asyncio.Event()
+    asked = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request"}
+        while not (first.is_set() or BEGUN.is_set()):
+            await asyncio.sleep(0.001)
+        seen.append(slots_left(agent))
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            first.set()
+
+    scope = {"type": "http", "method": "GET", "path": url, "headers": [(b"x-tenant", b"acme")]}
+    await asyncio.wait_for(get_asgi_application()(scope, receive, send), 20)
+    return seen[0]
+
+
+@pytest.mark.parametrize("view", [endless_stream, endless_view])
+def test_a_client_that_goes_away_gives_the_slot_back(agent: Agent, view: Any) -> None:
+    BEGUN.clear()
+    with limited_site(agent, path("endless", view), **SLOW):
+        assert asyncio.run(ask_and_leave("/endless", agent)) == 2
+    assert slots_left(agent) == 3
