@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ratectl import Agent, Decision, FakeClock, Limited, UsageError
+from ratectl.contrib.web import client_ip
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -378,6 +379,7 @@ def test_functions_that_fail_are_answered_by_on_error(
         ({"scope": "mail"}, "scope is a text like /mail"),
         ({"scope": "/", "attributes": "tenant"}, "attributes is a mapping"),
         ({"scope": "/", "attributes": {"tenant": 7}}, "'tenant' is a text or a function"),
+        ({"scope": "/", "attributes": {"ip": client_ip()}}, "'ip' is a text or a function"),
         ({"scope": "/", "attributes": {7: "tenant"}}, "a name is a text, not 7"),
         ({"scope": "/", "cost": -1}, "cost"),
         ({"scope": "/", "exempt": ["ada"]}, "exempt is a function of the call"),

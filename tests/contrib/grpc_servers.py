@@ -34,12 +34,15 @@ class Functions:
     """Handlers that echo requests. The request ``fail`` raises, ``wait`` waits."""
 
     def __init__(self) -> None:
+        self.waits = threading.Event()
+        """Set once a handler has the request ``wait``."""
         self.go_on = threading.Event()
 
     def one(self, request: bytes) -> bytes:
         if request == b"fail":
             raise KeyError("an error of the application")
         if request == b"wait":
+            self.waits.set()
             assert self.go_on.wait(20)
         return request
 
@@ -63,6 +66,7 @@ class Coroutines(Functions):
 
     async def answer(self, request: bytes) -> bytes:
         while request == b"wait" and not self.go_on.is_set():
+            self.waits.set()
             await asyncio.sleep(0.01)
         return self.one(request)
 
@@ -163,10 +167,10 @@ def _in_asyncio(generic: Any, interceptor: Any, address: str) -> Iterator[str]:
             ready.set_result((asyncio.get_running_loop(), stop, port))
             await stop.wait()
             await server.stop(0)
-            for _ in range(3):  # gRPC leaves threads of cancelled streams waiting for these
+            for _ in range(4):  # gRPC leaves threads of cancelled streams waiting for these
+                await asyncio.sleep(0.02)
                 for task in asyncio.all_tasks() - {asyncio.current_task()}:
                     task.cancel()
-                await asyncio.sleep(0.02)
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()

@@ -67,13 +67,6 @@ def slots_are_free(agent: Agent) -> bool:
     return True
 
 
-def wait_until_held(agent: Agent) -> None:
-    deadline = time.monotonic() + 10
-    while agent.check("/slots", cost=0).remaining:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_refusals_say_when_to_retry(agent: Agent, kind: str) -> None:
     attributes = {"tenant": metadata("X-Tenant")}
@@ -107,7 +100,7 @@ def test_refusals_say_when_to_retry(agent: Agent, kind: str) -> None:
 def test_slots_are_held_until_the_call_has_ended(agent: Agent, kind: str, method: str) -> None:
     with served(agent, kind, "/slots") as calls:
         running = calls.start(method, "wait")
-        wait_until_held(agent)
+        assert calls.handlers.waits.wait(20)
         error = refused(calls, method, "a")
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert error.details() == "refused by slots@/slots: retry later"
@@ -142,7 +135,7 @@ def test_slots_of_a_cancelled_call_are_held_while_its_handler_works(
     """Coroutines are cancelled with the call; functions in threads go on."""
     with served(agent, kind, "/slots") as calls:
         running = calls.start(method, "wait")
-        wait_until_held(agent)
+        assert calls.handlers.waits.wait(20)
         running.cancel()
         if kind in ("threads", "functions"):
             time.sleep(0.1)

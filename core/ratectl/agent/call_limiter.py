@@ -6,7 +6,7 @@ The decorator ``limited`` and the adapters that are not for the web share these 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from ratectl.agent.waiting import checked_wait
 from ratectl.engine.cost import checked_cost
@@ -38,6 +38,9 @@ class Question(NamedTuple):
 class CallLimiter:
     """Asks an agent about calls, as the arguments of a decorator or an adapter say. Thread-safe."""
 
+    _fixed: ClassVar[tuple[type, ...]] = (str,)
+    """Types of sources of attributes that are no functions; an adapter may know more."""
+
     def __init__(
         self,
         agent: Agent,
@@ -56,7 +59,7 @@ class CallLimiter:
 
         :raises UsageError: an argument cannot be used.
         """
-        _check_arguments(agent, scope, attributes, exempt)
+        _check_arguments(agent, scope, attributes, exempt, self._fixed)
         self.agent = agent
         self.wait = checked_wait(wait)
         self._scope = scope if callable(scope) else _always(scope)
@@ -114,18 +117,20 @@ def _always(value: Any) -> Callable[..., Any]:
     return lambda *_, **__: value
 
 
-def _check_arguments(agent: object, scope: object, attributes: object, exempt: object) -> None:
+def _check_arguments(
+    agent: object, scope: object, attributes: object, exempt: object, fixed: tuple[type, ...]
+) -> None:
     if not callable(getattr(agent, "check", None)):
         raise UsageError(f"agent is a ratectl.Agent, not {agent!r}")
     if not callable(scope) and not (isinstance(scope, str) and scope.startswith("/")):
         raise UsageError(f"scope is a text like /mail, or a function of the call, not {scope!r}")
     if attributes is not None and not callable(attributes):
-        _check_mapping(attributes)
+        _check_mapping(attributes, fixed)
     if exempt is not None and not callable(exempt):
         raise UsageError(f"exempt is a function of the call, not {exempt!r}")
 
 
-def _check_mapping(attributes: object) -> None:
+def _check_mapping(attributes: object, fixed: tuple[type, ...]) -> None:
     if not isinstance(attributes, Mapping):
         raise UsageError(
             "attributes is a mapping of names to texts or functions of the call, or one function "
@@ -134,7 +139,7 @@ def _check_mapping(attributes: object) -> None:
     for name, source in attributes.items():
         if not isinstance(name, str):
             raise UsageError(f"attributes: a name is a text, not {name!r}")
-        if not isinstance(source, str) and not callable(source) and not hasattr(source, "of"):
+        if not isinstance(source, fixed) and not callable(source):
             raise UsageError(
                 f"attributes: {name!r} is a text or a function of the call, not {source!r}"
             )

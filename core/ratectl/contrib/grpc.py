@@ -150,6 +150,8 @@ class AioRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 class _Limits(CallLimiter):
     """Limits the handlers of both kinds of servers."""
 
+    _fixed = (str, ClientIp)
+
     def __init__(self, agent: Agent, scope: Any, attributes: Any, cost: Any, exempt: Any) -> None:
         if isinstance(exempt, str) or not (callable(exempt) or isinstance(exempt, Collection)):
             raise UsageError(
