@@ -2,6 +2,7 @@
 
 RatectlError
 ├── UsageError               a wrong argument, URL or setting: correct the call
+├── Limited                  a limit refuses a call; carries the decision
 ├── PolicyError              invalid policies; carries every diagnostic
 ├── BundleError              stored bytes are not a bundle this version can read
 │   └── Untrusted            they are not signed for this environment by a trusted key
@@ -20,7 +21,7 @@ RatectlError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,7 @@ __all__ = [
     "BundleError",
     "Conflict",
     "GuardRefused",
+    "Limited",
     "NoAgents",
     "NotFound",
     "NothingPublished",
@@ -55,6 +57,44 @@ class RatectlError(Exception):
 
 class UsageError(RatectlError, ValueError):
     """Raised for a wrong argument, URL or setting."""
+
+
+class _Answer(Protocol):
+    """A ``ratectl.Decision``."""
+
+    allowed: bool
+    limit: str | None
+    scope: str | None
+    generation: int
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def retry_after(self) -> float | None: ...
+
+
+class Limited(RatectlError):
+    """Raised instead of a call that a limit refuses. ``decision``: the refusal."""
+
+    def __init__(self, decision: _Answer) -> None:
+        self.decision = decision
+        self.transient = decision.reason != "never"
+        super().__init__(_refusal(decision))
+
+    def __reduce__(self) -> tuple[type[Limited], tuple[_Answer]]:
+        return type(self), (self.decision,)
+
+
+def _refusal(decision: _Answer) -> str:
+    """Return a refusal in one line."""
+    if decision.reason == "error":
+        return "refused, because the limiter failed and on_error is deny"
+    by = f" by {decision.limit}@{decision.scope}" if decision.limit else ""
+    if decision.reason == "never":
+        return f"refused{by}: waiting does not help"
+    after = decision.retry_after
+    return f"refused{by}: retry " + ("later" if after is None else f"after {after:.3g} s")
 
 
 class PolicyError(RatectlError):

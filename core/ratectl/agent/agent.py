@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
+from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
 from ratectl.agent.in_force import LimitInForce, limits_in_force
+from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from ratectl.agent.call_limiter import Attributes
     from ratectl.agent.client_address import Header
     from ratectl.agent.fake_clock import FakeClock
     from ratectl.agent.given import Given
+    from ratectl.agent.limited import F
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
@@ -246,6 +250,28 @@ class Agent:
         :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
         return pass_in_thread(self._line, scope, attributes, cost, wait)
+
+    def limited(
+        self,
+        scope: str | Callable[..., str],
+        attributes: Attributes = None,
+        cost: Cost | Callable[..., Cost] = 1,
+        exempt: Callable[..., bool] | None = None,
+        wait: float | None = 0,
+    ) -> Callable[[F], F]:
+        """Return a decorator of functions, also async ones: each call asks, or raises ``Limited``.
+
+        ``scope``, ``attributes``, ``cost`` and ``exempt`` may be functions of the call's arguments.
+        ``attributes``: a fixed text or a function for each, or one function that returns all.
+        ``wait``: seconds to wait in line instead of being refused; None: without limit. Slots are
+        released when the call, or the generator that it returned, has ended.
+
+        >>> @agent.limited("/mail", {"tenant": lambda to: to.tenant}, wait=5)  # doctest: +SKIP
+        ... def send(to): ...
+
+        :raises UsageError: an argument cannot be used, or it decorates no function.
+        """
+        return partial(limited, CallLimiter(self, scope, attributes, cost, exempt, wait))
 
     def client_ip(
         self,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
-__all__ = ["pass_in_task", "pass_in_thread"]
+__all__ = ["checked_wait", "pass_in_task", "pass_in_thread"]
 
 _SECOND: Final = 1_000_000_000
 
@@ -90,13 +90,22 @@ def _deadline(line: Line, wait: float | None) -> int:
 
     :raises UsageError: ``wait`` is no number of seconds, or negative.
     """
-    if wait is None:
-        return FOREVER
-    if not isinstance(wait, int | float) or isinstance(wait, bool) or not wait >= 0:
-        raise UsageError(f"wait is a number of seconds, 0 or more, not {wait!r}")
-    if math.isinf(wait):
+    wait = checked_wait(wait)
+    if wait is None or math.isinf(wait):
         return FOREVER
     return min(FOREVER, line.clock() + math.ceil(wait * _SECOND))
+
+
+def checked_wait(wait: float | None) -> float | None:
+    """Return the longest wait in seconds; None: without limit.
+
+    :raises UsageError: it is no number of seconds, or negative.
+    """
+    if wait is None:
+        return None
+    if not isinstance(wait, int | float) or isinstance(wait, bool) or not wait >= 0:
+        raise UsageError(f"wait is a number of seconds, 0 or more, not {wait!r}")
+    return wait
 
 
 def _passes_at_once(line: Line, request: Request) -> bool:

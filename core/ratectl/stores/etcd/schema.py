@@ -1,31 +1,16 @@
-"""The etcd v3 messages that ratectl uses, with etcd's documented field numbers.
-
-Generated code would tie ratectl to one protobuf major version, and etcd's file names in protobuf's
-global pool collide with any other etcd client in the process. So the messages are a table here,
-with names and a descriptor pool of ratectl's own: only numbers and types are sent.
-"""
+"""The etcd v3 messages that ratectl uses, with etcd's documented field numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from google.protobuf.descriptor_pb2 import (
-    DescriptorProto,
-    FieldDescriptorProto,
-    FileDescriptorProto,
-)
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
+from ratectl.stores.protobuf import Messages
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = ["MESSAGES", "message_class"]
 
-_PACKAGE: Final = "ratectl.stores.etcd"
-
-# One message a block: "name number type"; "*" marks a repeated field, "/group" a member of a oneof.
-# Enums are encoded as varints, so int32 is used for them.
 _TABLE: Final = """
 KeyValue: key 1 bytes, mod_revision 3 int64, value 5 bytes, lease 6 int64
 Event: kind 1 int32, kv 2 KeyValue
@@ -68,63 +53,12 @@ StatusResponse: header 1 ResponseHeader, version 2 string, db_size 3 int64, lead
   errors 8 string*, db_size_in_use 9 int64, is_learner 10 bool
 """
 
-_SCALARS: Final = {
-    "bool": FieldDescriptorProto.TYPE_BOOL,
-    "bytes": FieldDescriptorProto.TYPE_BYTES,
-    "int32": FieldDescriptorProto.TYPE_INT32,
-    "int64": FieldDescriptorProto.TYPE_INT64,
-    "string": FieldDescriptorProto.TYPE_STRING,
-    "uint64": FieldDescriptorProto.TYPE_UINT64,
-}
+_MESSAGES: Final = Messages("ratectl.stores.etcd", _TABLE)
 
-
-def _parse(table: str) -> dict[str, list[str]]:
-    """Message name → its field definitions."""
-    blocks = table.replace(",\n", ",").strip().splitlines()
-    pairs = (block.split(":", 1) for block in blocks if block)
-    return {name: [f.strip() for f in fields.split(",") if f.strip()] for name, fields in pairs}
-
-
-MESSAGES: Final = _parse(_TABLE)
+MESSAGES: Final = _MESSAGES.fields
 """Message name → field definitions, as in the table."""
 
 
-def _add_field(message: DescriptorProto, definition: str, groups: dict[str, int]) -> None:
-    name, number, kind, *group = definition.split()
-    field = message.field.add(name=name, number=int(number))
-    field.label = (
-        FieldDescriptorProto.LABEL_REPEATED
-        if kind.endswith("*")
-        else FieldDescriptorProto.LABEL_OPTIONAL
-    )
-    kind = kind.rstrip("*")
-    if kind in _SCALARS:
-        field.type = _SCALARS[kind]
-    else:
-        field.type = FieldDescriptorProto.TYPE_MESSAGE
-        field.type_name = f".{_PACKAGE}.{kind}"
-    if group:
-        union = group[0].lstrip("/")
-        if union not in groups:
-            groups[union] = len(groups)
-            message.oneof_decl.add(name=union)
-        field.oneof_index = groups[union]
-
-
-def _file() -> FileDescriptorProto:
-    file = FileDescriptorProto(name="ratectl/stores/etcd.proto", package=_PACKAGE, syntax="proto3")
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        groups: dict[str, int] = {}
-        for definition in fields:
-            _add_field(message, definition, groups)
-    return file
-
-
-_POOL: Final = DescriptorPool()
-_POOL.AddSerializedFile(_file().SerializeToString())
-
-
 def message_class(name: str) -> type[Message]:
-    """The class of one message of the table."""
-    return GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+    """Return the class of one message of the table."""
+    return _MESSAGES.message_class(name)
