@@ -1,4 +1,4 @@
-"""docs/adapters-wsgi.md: the code that test_wsgi_servers.py does not run, and its length."""
+"""docs/adapters-wsgi.md: the code that test_web_servers.py does not run, and its length."""
 
 from __future__ import annotations
 
