@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from contrib.web_support import limits_told, make_agent, slots_free
+from contrib.asgi_support import client, hello, run
+from contrib.web_support import limits_told, make_agent
 from ratectl import Agent, UsageError
 from ratectl.contrib.asgi import RateLimitMiddleware
 from ratectl.contrib.web import by_route, client_ip, header, path_parameter, query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from starlette.requests import Request
-    from starlette.websockets import WebSocket
+    from collections.abc import Iterator
 
     from ratectl.contrib.web.request import HttpRequest
 
@@ -35,38 +30,6 @@ TENANT = {"tenant": header("x-tenant")}
 def agent() -> Iterator[Agent]:
     with make_agent() as agent:
         yield agent
-
-
-async def hello(request: Request) -> PlainTextResponse:
-    return PlainTextResponse("hello", headers={"x-own": "1"})
-
-
-async def fails(request: Request) -> PlainTextResponse:
-    raise RuntimeError("the application's own")
-
-
-def client(agent: Agent, routes: list[Any] | None = None, **arguments: Any) -> httpx.AsyncClient:
-    app = Starlette(
-        routes=routes
-        or [
-            Route("/", hello, methods=["GET", "POST"]),
-            Route("/fails", fails),
-            Mount("/items", routes=[Route("/{item_id:int}", hello)]),
-        ]
-    )
-    limited = RateLimitMiddleware(app, agent, **arguments)
-    transport = httpx.ASGITransport(limited, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://shop")
-
-
-def run(agent: Agent, paths: list[str], sent: Any = None, **arguments: Any) -> list[Any]:
-    """Send requests one after the other, and return the responses. ``sent``: their headers."""
-
-    async def send() -> list[httpx.Response]:
-        async with client(agent, **arguments) as http:
-            return [await http.get(path, headers=sent) for path in paths]
-
-    return asyncio.run(send())
 
 
 class TestRefusals:
@@ -141,6 +104,31 @@ class TestScopesAndAttributes:
         arguments = {"scope": by_route("/shop"), "attributes": {"item": path_parameter("item_id")}}
         responses = run(agent, ["/items/1", "/items/2", "/items/1", "/items/x"], **arguments)
         assert [response.status_code for response in responses] == [200, 200, 429, 404]
+
+    def test_methods_of_one_path_have_their_own_routes(self, agent: Agent) -> None:
+        routes = [
+            Route("/items/{item_id}", hello, methods=["GET"]),
+            Route("/items/{name}", hello, methods=["POST"]),
+        ]
+        arguments = {"scope": by_route("/shop"), "attributes": {"item": path_parameter("item_id")}}
+
+        async def send() -> list[int]:
+            async with client(agent, routes, **arguments) as http:
+                answers = [
+                    await http.request(method, "/items/1")
+                    for method in ("GET", "POST", "GET", "PUT")
+                ]
+                return [answer.status_code for answer in answers]
+
+        assert asyncio.run(send()) == [200, 200, 429, 429], "PUT has the first route that fits"
+
+    def test_templates_are_kept_in_bounds(self, agent: Agent) -> None:
+        app = Starlette(routes=[Route("/{any:path}", hello)])
+        limited = RateLimitMiddleware(app, agent, scope=by_route("/shop"))
+        for number in range(3_000):
+            scope = {"type": "http", "method": "GET", "path": f"/{number}", "headers": []}
+            assert limited._routes.template(scope) == "/{any:path}"
+        assert len(limited._routes._known) <= 1_024
 
     def test_routers_of_fastapi_are_found(self, agent: Agent) -> None:
         app, inner = FastAPI(), APIRouter(prefix="/items")
@@ -244,162 +232,3 @@ class TestFailures:
             by_route("shop")
         with pytest.raises(UsageError, match="'X-Forwarded-For' or 'Forwarded'"):
             client_ip("X-Real-IP")  # type: ignore[arg-type]
-
-
-class TestSlots:
-    def test_are_released_after_an_error_of_the_application(self, agent: Agent) -> None:
-        (response,) = run(agent, ["/fails"], scope="/slots")
-        assert (response.status_code, slots_free(agent)) == (500, 1)
-
-    def test_are_held_while_a_body_is_streamed(self, agent: Agent) -> None:
-        seen = []
-
-        async def parts() -> AsyncIterator[bytes]:
-            for _ in range(3):
-                seen.append(slots_free(agent))
-                yield b"part"
-
-        async def streams(request: Request) -> StreamingResponse:
-            return StreamingResponse(parts())
-
-        (response,) = run(agent, ["/"], routes=[Route("/", streams)], scope="/slots")
-        assert (response.text, seen, slots_free(agent)) == ("part" * 3, [0, 0, 0], 1)
-
-    def test_are_released_when_the_client_goes_away(self, agent: Agent) -> None:
-        async def forever() -> AsyncIterator[bytes]:
-            while True:
-                yield b"part"
-                await asyncio.sleep(0)
-
-        async def streams(request: Request) -> StreamingResponse:
-            return StreamingResponse(forever())
-
-        limited = RateLimitMiddleware(Starlette(routes=[Route("/", streams)]), agent, "/slots")
-
-        async def leave() -> None:
-            sent: list[Any] = []
-
-            async def receive() -> dict[str, Any]:
-                while len(sent) < 3:
-                    await asyncio.sleep(0)
-                return {"type": "http.disconnect"}
-
-            async def send(message: Any) -> None:
-                sent.append(message)
-
-            scope = {
-                "type": "http",
-                "method": "GET",
-                "path": "/",
-                "headers": [],
-                "query_string": b"",
-            }
-            await limited(scope, receive, send)
-
-        asyncio.run(leave())
-        assert slots_free(agent) == 1
-
-    def test_are_released_when_the_task_is_cancelled(self, agent: Agent) -> None:
-        async def waits(request: Request) -> PlainTextResponse:
-            await asyncio.sleep(3600)
-            return PlainTextResponse()
-
-        async def cancel() -> None:
-            async with client(agent, [Route("/", waits)], scope="/slots") as http:
-                task = asyncio.create_task(http.get("/"))
-                while slots_free(agent):
-                    await asyncio.sleep(0)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-
-        asyncio.run(cancel())
-        assert slots_free(agent) == 1
-
-    def test_the_application_can_settle(self, agent: Agent) -> None:
-        async def settles(request: Request) -> PlainTextResponse:
-            request.scope["ratectl"].settle({"tokens": 90})
-            return PlainTextResponse()
-
-        run(agent, ["/"], routes=[Route("/", settles)], scope="/tokens", cost={"tokens": 10})
-        assert agent.check("/tokens", cost={"tokens": 0}).remaining == 10
-
-
-class TestWebsockets:
-    @pytest.fixture
-    def http(self, agent: Agent) -> TestClient:
-        async def echo(websocket: WebSocket) -> None:
-            await websocket.accept()
-            await websocket.send_text(await websocket.receive_text())
-            await websocket.close()
-
-        app = Starlette(routes=[WebSocketRoute("/items/{item_id}", echo)])
-        attributes = {"item": path_parameter("item_id")}
-        app.add_middleware(
-            RateLimitMiddleware, agent=agent, scope=by_route("/shop"), attributes=attributes,
-            headers="all",
-        )  # fmt: skip
-        return TestClient(app)
-
-    def test_are_limited_by_their_route(self, agent: Agent, http: TestClient) -> None:
-        with http.websocket_connect("/items/1") as websocket:
-            websocket.send_text("hello")
-            assert websocket.receive_text() == "hello"
-        with pytest.raises(WebSocketDenialResponse) as refused, http.websocket_connect("/items/1"):
-            pass
-        assert refused.value.status_code == 429
-        assert refused.value.headers["retry-after"] == "4"
-
-    def test_are_closed_where_no_response_is_possible(self, agent: Agent) -> None:
-        limited = RateLimitMiddleware(Starlette(), agent, "/slots")
-        sent: list[Any] = []
-
-        async def connect() -> None:
-            async def receive() -> dict[str, Any]:
-                return {"type": "websocket.connect"}
-
-            async def send(message: Any) -> None:
-                sent.append(message)
-
-            with agent.check("/slots"):
-                await limited({"type": "websocket", "path": "/", "headers": []}, receive, send)
-
-        asyncio.run(connect())
-        assert sent == [{"type": "websocket.close", "code": 1013}]
-        assert WebSocketDisconnect(1013).code == 1013
-
-
-class TestStart:
-    def app(self, agent: Agent, **arguments: Any) -> Starlette:
-        app = Starlette(routes=[Route("/", hello), Mount("/a", routes=[Route("/{b}", hello)])])
-        app.add_middleware(RateLimitMiddleware, agent=agent, **arguments)
-        return app
-
-    def test_routes_that_no_policy_covers_are_logged(
-        self, agent: Agent, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with TestClient(self.app(agent, scope=by_route("/other"))):
-            pass
-        assert "no policy covers these routes, so they are not limited: /, /a/{b}" in caplog.text
-        caplog.clear()
-        with TestClient(self.app(make_agent(), scope=by_route("/shop"))):
-            pass
-        assert caplog.text == ""
-
-    def test_or_prevent_the_start(self, agent: Agent) -> None:
-        app = self.app(agent, scope=by_route("/other"), uncovered="raise")
-        with pytest.raises(Exception, match="not limited: /, /a"), TestClient(app):
-            pass
-
-    def test_the_log_says_that_processes_count_apart(
-        self, agent: Agent, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO, "ratectl.contrib")
-        self.app(agent, scope="/shop").build_middleware_stack()
-        assert "limits count in each process" in caplog.text
-
-    def test_the_agent_is_closed_at_the_end(self, agent: Agent) -> None:
-        with TestClient(self.app(agent, scope="/shop")) as http:
-            assert http.get("/").status_code == 200
-            assert not agent._closed
-        assert agent._closed

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.algorithms.protocol import FOREVER
+from ratectl.engine.algorithms.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import LimitPlan
 
 __all__ = ["LimitInForce", "limits_in_force"]
+
+_DAY: Final = 86_400
+_SECONDS: Final = {"min": 60, "h": 3_600, "day": _DAY, "week": 7 * _DAY, "month": 31 * _DAY}
 
 
 class LimitInForce(NamedTuple):
@@ -25,8 +30,10 @@ class LimitInForce(NamedTuple):
     capacity: int
     """Cost that a full bucket admits at once: the burst, the count of a window, or slots."""
     window: float | None
-    """Seconds in which that much passes: of a token bucket, in which it fills. None for slots, and
-    for a rate of zero."""
+    """Seconds in which that much passes: of a token bucket, in which it fills; a month has 31 days.
+    None for slots, and for a rate of zero."""
+    slots: bool
+    """True if it counts requests in progress."""
     unit: str
     per: tuple[str, ...]
     shadow: bool
@@ -43,17 +50,25 @@ def limits_in_force(
 
 
 def _shown(limit: LimitPlan) -> LimitInForce:
-    extent = limit.algorithm.extent()
-    span = extent.span_ns or extent.token_ns * extent.capacity
-    window = None if limit.algorithm.holds or span >= FOREVER else span / 1e9
     return LimitInForce(
         limit.name,
         limit.scope,
         limit.budget,
-        extent.capacity,
-        window,
+        limit.algorithm.capacity,
+        _window_of(limit.algorithm),
+        limit.algorithm.holds,
         limit.unit,
         limit.per,
         limit.shadow,
         limit.overrides,
     )
+
+
+def _window_of(algorithm: Algorithm[Any]) -> float | None:
+    if algorithm.holds:
+        return None
+    if isinstance(algorithm, Quota):
+        return _SECONDS[algorithm.window.unit]
+    extent = algorithm.extent()
+    span = extent.span_ns or extent.token_ns * extent.capacity
+    return None if span >= FOREVER else span / 1e9

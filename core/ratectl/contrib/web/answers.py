@@ -45,9 +45,8 @@ def headers_of(
     ``legacy``: with ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (seconds from now).
     """
     headers: Headers = []
-    wait = decision.retry_after_ns
-    if not decision.allowed and wait:
-        headers.append(("Retry-After", str(_seconds(wait))))
+    if decision.retry_after_ns:  # 0 if it is allowed, None if waiting does not help
+        headers.append(("Retry-After", str(_seconds(decision.retry_after_ns))))
     if decision.limit is None:
         return headers
     limits = [limit for limit in agent.limits(scope, attributes) or () if not limit.shadow]
@@ -79,10 +78,11 @@ def body_of(decision: Decision, names: Iterable[str] = ()) -> bytes:
 def _policy(limit: LimitInForce) -> str:
     """Return the item of a limit: ``"spike";q=100;w=2``."""
     text = f'"{_label(limit)}";q={limit.capacity}'
+    if limit.unit != REQUESTS or limit.slots:
+        unit = limit.unit if limit.unit != REQUESTS else "concurrent-requests"
+        text += f';qu="{unit}"'
     if limit.window is None:
-        return f'{text};qu="concurrent-requests"' if limit.unit == REQUESTS else text
-    if limit.unit != REQUESTS:
-        text += f';qu="{limit.unit}"'
+        return text
     return f"{text};w={max(1, -(-int(limit.window * _NS) // _NS))}"
 
 

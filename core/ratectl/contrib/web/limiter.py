@@ -108,7 +108,7 @@ class Limiter:
 
     def _attributes(self, scope: str, request: HttpRequest) -> Mapping[str, Any]:
         if self._all is not None:
-            return {name: value for name, value in self._all(request).items() if value is not None}
+            return self._all(request)
         attributes: dict[str, Any] = {}
         for name, source in self._each:
             if isinstance(source, ClientIp):

@@ -1,0 +1,78 @@
+"""Headers and scopes that all web adapters share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contrib.web_support import limits_told
+from ratectl import Agent, FakeClock
+from ratectl.contrib.web import by_route
+from ratectl.contrib.web.answers import headers_of
+from ratectl.contrib.web.limiter import Limiter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def told(limits: dict[str, Any], requests: int, budgets: dict[str, Any] | None = None) -> Any:
+    """Return the headers of the last of some requests, by their lower-case names."""
+    top = {"apiVersion": "ratectl/v1", "scope": "/", "budgets": budgets or {}}
+    below = {"apiVersion": "ratectl/v1", "scope": "/shop", "limits": limits}
+    with Agent.from_policies([top, below], clock=FakeClock()) as agent:
+        decision = [agent.check("/shop") for _ in range(requests)][-1]
+        headers = headers_of(decision, agent, "/shop", {})
+    assert len({name for name, _ in headers}) == len(headers)
+    return {name.lower(): value for name, value in headers}
+
+
+def test_parts_of_seconds_are_rounded_up() -> None:
+    headers = told({"spike": {"rate": "3/s", "burst": 5}}, 6)
+    assert headers["retry-after"] == "1"
+    assert limits_told(headers) == ({"spike": {"q": 5, "w": 2}}, {"spike": {"r": 0, "t": 1}})
+
+
+def test_a_limit_in_shadow_is_not_told() -> None:
+    headers = told({"spike": {"rate": "1/s"}, "trial": {"rate": "1/h", "mode": "shadow"}}, 2)
+    assert list(limits_told(headers)[0]) == ["spike"]
+
+
+def test_a_budget_of_the_same_name_is_told_apart() -> None:
+    budgets = {"spike": {"rate": "1/h", "burst": 1}}
+    headers = told({"spike": {"rate": "9/s", "burst": 9}}, 2, budgets)
+    policies, state = limits_told(headers)
+    assert list(policies) == ["spike", "spike@/"]
+    assert list(state) == ["spike@/"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy"),
+    [
+        ({"algorithm": "quota", "rate": "9/day"}, {"q": 9, "w": 86_400}),
+        ({"algorithm": "sliding-window", "rate": "9/10s"}, {"q": 9, "w": 10}),
+        ({"rate": "0/s", "burst": 9}, {"q": 9}),
+        ({"algorithm": "concurrency", "max": 9}, {"q": 9, "qu": "concurrent-requests"}),
+    ],
+)
+def test_windows_of_all_algorithms(limit: dict[str, Any], policy: dict[str, Any]) -> None:
+    assert limits_told(told({"spike": limit}, 1))[0] == {"spike": policy}
+
+
+def test_an_agent_without_policies_reports_no_routes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Agent(
+        f"sqlite:///{tmp_path}/rates.db", state_dir=tmp_path / "state", ready_timeout=0
+    ) as agent:
+        Limiter(agent, by_route("/shop"), uncovered="raise").check_routes(["/items"])
+    assert "not limited" not in caplog.text
+
+
+def test_scopes_of_routes_are_kept_in_bounds() -> None:
+    scopes = by_route("/shop")
+    assert scopes.of("//a//<int:b>/{c:path}/") == "/shop/a/b/c"
+    assert by_route("/").of(None) == "/"
+    for number in range(3_000):
+        scopes.of(f"/{number}")
+    assert len(scopes._known) <= 1_024
