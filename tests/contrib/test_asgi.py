@@ -80,6 +80,14 @@ class TestRefusals:
             "2", "0", "2",
         ]  # fmt: skip
 
+    def test_a_header_of_the_application_stays(self, agent: Agent) -> None:
+        async def own(request: Request) -> PlainTextResponse:
+            return PlainTextResponse(headers={"RateLimit": '"mine";r=1'})
+
+        (response,) = run(agent, ["/"], routes=[Route("/", own)], scope="/shop", headers="all")
+        assert response.headers.get_list("ratelimit") == ['"mine";r=1']
+        assert "ratelimit-policy" in response.headers
+
     @pytest.mark.parametrize("asynchronous", [True, False])
     def test_the_application_may_answer_itself(self, agent: Agent, asynchronous: bool) -> None:
         def teapot(request: HttpRequest, decision: Any) -> Any:

@@ -15,7 +15,6 @@ from starlette.websockets import WebSocketDisconnect
 
 from contrib.asgi_support import client, hello, run
 from contrib.web_support import make_agent, slots_free
-from ratectl import Agent
 from ratectl.contrib.asgi import RateLimitMiddleware
 from ratectl.contrib.web import by_route, header, path_parameter
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.websockets import WebSocket
+
+    from ratectl import Agent
 
 
 TENANT = {"tenant": header("x-tenant")}
