@@ -87,7 +87,7 @@ def test_waiting_agent_checks_and_counts_each_request_once(
     """500 requests at 50/s were checked 125,250 times, and counted as 124,750 refusals."""
     clock = Clock()
     times = SimpleNamespace(monotonic=lambda: clock.now / SECOND, monotonic_ns=clock)
-    monkeypatch.setattr("ratectl.agent.agent.time", times)
+    monkeypatch.setattr("ratectl.agent.failures.time", times)
     write(tmp_path / "policies", "{rate: 50/s, burst: 1}")
     agent = make_agent(str(tmp_path / "policies"))
     order: list[int] = []

@@ -125,7 +125,7 @@ def test_failing_decisions_are_reported_while_they_fail(
     assert agent.check("/shop", Broken()).reason == "error"
     said = "decisions fail, and on_error answers them: ZeroDivisionError: a mapping of the service"
     wait_for_problem(agent, said)
-    monkeypatch.setattr("ratectl.agent.agent._LOG_ERRORS_EVERY", 0.0)
+    monkeypatch.setattr("ratectl.agent.failures._LOG_EVERY", 0.0)
     wait_until_well(agent)
 
 

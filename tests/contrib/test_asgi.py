@@ -21,6 +21,8 @@ from ratectl.contrib.web import by_route, client_ip, header, path_parameter, que
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from starlette.requests import Request
+
     from ratectl.contrib.web.request import HttpRequest
 
 TENANT = {"tenant": header("x-tenant")}

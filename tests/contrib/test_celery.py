@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import Celery, chain
+from celery import Celery, chain, signals
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Reject
 from celery.signals import task_retry
@@ -67,10 +68,18 @@ def new_app(**settings: Any) -> Celery:
 @contextmanager
 def working(app: Celery) -> Iterator[None]:
     """Run a worker with three threads."""
-    with start_worker(
-        app, pool="threads", concurrency=3, perform_ping_check=False, shutdown_timeout=20
-    ):
-        yield
+    try:
+        with start_worker(
+            app, pool="threads", concurrency=3, perform_ping_check=False, shutdown_timeout=20
+        ):
+            yield
+    finally:
+        logging.captureWarnings(False)  # Celery turns it on
+
+
+@signals.setup_logging.connect
+def leave_logging_alone(**_: Any) -> None:
+    """Keep Celery from replacing the handlers of the tests after these ones."""
 
 
 def is_free(agent: Agent) -> bool:

@@ -125,7 +125,7 @@ class _Checker:
         """Yield findings about a limit that a cap cannot bound, or be compared with."""
         yield from unbounded(self.tree, limit.name, limit, caps)
         rate = limit.settings.get("rate")
-        if rate is not None and cap.rate is not None:
+        if rate is not None and cap.rate is not None and not rate.value.unlimited:
             note = cap_note(self.tree, limit.name, caps)
             yield from incomparable(rate.value, limit, cap.rate, note)
 
