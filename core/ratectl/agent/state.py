@@ -144,12 +144,7 @@ class AgentState:
         wakeup = Wakeup()
         try:
             self._waiting.append(wakeup)
-            while not reached():
-                left = None if until is None else until - monotonic()
-                if left is not None and left <= 0:
-                    return False
-                wakeup.wait(math.inf if left is None else left)
-            return True
+            return _wait_until(reached, until, wakeup)
         finally:
             if wakeup in self._waiting:
                 self._waiting.remove(wakeup)
@@ -158,3 +153,13 @@ class AgentState:
         """Make every waiter check its condition again."""
         with self._changing:
             self._set(replace(self._status))
+
+
+def _wait_until(reached: Callable[[], bool], until: float | None, wakeup: Wakeup) -> bool:
+    # Not within the `try` of the caller: see the loops of `waiting`.
+    while not reached():
+        left = None if until is None else until - monotonic()
+        if left is not None and left <= 0:
+            return False
+        wakeup.wait(math.inf if left is None else left)
+    return True

@@ -32,11 +32,7 @@ async def pass_in_task(
         if _passes_at_once(line, request):
             return request.got[0]
         line.join(request)
-        while True:
-            answer = line.ask(request)
-            if not isinstance(answer, int):
-                return answer
-            await sleeper.sleep(answer)
+        return await _answer_in_task(line, request, sleeper)
     except BaseException:
         _give_back(request)
         raise
@@ -59,11 +55,7 @@ def pass_in_thread(
         if _passes_at_once(line, request):
             return request.got[0]
         line.join(request)
-        while True:
-            answer = line.ask(request)
-            if not isinstance(answer, int):
-                return answer
-            sleeper.sleep(answer)
+        return _answer_in_thread(line, request, sleeper)
     except BaseException:
         _give_back(request)
         raise
@@ -74,6 +66,22 @@ def pass_in_thread(
             line.leave(request)
             _give_back(request)
             raise
+
+
+# Loops of their own: Python 3.13 leaves the jump of a loop out of the `try` around it, so that an
+# exception of a signal handler could leave a request in the line.
+
+
+async def _answer_in_task(line: Line, request: Request, sleeper: _Task) -> Decision:
+    while isinstance(answer := line.ask(request), int):
+        await sleeper.sleep(answer)
+    return answer
+
+
+def _answer_in_thread(line: Line, request: Request, sleeper: _Thread) -> Decision:
+    while isinstance(answer := line.ask(request), int):
+        sleeper.sleep(answer)
+    return answer
 
 
 def _request(

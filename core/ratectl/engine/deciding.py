@@ -87,31 +87,15 @@ class DecidingEngine(ControlledEngine):
         states: list[tuple[Group, object, Any, int]] = []
         lefts: list[int] = []
         slots: list[Slot] = []
-        refused = kept = False
-        tightest: Group | None = None
-        least, capacity, state_then = 0, 1, None
+        kept = False
         try:
             selection = active.selection or active.select(attributes)
             if selection.carries:
                 self._carry_all(selection, attributes, now)
             asked, absent = selection.asked(cost, attributes)
-            for group, amount in asked:
-                key = group.key(attributes)
-                state, serial = group.find(key, now)
-                algorithm = group.algorithm
-                wait, after, left, slot = algorithm.attempt(state, amount, now)
-                looks.append((group, key, state, serial, wait))
-                if wait:
-                    refused = refused or not group.shadow
-                    continue
-                if serial or amount:
-                    states.append((group, key, after, serial))
-                lefts.append(left)
-                size = algorithm.capacity or 1
-                if not group.shadow and (tightest is None or left * capacity < least * size):
-                    tightest, least, capacity, state_then = group, left, size, after
-                if slot is not None:
-                    slots.append(slot)
+            refused, tightest, least, state_then = _attempt_all(
+                asked, attributes, now, looks, states, lefts, slots
+            )
             if refused and not active.shadow:
                 return self._refuse_now(looks, absent, attributes, now, waits=waits)
             looks = self._write(looks, states, now)
@@ -440,3 +424,35 @@ def _outweighs(wait: int, other: int) -> bool:
     if wait >= 0 and other >= 0:
         return wait > other
     return other != NEVER and (wait == NEVER or (wait == UNKNOWN and other != UNKNOWN))
+
+
+def _attempt_all(
+    asked: Iterable[tuple[Group, int]], attributes: Attributes, now: int, looks: list[Look],
+    states: list[tuple[Group, object, Any, int]], lefts: list[int], slots: list[Slot],
+) -> tuple[bool, Group | None, int, State]:  # fmt: skip
+    """Try every limit, and append what it answers.
+
+    Return whether one refuses, and the limit with the least that is left, how much that is, and its
+    state then. The caller frees ``slots`` in a ``try`` without a loop: Python 3.13 leaves the jump
+    of a loop out of it, where a signal handler may raise.
+    """
+    refused, tightest = False, None
+    least, capacity, state_then = 0, 1, None
+    for group, amount in asked:
+        key = group.key(attributes)
+        state, serial = group.find(key, now)
+        algorithm = group.algorithm
+        wait, after, left, slot = algorithm.attempt(state, amount, now)
+        looks.append((group, key, state, serial, wait))
+        if wait:
+            refused = refused or not group.shadow
+            continue
+        if serial or amount:
+            states.append((group, key, after, serial))
+        lefts.append(left)
+        size = algorithm.capacity or 1
+        if not group.shadow and (tightest is None or left * capacity < least * size):
+            tightest, least, capacity, state_then = group, left, size, after
+        if slot is not None:
+            slots.append(slot)
+    return refused, tightest, least, state_then

@@ -102,15 +102,21 @@ class PureEngine(WaitingEngine):
         instant = self._clock() if now is None else now
         decisions: list[Decision] = []
         try:
-            for number, request in enumerate(tuple(requests)):
-                scope, attributes, cost = _full_request(number, request)
-                # A call without `*`: an exception may come after that, before the decision is kept.
-                decisions.append(self.check(scope, attributes, cost, instant))
+            self._check_all(tuple(requests), instant, decisions)
         except BaseException:
             for decision in decisions:  # the caller never gets them
                 decision.release()
             raise
         return decisions
+
+    def _check_all(
+        self, requests: tuple[Request, ...], instant: int, decisions: list[Decision]
+    ) -> None:
+        """Append the decisions. No loop within the ``try`` of the caller: see ``_attempt_all``."""
+        for number, request in enumerate(requests):
+            scope, attributes, cost = _full_request(number, request)
+            # A call without `*`: an exception may come after that, before the decision is kept.
+            decisions.append(self.check(scope, attributes, cost, instant))
 
     def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         scope, cost = exact_scope(scope), checked_cost(cost)
