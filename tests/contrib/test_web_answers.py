@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contrib.web_support import limits_told
-from ratectl import Agent, FakeClock
-from ratectl.contrib.web import by_route
+from ratectl import Agent, FakeClock, UsageError
+from ratectl.contrib.web import by_route, header
 from ratectl.contrib.web.answers import headers_of
 from ratectl.contrib.web.limiter import Limiter
 
@@ -76,3 +76,45 @@ def test_scopes_of_routes_are_kept_in_bounds() -> None:
     for number in range(3_000):
         scopes.of(f"/{number}")
     assert len(scopes._known) <= 1_024
+
+
+def test_a_limit_in_shadow_decides_no_header() -> None:
+    headers = told({"trial": {"rate": "1/h", "mode": "shadow"}}, 2)
+    assert "ratelimit" not in headers
+    assert "ratelimit-policy" not in headers
+
+
+def test_nothing_is_left_of_a_rate_of_zero() -> None:
+    assert limits_told(told({"spike": {"rate": "0/s", "burst": 9}}, 1))[1] == {"spike": {"r": 0}}
+
+
+async def coroutine(request: Any) -> Any:
+    return request
+
+
+class AsyncCall:
+    async def __call__(self, request: Any) -> Any:
+        return request
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"scope": coroutine}, "scope is a coroutine"),
+        ({"exempt": coroutine}, "exempt is a coroutine"),
+        ({"exempt": AsyncCall()}, "exempt is a coroutine"),
+        ({"cost": coroutine}, "cost is a coroutine"),
+        ({"attributes": coroutine}, "attributes is a coroutine"),
+        ({"attributes": {"t": coroutine}}, "attributes: 't' is a coroutine"),
+        ({"attributes": {"t": header}}, r"attributes: 't' is header, .*: write header\(…\)"),
+        ({"scope": by_route}, r"scope is by_route, .*: write by_route\(…\)"),
+        ({"cost": -1}, "cost is a whole number"),
+        ({"cost": 1.5}, "cost is a whole number"),
+    ],
+)
+def test_arguments_that_would_fail_at_every_request(argument: Any, message: str) -> None:
+    with (
+        Agent.from_policies({"apiVersion": "ratectl/v1", "scope": "/"}) as agent,
+        pytest.raises(UsageError, match=message),
+    ):
+        Limiter(agent, **{"scope": "/shop", **argument})

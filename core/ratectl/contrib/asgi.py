@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.contrib.web.limiter import Limiter
-from ratectl.contrib.web.request import HttpRequest, first_of
+from ratectl.contrib.web.request import HttpRequest, last_of
 from ratectl.contrib.web.starlette_routes import Routes, templates_in
 from ratectl.errors import UsageError
 
@@ -144,7 +144,7 @@ class AsgiRequest(HttpRequest):
         return [value.decode("latin-1") for key, value in self.native["headers"] if key == wanted]
 
     def query(self, name: str) -> str | None:
-        return first_of(self.native.get("query_string", b"").decode("latin-1"), name)
+        return last_of(self.native.get("query_string", b"").decode("latin-1"), name)
 
     def path_parameter(self, name: str) -> object | None:
         return self._routes.parameter(self.native, name)

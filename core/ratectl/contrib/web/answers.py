@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.engine.cost import REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from ratectl.agent import Agent
     from ratectl.agent.in_force import LimitInForce
@@ -52,9 +52,10 @@ def headers_of(
     limits = [limit for limit in agent.limits(scope, attributes) or () if not limit.shadow]
     if limits:
         headers.append(("RateLimit-Policy", ", ".join(map(_policy, limits))))
-    headers.append(("RateLimit", _state(decision, limits)))
-    if legacy:
-        headers += _legacy(decision)
+    decisive = next((limit for limit in limits if _decided(limit, decision)), None)
+    if decisive is not None:  # None: a limit in shadow, which binds nobody
+        headers.append(("RateLimit", _state(decision, _label(decisive))))
+        headers += _legacy(decision) if legacy else ()
     return headers
 
 
@@ -86,13 +87,12 @@ def _policy(limit: LimitInForce) -> str:
     return f"{text};w={max(1, -(-int(limit.window * _NS) // _NS))}"
 
 
-def _state(decision: Decision, limits: Sequence[LimitInForce]) -> str:
+def _state(decision: Decision, name: str) -> str:
     """Return the item of the limit that decided: ``"spike";r=0;t=1``.
 
     ``t`` is never later than ``Retry-After``, as the draft wants.
     """
-    name = next((_label(limit) for limit in limits if _decided(limit, decision)), decision.limit)
-    text = f'"{name}";r={decision.remaining or 0}'
+    text = f'"{name}";r={_left(decision)}'
     span = decision.reset_after_ns if decision.allowed else decision.retry_after_ns
     return text if span is None else f"{text};t={_seconds(span)}"
 
@@ -110,9 +110,14 @@ def _legacy(decision: Decision) -> Headers:
     span = decision.reset_after_ns if decision.allowed else decision.retry_after_ns
     headers = [
         ("X-RateLimit-Limit", str(decision.capacity or 0)),
-        ("X-RateLimit-Remaining", str(decision.remaining or 0)),
+        ("X-RateLimit-Remaining", str(_left(decision))),
     ]
     return headers if span is None else [*headers, ("X-RateLimit-Reset", str(_seconds(span)))]
+
+
+def _left(decision: Decision) -> int:
+    """Return what is left; nothing for a request that can never pass."""
+    return 0 if decision.reason == "never" else decision.remaining or 0
 
 
 def _seconds(span: int) -> int:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from ratectl.contrib.web.answers import PROBLEM, body_of, headers_of, status_of
-from ratectl.contrib.web.sources import ByRoute, ClientIp
+from ratectl.contrib.web.sources import (
+    ByRoute,
+    ClientIp,
+    by_route,
+    client_ip,
+    header,
+    path_parameter,
+    query,
+)
+from ratectl.engine.cost import checked_cost
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,6 +85,7 @@ class Limiter:
         :raises UsageError: an argument cannot be used.
         """
         _check_arguments(agent, scope, attributes, exempt, headers, on_refused, uncovered)
+        _check_functions(scope, attributes, cost, exempt)
         self.agent = agent
         self.headers = headers
         self.legacy_headers = legacy_headers
@@ -82,7 +93,7 @@ class Limiter:
         self.uncovered = uncovered
         self._by_route = scope if isinstance(scope, ByRoute) else None
         self._scope = scope if callable(scope) else lambda _: scope
-        self._cost = cost if callable(cost) else lambda _: cost
+        self._cost = cost if callable(cost) else _always(checked_cost(cost))
         self._exempt = exempt if callable(exempt) else _is_among(frozenset(exempt))
         self._all: Callable[[HttpRequest], Mapping[str, Any]] | None = None
         self._each: list[tuple[str, Source | ClientIp]] = []
@@ -179,6 +190,10 @@ class Limiter:
         log.warning("%s", message)
 
 
+def _always(cost: Cost) -> Callable[[HttpRequest], Cost]:
+    return lambda _: cost
+
+
 def _is_among(paths: frozenset[str]) -> Callable[[HttpRequest], bool]:
     if not paths:
         return lambda _: False
@@ -220,3 +235,21 @@ def _check_arguments(
         )
     if uncovered not in ("log", "raise", "ignore"):
         raise UsageError(f"uncovered is 'log', 'raise' or 'ignore', not {uncovered!r}")
+
+
+def _check_functions(scope: object, attributes: object, cost: object, exempt: object) -> None:
+    """Refuse functions that would fail, or let pass, at every request.
+
+    :raises UsageError: one is a coroutine, or makes a source and is none.
+    """
+    given = {"scope": scope, "attributes": attributes, "cost": cost, "exempt": exempt}
+    if isinstance(attributes, Mapping):
+        given |= {f"attributes: {name!r}": source for name, source in attributes.items()}
+    for name, function in given.items():
+        if function in (by_route, client_ip, header, path_parameter, query):
+            made = getattr(function, "__name__", "")
+            raise UsageError(f"{name} is {made}, which makes a function: write {made}(…)")
+        if iscoroutinefunction(function) or iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004  of an object with an async call
+        ):
+            raise UsageError(f"{name} is a coroutine, which nobody awaits: write a plain function")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
-__all__ = ["HttpRequest", "first_of"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["HttpRequest", "first_of", "last_of"]
 
 
 class HttpRequest(ABC):
@@ -47,7 +50,10 @@ class HttpRequest(ABC):
 
     @abstractmethod
     def query(self, name: str) -> str | None:
-        """Return the first value of a parameter of the query; None if it is absent."""
+        """Return the value of a parameter of the query; None if it is absent.
+
+        Of several values it is the one that the framework itself gives to an application.
+        """
 
     @abstractmethod
     def path_parameter(self, name: str) -> object | None:
@@ -59,8 +65,16 @@ def first_of(query: str, name: str) -> str | None:
 
     It never raises, however many fields a client sends: the server bounds the length of a URL.
     """
-    for field in query.split("&"):
+    return next(_values(query.split("&"), name), None)
+
+
+def last_of(query: str, name: str) -> str | None:
+    """Return the last value of a parameter, which Starlette gives to an application."""
+    return next(_values(reversed(query.split("&")), name), None)
+
+
+def _values(fields: Iterable[str], name: str) -> Iterator[str]:
+    for field in fields:
         key, _, value = field.partition("=")
         if unquote_plus(key) == name:
-            return unquote_plus(value)
-    return None
+            yield unquote_plus(value)

@@ -105,5 +105,5 @@ def by_route(prefix: str = "/") -> ByRoute:
 
 
 def _name(name: object, what: str) -> None:
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or not name.isascii():
         raise UsageError(f"{what} has a name, like 'x-tenant', not {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["Routes", "templates_in"]
 
 _MOST_KEPT: Final = 1_024
+_LONGEST_KEPT: Final = 256
+"""Characters of a path."""
+
+log: Final = logging.getLogger("ratectl.contrib")
 
 
 class Routes:
@@ -21,22 +26,27 @@ class Routes:
     def __init__(self, app: object = None) -> None:
         """``app``: has the routes of requests whose scope names no application."""
         self._app = app
-        self._known: dict[tuple[str, str, str], str | None] = {}
+        self._known: dict[tuple[str, str, str, str], str | None] = {}
+        self._told = False
 
     def template(self, scope: Mapping[str, Any]) -> str | None:
         """Return the template of the route that takes a request; None if none does."""
         written = scope.get("path_template")  # Litestar routes before its middleware
         if written is not None:
             return str(written)
-        key = scope["type"], scope.get("method", ""), scope["path"]
+        scope = _outermost(scope)
+        key = scope["type"], scope.get("method", ""), scope.get("root_path", ""), scope["path"]
         try:
             return self._known[key]
         except KeyError:
             pass
-        found = match(self.of(scope), scope)
-        if len(self._known) >= _MOST_KEPT:
-            self._known.clear()
-        template = self._known[key] = found[0] if found else None
+        routes = self.of(scope)
+        found = match(routes, scope)
+        template = found[0] if found else None
+        if len(scope["path"]) <= _LONGEST_KEPT and _by_path_alone(routes):
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[key] = template
         return template
 
     def parameter(self, scope: Mapping[str, Any], name: str) -> object | None:
@@ -44,20 +54,46 @@ class Routes:
         known = scope.get("path_params")
         if known and name in known:
             return known[name]  # type: ignore[no-any-return]
-        found = match(self.of(scope), scope)
+        found = match(self.of(scope), _outermost(scope))
         return found[1].get(name) if found else None
 
-    def of(self, scope: Mapping[str, Any]) -> Iterable[Any]:
-        """Return the routes of the application that a request is for."""
-        routes = getattr(scope.get("app") or self._app, "routes", ())
-        return [route for route in routes if hasattr(route, "matches")]
+    def of(self, scope: Mapping[str, Any]) -> list[Any]:
+        """Return the routes of the outermost application that a request is for."""
+        app = scope.get("router") or scope.get("app") or self._app
+        routes = [route for route in getattr(app, "routes", ()) if hasattr(route, "matches")]
+        if not routes and not self._told:
+            self._told = True
+            log.warning("%r has no routes that are known here: scopes are not by route", app)
+        return routes
+
+
+def _outermost(scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the scope of a request as the outermost application got it: not below a mount."""
+    if "app_root_path" not in scope:
+        return scope
+    return {**scope, "root_path": scope["app_root_path"]}
+
+
+def _by_path_alone(routes: Iterable[Any]) -> bool:
+    """Return True if these routes look at nothing but type, method and path of a request."""
+    for route in _flat(routes):
+        matching = type(route).matches
+        known = matching.__module__ in ("starlette.routing", "fastapi.routing")
+        if not known or type(route).__name__ == "Host":
+            return False
+        if not _by_path_alone(getattr(route, "routes", None) or ()):
+            return False
+    return True
 
 
 def match(routes: Iterable[Any], scope: Mapping[str, Any]) -> Found | None:
     """Return the route that takes a request: the first that fits, or that takes other methods."""
     partial: Found | None = None
     for route in _flat(routes):
-        fits, child = route.matches(scope)
+        try:
+            fits, child = route.matches(scope)
+        except Exception:  # noqa: BLE001, S112  such as a number of too many digits
+            continue
         if fits.value == 0:
             continue
         below = {**scope, **child}
