@@ -7,6 +7,7 @@ import copy
 import gc
 import os
 import pickle
+import signal
 import threading
 import weakref
 from datetime import UTC, datetime, timedelta
@@ -203,6 +204,29 @@ class TestClock:
         with pytest.raises(UsageError, match="time"):
             FakeClock().set_wall(at)
 
+    @pytest.mark.parametrize(
+        "at", ["1969-12-31T23:59:59.999Z", "1900-01-01T00:00Z", "9000-01-01T00:00Z",
+               "9999-12-31T23:59:59Z", "0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00"],
+    )  # fmt: skip
+    def test_its_time_is_from_1970_to_8999(self, at: str) -> None:
+        with pytest.raises(UsageError, match="from 1970 to the end of 8999"):
+            FakeClock(at)
+        clock = FakeClock("8999-12-31T23:59:59Z")
+        before = clock.now, clock.monotonic_ns()
+        with pytest.raises(UsageError, match="from 1970 to the end of 8999"):
+            clock.set_wall(at)
+        with pytest.raises(UsageError, match="from 1970 to the end of 8999"):
+            clock.advance(1)
+        assert (clock.now, clock.monotonic_ns()) == before
+
+    @pytest.mark.parametrize("start", ["1970-01-01T00:00Z", "8999-12-30T23:59:59Z"])
+    def test_quotas_renew_at_both_ends_of_its_time(self, start: str) -> None:
+        daily = {**DOCUMENT, "limits": {"daily": {"algorithm": "quota", "rate": "3/day"}}}
+        with Agent.from_policies(daily, clock=FakeClock(start)) as agent:
+            assert admitted(agent) == 3
+            agent.clock.advance(86_400)
+            assert admitted(agent) == 3
+
     def test_both_clocks_advance(self) -> None:
         clock = FakeClock("2030-01-01T13:00+01:00")
         wall, monotonic = clock.time_ns(), clock.monotonic_ns()
@@ -226,6 +250,23 @@ class TestWaiting:
         seen = asyncio.run(waits())
         assert [sum(done) for done in seen] == [2, 3, 4, 5]
         assert all(done == sorted(done, reverse=True) for done in seen), "first come, first served"
+
+    @pytest.mark.parametrize("waiters", [1, 2, 50])
+    def test_awaiting_the_tasks_that_pass_is_enough(self, waiters: int) -> None:
+        """As docs/library.md says: no number of turns of the event loop has to be known."""
+        many = {**DOCUMENT, "limits": {"spike": {"rate": "1/s", "burst": 100}}}
+
+        async def waits(agent: Agent) -> None:
+            assert agent.check("/", cost=100)
+            tasks = [asyncio.create_task(agent.acquire("/")) for _ in range(waiters + 1)]
+            await asyncio.wait(tasks, timeout=0.05)
+            agent.clock.advance(waiters)
+            assert all(await asyncio.wait_for(asyncio.gather(*tasks[:waiters]), 30))
+            _, waiting = await asyncio.wait(tasks, timeout=0.05)
+            assert waiting == {tasks[-1]}
+
+        with Agent.from_policies(many, clock=FakeClock()) as agent:
+            asyncio.run(waits(agent))
 
     def test_a_jump_of_an_hour_makes_nobody_late(self, agent: Agent) -> None:
         """Requests that did not come back for seconds are passed over; this is not that."""
@@ -309,6 +350,28 @@ def test_a_forked_child_decides(agent: Agent) -> None:
         os._exit(admitted(agent) + 10 * (agent.status.error is not None))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert admitted(agent) == 0
+
+
+def test_a_child_forked_while_a_thread_moves_the_clock_moves_it_too(agent: Agent) -> None:
+    held, over = threading.Event(), threading.Event()
+
+    def move() -> None:
+        with agent.clock._lock:
+            held.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    held.wait(60)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # kills a child that hangs
+        agent.clock.advance(1)
+        agent.clock.set_wall("2031-01-01T00:00Z")
+        os._exit(admitted(agent))
+    over.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 
 
 def test_it_works_on_the_engine_of_this_run(agent: Agent) -> None:
