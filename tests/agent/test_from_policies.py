@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
+import json
 import os
 import pickle
 import signal
@@ -63,12 +65,15 @@ def admitted(agent: Agent, scope: str = "/", most: int = 100) -> int:
     return sum(bool(agent.check(scope, ACME)) for _ in range(most))
 
 
-@pytest.mark.parametrize("form", ["text", "file", "folder", "document", "documents", "tree"])
+@pytest.mark.parametrize(
+    "form", ["text", "json", "file", "folder", "document", "documents", "tree"]
+)
 def test_policies_in_every_form(form: str, tmp_path: Path) -> None:
     file = tmp_path / "all.yaml"
     file.write_text(TEXT)
     given: dict[str, Any] = {
         "text": TEXT, "file": str(file), "folder": tmp_path, "document": DOCUMENT,
+        "json": json.dumps(DOCUMENT, separators=(",", ":")),
         "documents": [DOCUMENT], "tree": load_valid([file]).tree,
     }  # fmt: skip
     with Agent.from_policies(given[form]) as agent:
@@ -91,6 +96,18 @@ def test_policies_in_every_form(form: str, tmp_path: Path) -> None:
 def test_what_is_no_policies(given: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Agent.from_policies(given)
+
+
+@pytest.mark.parametrize("text", ["caf\xe9 \U0001f680", 'a "quoted" \\ text\n'])
+def test_a_document_may_have_any_text(text: str) -> None:
+    with Agent.from_policies({**DOCUMENT, "description": text}) as agent:
+        assert admitted(agent) == 2
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "\x7f", "\x85", "\u2028", "\x00", "\ufeff", "\ufffe"])
+def test_a_document_with_an_odd_text_is_valid_or_told(text: str) -> None:
+    with contextlib.suppress(PolicyError, UsageError):
+        Agent.from_policies({**DOCUMENT, "description": text}).close()
 
 
 def test_findings_name_the_line_of_the_text() -> None:

@@ -397,6 +397,39 @@ def test_it_decorates_functions_only(agent: Agent) -> None:
 
     with pytest.raises(UsageError, match=r"write @agent\.limited\('/scope'\)"):
         agent.limited(send)("ada")  # type: ignore[arg-type, type-var]
-    for wrong in (int, classmethod(send), property(send)):
-        with pytest.raises(UsageError, match="below @classmethod"):
+    for wrong in (int, classmethod(send), staticmethod(send), property(send)):
+        with pytest.raises(UsageError, match="below @classmethod, @staticmethod and @property"):
             agent.limited("/mail")(wrong)  # type: ignore[type-var]
+
+
+def test_it_does_not_decorate_what_makes_context_managers(agent: Agent) -> None:
+    def lines() -> Iterator[int]:
+        yield 1
+
+    async def async_lines() -> AsyncIterator[int]:
+        yield 1
+
+    for wrong in (contextlib.contextmanager(lines), contextlib.asynccontextmanager(async_lines)):
+        with pytest.raises(UsageError, match="limited below @contextmanager"):
+            agent.limited("/slots")(wrong)
+    with contextlib.contextmanager(agent.limited("/slots", {"tenant": "acme"})(lines))():
+        assert not is_free(agent)
+    assert is_free(agent)
+
+
+def test_functions_around_a_generator_or_a_context_manager_are_functions(agent: Agent) -> None:
+    def listed(function: Any) -> Any:
+        return functools.wraps(function)(lambda: list(function()))
+
+    @agent.limited("/slots", {"tenant": "acme"})
+    @listed
+    def lines() -> Iterator[bool]:
+        yield is_free(agent)
+
+    @agent.limited("/slots", {"tenant": "acme"})
+    @contextlib.contextmanager(lambda: iter([1]))()
+    def work() -> bool:
+        return is_free(agent)
+
+    assert lines() == [False]
+    assert not work()
