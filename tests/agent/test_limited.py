@@ -149,6 +149,18 @@ def test_exception_can_be_pickled_and_copied(agent: Agent) -> None:
         assert (twin.decision.reason, twin.transient) == ("never", False)
 
 
+@pytest.mark.parametrize("cost", [1, 3])
+def test_exception_of_a_text_is_that_refusal(agent: Agent, cost: int) -> None:
+    agent.check("/mail", cost=2)
+    error = Limited(agent.check("/mail", cost=cost))
+    told = Limited(str(error))
+    for twin in (told, pickle.loads(pickle.dumps(told)), copy.copy(told)):
+        assert (str(twin), twin.transient) == (str(error), error.transient)
+        assert twin.decision.reason == error.decision.reason
+        assert (twin.decision.allowed, bool(twin.decision)) == (False, False)
+        assert (twin.decision.limit, twin.decision.retry_after) == (None, None)
+
+
 def test_threads_wait_in_line(agent: Agent) -> None:
     passed = []
 
