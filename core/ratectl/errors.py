@@ -21,7 +21,7 @@ RatectlError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,22 +77,53 @@ class _Answer(Protocol):
 class Limited(RatectlError):
     """Raised instead of a call that a limit refuses. ``decision``: the refusal."""
 
-    def __init__(self, decision: _Answer) -> None:
-        self.decision = decision
-        self.transient = decision.reason != "never"
-        super().__init__(_refusal(decision))
+    def __init__(self, decision: _Answer | str) -> None:
+        """``decision``: the refusal, or the text of another ``Limited``, which is all that Celery
+        keeps of one: then the refusal has a reason only."""
+        self._made_of = decision
+        text = decision if isinstance(decision, str) else _refusal(decision)
+        self.decision = _Retold(_reason_in(text)) if isinstance(decision, str) else decision
+        self.transient = self.decision.reason != "never"
+        super().__init__(text)
 
-    def __reduce__(self) -> tuple[type[Limited], tuple[_Answer]]:
-        return type(self), (self.decision,)
+    def __reduce__(self) -> tuple[type[Limited], tuple[_Answer | str]]:
+        return type(self), (self._made_of,)
+
+
+class _Retold:
+    """A refusal of which only a text is known."""
+
+    allowed: bool = False
+    limit: str | None = None
+    scope: str | None = None
+    generation: int = 0
+    retry_after: float | None = None
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __bool__(self) -> bool:
+        return False
+
+
+_FAILED: Final = "refused, because the limiter failed and on_error is deny"
+_NEVER: Final = ": waiting does not help"
+
+
+def _reason_in(refusal: str) -> str:
+    """Return the reason of a refusal that is told in one line."""
+    if refusal == _FAILED:
+        return "error"
+    return "never" if refusal.endswith(_NEVER) else "limited"
 
 
 def _refusal(decision: _Answer) -> str:
     """Return a refusal in one line."""
     if decision.reason == "error":
-        return "refused, because the limiter failed and on_error is deny"
+        return _FAILED
     by = f" by {decision.limit}@{decision.scope}" if decision.limit else ""
     if decision.reason == "never":
-        return f"refused{by}: waiting does not help"
+        return f"refused{by}{_NEVER}"
     after = decision.retry_after
     return f"refused{by}: retry " + ("later" if after is None else f"after {after:.3g} s")
 

@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"```python\n((?:(?!```).)*)```\n\n```text\n(.*?)```", PAGE,
 
 
 def test_the_page_has_blocks_that_print() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -40,3 +40,10 @@ def test_blocks_print_the_documented_output(
     assert isinstance(agent, ratectl.Agent)
     agent.close()
     assert capsys.readouterr().out == printed
+
+
+def test_blocks_about_tests_print_the_documented_output(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for code, printed in BLOCKS[5:]:
+        exec(compile(code, "docs/library.md", "exec"), names)
+        assert capsys.readouterr().out == printed

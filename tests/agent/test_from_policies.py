@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
+import json
 import os
 import pickle
+import signal
 import threading
 import weakref
 from datetime import UTC, datetime, timedelta
@@ -62,12 +65,15 @@ def admitted(agent: Agent, scope: str = "/", most: int = 100) -> int:
     return sum(bool(agent.check(scope, ACME)) for _ in range(most))
 
 
-@pytest.mark.parametrize("form", ["text", "file", "folder", "document", "documents", "tree"])
+@pytest.mark.parametrize(
+    "form", ["text", "json", "file", "folder", "document", "documents", "tree"]
+)
 def test_policies_in_every_form(form: str, tmp_path: Path) -> None:
     file = tmp_path / "all.yaml"
     file.write_text(TEXT)
     given: dict[str, Any] = {
         "text": TEXT, "file": str(file), "folder": tmp_path, "document": DOCUMENT,
+        "json": json.dumps(DOCUMENT, separators=(",", ":")),
         "documents": [DOCUMENT], "tree": load_valid([file]).tree,
     }  # fmt: skip
     with Agent.from_policies(given[form]) as agent:
@@ -90,6 +96,18 @@ def test_policies_in_every_form(form: str, tmp_path: Path) -> None:
 def test_what_is_no_policies(given: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Agent.from_policies(given)
+
+
+@pytest.mark.parametrize("text", ["caf\xe9 \U0001f680", 'a "quoted" \\ text\n'])
+def test_a_document_may_have_any_text(text: str) -> None:
+    with Agent.from_policies({**DOCUMENT, "description": text}) as agent:
+        assert admitted(agent) == 2
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "\x7f", "\x85", "\u2028", "\x00", "\ufeff", "\ufffe"])
+def test_a_document_with_an_odd_text_is_valid_or_told(text: str) -> None:
+    with contextlib.suppress(PolicyError, UsageError):
+        Agent.from_policies({**DOCUMENT, "description": text}).close()
 
 
 def test_findings_name_the_line_of_the_text() -> None:
@@ -203,6 +221,29 @@ class TestClock:
         with pytest.raises(UsageError, match="time"):
             FakeClock().set_wall(at)
 
+    @pytest.mark.parametrize(
+        "at", ["1969-12-31T23:59:59.999Z", "1900-01-01T00:00Z", "9000-01-01T00:00Z",
+               "9999-12-31T23:59:59Z", "0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00"],
+    )  # fmt: skip
+    def test_its_time_is_from_1970_to_8999(self, at: str) -> None:
+        with pytest.raises(UsageError, match="from 1970 to the end of 8999"):
+            FakeClock(at)
+        clock = FakeClock("8999-12-31T23:59:59Z")
+        before = clock.now, clock.monotonic_ns()
+        with pytest.raises(UsageError, match="from 1970 to the end of 8999"):
+            clock.set_wall(at)
+        with pytest.raises(UsageError, match="from 1970 to the end of 8999"):
+            clock.advance(1)
+        assert (clock.now, clock.monotonic_ns()) == before
+
+    @pytest.mark.parametrize("start", ["1970-01-01T00:00Z", "8999-12-30T23:59:59Z"])
+    def test_quotas_renew_at_both_ends_of_its_time(self, start: str) -> None:
+        daily = {**DOCUMENT, "limits": {"daily": {"algorithm": "quota", "rate": "3/day"}}}
+        with Agent.from_policies(daily, clock=FakeClock(start)) as agent:
+            assert admitted(agent) == 3
+            agent.clock.advance(86_400)
+            assert admitted(agent) == 3
+
     def test_both_clocks_advance(self) -> None:
         clock = FakeClock("2030-01-01T13:00+01:00")
         wall, monotonic = clock.time_ns(), clock.monotonic_ns()
@@ -226,6 +267,23 @@ class TestWaiting:
         seen = asyncio.run(waits())
         assert [sum(done) for done in seen] == [2, 3, 4, 5]
         assert all(done == sorted(done, reverse=True) for done in seen), "first come, first served"
+
+    @pytest.mark.parametrize("waiters", [1, 2, 50])
+    def test_awaiting_the_tasks_that_pass_is_enough(self, waiters: int) -> None:
+        """As docs/library.md says: no number of turns of the event loop has to be known."""
+        many = {**DOCUMENT, "limits": {"spike": {"rate": "1/s", "burst": 100}}}
+
+        async def waits(agent: Agent) -> None:
+            assert agent.check("/", cost=100)
+            tasks = [asyncio.create_task(agent.acquire("/")) for _ in range(waiters + 1)]
+            await asyncio.wait(tasks, timeout=0.05)
+            agent.clock.advance(waiters)
+            assert all(await asyncio.wait_for(asyncio.gather(*tasks[:waiters]), 30))
+            _, waiting = await asyncio.wait(tasks, timeout=0.05)
+            assert waiting == {tasks[-1]}
+
+        with Agent.from_policies(many, clock=FakeClock()) as agent:
+            asyncio.run(waits(agent))
 
     def test_a_jump_of_an_hour_makes_nobody_late(self, agent: Agent) -> None:
         """Requests that did not come back for seconds are passed over; this is not that."""
@@ -309,6 +367,28 @@ def test_a_forked_child_decides(agent: Agent) -> None:
         os._exit(admitted(agent) + 10 * (agent.status.error is not None))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert admitted(agent) == 0
+
+
+def test_a_child_forked_while_a_thread_moves_the_clock_moves_it_too(agent: Agent) -> None:
+    held, over = threading.Event(), threading.Event()
+
+    def move() -> None:
+        with agent.clock._lock:
+            held.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    held.wait(60)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # kills a child that hangs
+        agent.clock.advance(1)
+        agent.clock.set_wall("2031-01-01T00:00Z")
+        os._exit(admitted(agent))
+    over.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 
 
 def test_it_works_on_the_engine_of_this_run(agent: Agent) -> None:

@@ -149,6 +149,18 @@ def test_exception_can_be_pickled_and_copied(agent: Agent) -> None:
         assert (twin.decision.reason, twin.transient) == ("never", False)
 
 
+@pytest.mark.parametrize("cost", [1, 3])
+def test_exception_of_a_text_is_that_refusal(agent: Agent, cost: int) -> None:
+    agent.check("/mail", cost=2)
+    error = Limited(agent.check("/mail", cost=cost))
+    told = Limited(str(error))
+    for twin in (told, pickle.loads(pickle.dumps(told)), copy.copy(told)):
+        assert (str(twin), twin.transient) == (str(error), error.transient)
+        assert twin.decision.reason == error.decision.reason
+        assert (twin.decision.allowed, bool(twin.decision)) == (False, False)
+        assert (twin.decision.limit, twin.decision.retry_after) == (None, None)
+
+
 def test_threads_wait_in_line(agent: Agent) -> None:
     passed = []
 
@@ -397,6 +409,39 @@ def test_it_decorates_functions_only(agent: Agent) -> None:
 
     with pytest.raises(UsageError, match=r"write @agent\.limited\('/scope'\)"):
         agent.limited(send)("ada")  # type: ignore[arg-type, type-var]
-    for wrong in (int, classmethod(send), property(send)):
-        with pytest.raises(UsageError, match="below @classmethod"):
+    for wrong in (int, classmethod(send), staticmethod(send), property(send)):
+        with pytest.raises(UsageError, match="below @classmethod, @staticmethod and @property"):
             agent.limited("/mail")(wrong)  # type: ignore[type-var]
+
+
+def test_it_does_not_decorate_what_makes_context_managers(agent: Agent) -> None:
+    def lines() -> Iterator[int]:
+        yield 1
+
+    async def async_lines() -> AsyncIterator[int]:
+        yield 1
+
+    for wrong in (contextlib.contextmanager(lines), contextlib.asynccontextmanager(async_lines)):
+        with pytest.raises(UsageError, match="limited below @contextmanager"):
+            agent.limited("/slots")(wrong)
+    with contextlib.contextmanager(agent.limited("/slots", {"tenant": "acme"})(lines))():
+        assert not is_free(agent)
+    assert is_free(agent)
+
+
+def test_functions_around_a_generator_or_a_context_manager_are_functions(agent: Agent) -> None:
+    def listed(function: Any) -> Any:
+        return functools.wraps(function)(lambda: list(function()))
+
+    @agent.limited("/slots", {"tenant": "acme"})
+    @listed
+    def lines() -> Iterator[bool]:
+        yield is_free(agent)
+
+    @agent.limited("/slots", {"tenant": "acme"})
+    @contextlib.contextmanager(lambda: iter([1]))()
+    def work() -> bool:
+        return is_free(agent)
+
+    assert lines() == [False]
+    assert not work()

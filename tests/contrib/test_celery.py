@@ -210,7 +210,23 @@ def test_task_that_can_never_pass_fails(agent: Agent) -> None:
 
     with working(app):
         failure = work.delay().get(timeout=20, propagate=False)
-    assert "refused by none@/never: waiting does not help" in str(failure)
+    assert str(failure) == "refused by none@/never: waiting does not help"
+    assert isinstance(failure, Limited)
+    assert (failure.transient, failure.decision.reason) == (False, "never")
+    assert not failure.decision
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle", "yaml"])
+def test_callers_get_the_refusal_of_any_backend(still_agent: Agent, serializer: str) -> None:
+    backend = new_app(result_serializer=serializer, accept_content=[serializer]).backend
+    refusals = [Limited(still_agent.check(scope, cost=9)) for scope in ("/mail", "/never")]
+    for error in [*refusals, Limited(Decision(False, "error", 1))]:
+        twin = backend.exception_to_python(
+            backend.decode(backend.encode(backend.prepare_exception(error)))
+        )
+        assert isinstance(twin, Limited)
+        assert (str(twin), twin.transient) == (str(error), error.transient)
+        assert twin.decision.reason == error.decision.reason
 
 
 # Eagerly and directly -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +14,7 @@ from grpc_servers import KINDS, served
 from ratectl import Agent, FakeClock, UsageError
 from ratectl.contrib.grpc import (
     AioRateLimitInterceptor,
+    GrpcCall,
     RateLimitInterceptor,
     by_method,
     client_ip,
@@ -254,6 +256,13 @@ def test_unknown_methods_stay_unknown(agent: Agent, kind: str) -> None:
 def test_wrong_arguments(agent: Agent, interceptor: Any, arguments: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         interceptor(**{"agent": agent, **arguments})
+
+
+@pytest.mark.parametrize("method", ["/p.S/M", "p.S/M"])
+@pytest.mark.parametrize(("prefix", "scope"), [("/", "/p.S/M"), ("/api", "/api/p.S/M")])
+def test_scope_of_any_method_is_below_the_prefix(prefix: str, scope: str, method: str) -> None:
+    details = SimpleNamespace(method=method, invocation_metadata=())
+    assert by_method(prefix)(GrpcCall(details, None)) == scope
 
 
 def test_wrong_names() -> None:

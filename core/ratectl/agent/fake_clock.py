@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
-from weakref import WeakMethod
+from weakref import WeakMethod, WeakSet
 
 from ratectl.errors import UsageError
 
@@ -21,6 +22,9 @@ _START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 _MOST: Final = 100 * 365 * 86_400 * _SECOND
 """Longest step (nanoseconds): a hundred years."""
 
+_END: Final = (datetime(9000, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _SECOND
+"""End of the wall clock's time: the periods of quotas need dates after it."""
+
 
 class FakeClock:
     """A clock that a test moves. Several agents may share it. Thread-safe.
@@ -34,12 +38,13 @@ class FakeClock:
     def __init__(self, start: datetime | str = _START) -> None:
         """``start``: the wall clock's time, with a time zone; a text is in ISO 8601.
 
-        :raises UsageError: it is no time, or has no time zone.
+        :raises UsageError: it is no time from 1970 to 8999, or has no time zone.
         """
         self._lock = threading.RLock()
-        self._wall = _nanoseconds_of(start)
+        self._wall = _checked(_nanoseconds_of(start))
         self._monotonic = _SECOND
         self._followers: list[WeakMethod[Callable[[], None]]] = []
+        _clocks.add(self)
 
     @property
     def now(self) -> datetime:
@@ -57,7 +62,7 @@ class FakeClock:
     def advance(self, seconds: float | timedelta) -> None:
         """Let time pass: buckets refill, quotas and exceptions end, waiting requests are checked.
 
-        :raises UsageError: it is no number of seconds, 0 or more.
+        :raises UsageError: it is no number of seconds, 0 or more, or goes beyond the year 8999.
         """
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
@@ -68,15 +73,20 @@ class FakeClock:
                 f"advance takes seconds from 0 to a hundred years, not {seconds!r}: "
                 "set_wall sets the wall clock back"
             )
-        self._move(span, span)
+        with self._lock:
+            self._wall = _checked(self._wall + span)
+            self._monotonic += span
+        self._moved()
 
     def set_wall(self, at: datetime | str) -> None:
         """Set the wall clock, as an operator does: no time passes, and it may go back.
 
-        :raises UsageError: it is no time, or has no time zone.
+        :raises UsageError: it is no time from 1970 to 8999, or has no time zone.
         """
+        wall = _checked(_nanoseconds_of(at))
         with self._lock:
-            self._move(0, _nanoseconds_of(at) - self._wall)
+            self._wall = wall
+        self._moved()
 
     def follow(self, moved: Callable[[], None]) -> None:
         """Call a method after each move. The clock does not keep its object alive."""
@@ -84,14 +94,36 @@ class FakeClock:
             alive = [each for each in self._followers if each() is not None]
             self._followers = [*alive, WeakMethod(moved)]
 
-    def _move(self, monotonic: int, wall: int) -> None:
-        with self._lock:
-            self._monotonic += monotonic
-            self._wall += wall
-            followers = [each() for each in self._followers]
-        for moved in followers:
+    def _moved(self) -> None:
+        for follower in self._followers:
+            moved = follower()
             if moved is not None:
                 moved()
+
+    def _after_fork_in_child(self) -> None:
+        """Replace a lock that a thread of the parent may hold."""
+        self._lock = threading.RLock()
+
+
+_clocks: Final[WeakSet[FakeClock]] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for clock in list(_clocks):
+        clock._after_fork_in_child()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _checked(wall: int) -> int:
+    """Return a time of the wall clock (nanoseconds) that agents can decide at.
+
+    :raises UsageError: it is before 1970 or after 8999.
+    """
+    if not 0 <= wall < _END:
+        raise UsageError("the time of a FakeClock is from 1970 to the end of 8999 (UTC)")
+    return wall
 
 
 def _nanoseconds_of(at: datetime | str) -> int:

@@ -51,7 +51,7 @@ def _tree_of(given: Given) -> PolicyTree:
 
     if isinstance(given, PolicyTree):
         return given
-    if isinstance(given, str) and ("\n" in given or ": " in given):
+    if isinstance(given, str) and _is_text(given):
         return load_valid_text(given).tree
     if isinstance(given, str | os.PathLike):
         return load_valid([_existing(given)]).tree
@@ -62,6 +62,11 @@ def _tree_of(given: Given) -> PolicyTree:
         "policies are a text in YAML, a path, a document as a mapping, a list of documents, or "
         f"a tree, not a {type(given).__name__}"
     )
+
+
+def _is_text(given: str) -> bool:
+    """Tell YAML, or JSON in one line, from a path."""
+    return "\n" in given or ": " in given or given.lstrip().startswith(("{", "["))
 
 
 def _existing(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
@@ -83,6 +88,9 @@ def _yaml_of(documents: Sequence[Mapping[str, Any]]) -> str:
     :raises UsageError: a value has no form in JSON, such as a date.
     """
     try:
-        return "\n---\n".join(json.dumps(dict(each), allow_nan=False) for each in documents)
+        # YAML does not join surrogate pairs, which JSON's ASCII has for emoji.
+        return "\n---\n".join(
+            json.dumps(dict(each), allow_nan=False, ensure_ascii=False) for each in documents
+        )
     except (TypeError, ValueError) as error:
         raise UsageError(f"a document of policies cannot be written as YAML: {error}") from None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ratectl.errors import Limited, UsageError
 
@@ -26,12 +26,25 @@ def limited(calls: CallLimiter, function: F) -> F:
 
     :raises UsageError: it is no function.
     """
-    if not callable(function) or isinstance(function, type):
+    if not callable(function) or isinstance(function, type | staticmethod):
         raise UsageError(
             f"limited decorates a function, not {function!r}: write @agent.limited('/scope'), and "
-            "put it below @classmethod and @property"
+            "put it below @classmethod, @staticmethod and @property"
+        )
+    if getattr(function, "__code__", None) in _MANAGERS:
+        raise UsageError(
+            f"{function!r} makes context managers, and returns before their block runs: put "
+            "limited below @contextmanager"
         )
     return functools.wraps(function)(_wrapper_of(function)(calls, function))  # type: ignore[return-value]
+
+
+def _code_of(decorator: Any) -> object:
+    """Return the code of the functions that a decorator returns."""
+    return decorator(_code_of).__code__
+
+
+_MANAGERS: Final = frozenset({_code_of(contextmanager), _code_of(asynccontextmanager)})
 
 
 def _wrapper_of(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -86,7 +86,7 @@ def by_method(prefix: str = "/") -> Callable[[GrpcCall], str]:
     if not isinstance(prefix, str) or not prefix.startswith("/"):
         raise UsageError(f"a prefix of scopes begins with a slash, like /api, not {prefix!r}")
     above = prefix.rstrip("/")
-    return lambda call: above + call.method
+    return lambda call: f"{above}/{call.method.removeprefix('/')}"  # clients choose the method
 
 
 def metadata(name: str) -> Callable[[GrpcCall], str | None]:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pauses", "pause_of"]
 
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
+"""A quoted text; the rest of the header, if it does not end. So no character is read twice."""
+
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _MOST_KEPT: Final = 1_024
 _LONGEST_HEADER: Final = 8_192

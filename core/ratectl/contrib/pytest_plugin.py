@@ -24,7 +24,7 @@ class MakeAgent(Protocol):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the setting that names the policies of the project."""
-    parser.addini(_OPTION, "path of the policies for the fixture ratectl_agent", default="policies")
+    parser.addini(_OPTION, "policies for ratectl_agent, from the rootdir", default="policies")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def ratectl_agent(pytestconfig: pytest.Config) -> Iterator[MakeAgent]:
     """Return a function that makes agents for one test, without a store.
 
     It takes what ``Agent.from_policies`` takes. Without policies, those at ``ratectl_policies`` (a
-    setting of pytest, by default the folder ``policies`` beside its configuration) are used.
+    setting of pytest, by default ``policies``) are used: a path that is relative to the rootdir.
     Without a clock, all agents of the test share one ``FakeClock``: ``agent.clock.advance(1)``.
     """
     from ratectl.agent import Agent  # tests of projects that do not use the fixture start quickly
