@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import FastAPI, HTTPException, Response, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteError
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -105,16 +106,20 @@ def test_one_own_answer_is_sent_for_many_refusals() -> None:
     assert "retry-after" not in ours.headers
 
 
-def test_the_application_may_handle_refusals(agent: Agent) -> None:
+@pytest.mark.parametrize(
+    ("handled", "status"), [(Refused, 418), (429, 418), (HTTPException, 429), (StarletteError, 429)]
+)
+def test_the_application_may_handle_refusals(agent: Agent, handled: Any, status: int) -> None:
+    """A handler of ``HTTPException`` is not called, as the page says."""
     http = app_of(agent, scope="/shop")
 
-    @http.app.exception_handler(Refused)  # type: ignore[attr-defined]
-    async def handled(request: Any, refused: Refused) -> JSONResponse:
-        return JSONResponse({"limit": refused.decision.limit}, 418, refused.headers)
+    @http.app.exception_handler(handled)  # type: ignore[attr-defined]
+    async def handler(request: Any, refused: Refused) -> JSONResponse:
+        return JSONResponse({"violated-policies": [refused.decision.limit]}, 418, refused.headers)
 
     *_, refused = (http.get("/items/1") for _ in range(3))
-    assert (refused.status_code, refused.json()) == (418, {"limit": "spike"})
-    assert refused.headers["retry-after"] == "1"
+    assert (refused.status_code, refused.headers["retry-after"]) == (status, "1")
+    assert refused.json()["violated-policies"] == ["spike"]
 
 
 def test_errors_of_the_application_have_the_headers() -> None:
