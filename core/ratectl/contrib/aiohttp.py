@@ -118,7 +118,7 @@ def _unsent(response: web.StreamResponse) -> web.StreamResponse:
         body=response.body,
         status=response.status,
         reason=response.reason,
-        headers=response.headers,
+        headers=response.headers.copy(),
     )
     made.cookies.update(response.cookies)
     return made
