@@ -101,9 +101,9 @@ def _answer_with_the_body(connection: HTTPConnection) -> None:
 
 async def _response(connection: HTTPConnection, refused: Exception) -> App:
     assert isinstance(refused, Refused)
-    if connection.scope[
-        "type"
-    ] == "websocket" and "websocket.http.response" not in connection.scope.get("extensions", {}):
+    scope = connection.scope
+    takes_responses = "websocket.http.response" in scope.get("extensions", {})
+    if scope["type"] == "websocket" and not takes_responses:
         return WebSocketClose(1013)  # before it is accepted: HTTP 403
     response = refused.response
     if response is None:
