@@ -45,31 +45,83 @@ def rate_limit(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:
         if asked is None:
             return await handler(request)
         if not asked.decision.allowed:
-            custom = await custom_response(limiter, asking, asked.decision)
+            custom = await custom_response(limiter, asking, asked.decision, _is_response)
             return _refused(limiter, asked, custom)
-        with asked.decision:
-            request[DECISION] = asked.decision
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                _add_headers(error, limiter, asked)
-                raise
-            if not response.prepared:
-                _add_headers(response, limiter, asked)
-            await response.prepare(request)
-            await response.write_eof()  # here, so that slots are held until then
-            return response
+        request[DECISION] = asked.decision
+        handled = _hold_until_sent(request, asked.decision)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            _add_headers(error, limiter, asked)
+            raise
+        finally:
+            handled()
+        if isinstance(response, web.WebSocketResponse):
+            asked.decision.release()  # closed, and its end is not written as that of others
+        elif isinstance(response, web.StreamResponse) and not response.prepared:
+            _add_headers(response, limiter, asked)
+        return response
 
     return limited
 
 
+def _hold_until_sent(request: web.Request, decision: Decision) -> Callable[[], None]:
+    """Release slots once the request is handled, and a response was sent or the client is gone.
+
+    Return a function to call when the request is handled. The end of the response is told by the
+    request's writer, as other middleware may send another response than this one's.
+    """
+    writer: Any = request.writer
+    connection: Any = request.task  # the task of all requests of the connection
+    write_eof = writer.write_eof
+    awaited = {"handler", "response"}
+
+    def over(what: str) -> None:
+        awaited.discard(what)
+        if not awaited:
+            release()
+
+    def release(_: object = None) -> None:
+        connection.remove_done_callback(release)
+        decision.release()
+
+    async def write_last(*arguments: Any, **named: Any) -> None:
+        vars(writer).pop("write_eof", None)
+        try:
+            await write_eof(*arguments, **named)
+        finally:
+            over("response")
+
+    writer.write_eof = write_last
+    connection.add_done_callback(release)
+    return lambda: over("handler")
+
+
 def _refused(limiter: Limiter, asked: Asked, custom: Any) -> web.StreamResponse:
     if custom is not None:
-        response: web.StreamResponse = custom
+        response = _unsent(custom)
         _add_headers(response, limiter, asked)
         return response
     refusal = limiter.refusal(asked)
     return web.Response(body=refusal.body, status=refusal.status, headers=dict(refusal.headers))
+
+
+def _is_response(answer: object) -> bool:
+    return isinstance(answer, web.StreamResponse)
+
+
+def _unsent(response: web.StreamResponse) -> web.StreamResponse:
+    """Return a copy of a response that may be returned again: aiohttp sends each only once."""
+    if not isinstance(response, web.Response) or response.prepared:
+        return response
+    made = web.Response(
+        body=response.body,
+        status=response.status,
+        reason=response.reason,
+        headers=response.headers.copy(),
+    )
+    made.cookies.update(response.cookies)
+    return made
 
 
 def _add_headers(response: web.StreamResponse, limiter: Limiter, asked: Asked) -> None:

@@ -150,16 +150,30 @@ class AsgiRequest(HttpRequest):
         return self._routes.parameter(self.native, name)
 
 
-async def custom_response(limiter: Limiter, request: HttpRequest, decision: Decision) -> Any:
-    """Return what ``on_refused`` answers a refused request with; None for the usual response."""
+async def custom_response(
+    limiter: Limiter,
+    request: HttpRequest,
+    decision: Decision,
+    usable: Callable[[object], bool] = callable,
+) -> Any:
+    """Return what ``on_refused`` answers a refused request with; None for the usual response.
+
+    ``usable`` tells whether an answer is a response of the framework.
+    """
     if limiter.on_refused is None:
         return None
     try:
-        response = limiter.on_refused(request, decision)
-        return await response if inspect.isawaitable(response) else response
+        answer = limiter.on_refused(request, decision)
+        return _checked(await answer if inspect.isawaitable(answer) else answer, usable)
     except Exception:
         log.exception("on_refused failed, so the usual response is sent")
         return None
+
+
+def _checked(answer: object, usable: Callable[[object], bool]) -> object:
+    if answer is not None and not usable(answer):
+        raise TypeError(f"on_refused returns a response of the framework, not {answer!r}")
+    return answer
 
 
 def _with_headers(send: Send, headers: Headers) -> Send:

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator  # noqa: TC003  FastAPI reads annotations
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Response
+from fastapi.requests import HTTPConnection  # noqa: TC002  FastAPI reads annotations
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.websockets import WebSocketClose
 
-from ratectl.contrib.asgi import AsgiRequest, custom_response
+from ratectl.contrib.asgi import AsgiRequest, _with_headers, custom_response
 from ratectl.contrib.web.answers import PROBLEM
 from ratectl.contrib.web.limiter import Limiter, Refusal
 from ratectl.contrib.web.starlette_routes import Routes
@@ -21,6 +24,8 @@ from ratectl.engine.decision import Decision  # noqa: TC001
 
 if TYPE_CHECKING:
     from ratectl.agent import Agent
+    from ratectl.contrib.asgi import App, Receive, Scope, Send
+    from ratectl.contrib.web.answers import Headers
 
 __all__ = ["Limited", "Refused"]
 
@@ -43,40 +48,69 @@ def Limited(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:  # noqa: N
     """Return a dependency that limits a route, and gives it the decision.
 
     ``scope`` and ``arguments``: see ``ratectl.contrib.web.limiter.Limiter``. The decision is None
-    for an exempt request. Slots are released after the response, a streamed one included.
+    for an exempt request. Slots are released after the response, a streamed one included, and
+    those of a websocket at its end. A websocket is refused before it is accepted.
 
     :raises UsageError: an argument cannot be used.
     """
     limiter, routes = Limiter(agent, scope, **arguments), Routes()
 
-    async def limited(request: Request, response: Response) -> AsyncIterator[Decision | None]:
-        asking = AsgiRequest(request.scope, routes)
+    async def limited(
+        connection: HTTPConnection, response: Response
+    ) -> AsyncIterator[Decision | None]:
+        asking = AsgiRequest(connection.scope, routes)
         asked = limiter.ask(asking)
         if asked is None:
             yield None
             return
         if not asked.decision.allowed:
-            _answer_with_the_body(request)
-            custom = await custom_response(limiter, asking, asked.decision)
+            _answer_with_the_body(connection)
+            custom = await custom_response(limiter, asking, asked.decision, _is_response)
             raise Refused(asked.decision, limiter.refusal(asked), custom)
-        response.headers.update(dict(limiter.headers_for(asked)))
+        headers = limiter.headers_for(asked)
+        response.headers.update(dict(headers))
         with asked.decision:
-            yield asked.decision
+            try:
+                yield asked.decision
+            except AnyHTTPException as error:
+                if headers:
+                    _add_headers(error, headers)
+                raise
 
     return Depends(limited)
 
 
-def _answer_with_the_body(request: Request) -> None:
+def _is_response(answer: object) -> bool:
+    return isinstance(answer, Response)
+
+
+def _add_headers(error: AnyHTTPException, headers: Headers) -> None:
+    """Add headers to the answer to an error, unless the application has set them."""
+    own: Any = vars(error).setdefault("_ratectl_own", error.headers) or {}  # it may be raised again
+    names = {name.lower() for name in own}
+    more = {name: value for name, value in headers if name.lower() not in names}
+    error.headers = {**own, **more}
+
+
+def _answer_with_the_body(connection: HTTPConnection) -> None:
     """Make the application answer with the problem itself, not within another document."""
-    handlers = request.scope.get("starlette.exception_handlers")
+    handlers = connection.scope.get("starlette.exception_handlers")
     if handlers is not None:
         handlers[0].setdefault(Refused, _response)
 
 
-def _response(_: Request, refused: Exception) -> Response:
+async def _response(connection: HTTPConnection, refused: Exception) -> App:
     assert isinstance(refused, Refused)
-    if refused.response is None:
+    scope = connection.scope
+    takes_responses = "websocket.http.response" in scope.get("extensions", {})
+    if scope["type"] == "websocket" and not takes_responses:
+        return WebSocketClose(1013)  # before it is accepted: HTTP 403
+    response = refused.response
+    if response is None:
         return Response(refused.detail, refused.status_code, refused.headers, PROBLEM)
-    for name, value in (refused.headers or {}).items():
-        refused.response.headers.setdefault(name, value)
-    return refused.response
+    own, headers = response, list((refused.headers or {}).items())
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await own(scope, receive, _with_headers(send, headers))  # the object may be sent again
+
+    return answer
