@@ -1,4 +1,4 @@
-"""What an agent is asked about a call of a function: scope, attributes and cost.
+"""Questions to an agent about calls of functions: scope, attributes and cost.
 
 The decorator ``limited`` and the adapters that are not for the web share these arguments.
 """
@@ -28,7 +28,7 @@ _EXEMPT: Final = Decision(True, "no_policy", 0)
 
 
 class Question(NamedTuple):
-    """What an agent is asked about one call."""
+    """Question to an agent about one call."""
 
     scope: str
     attributes: Mapping[str, Any]

@@ -23,7 +23,7 @@ RetryInfo: retry_delay 1 Duration
 Duration: seconds 1 int64, nanos 2 int32
 """,
 )
-"""Those of google.rpc and google.protobuf, with their field numbers."""
+"""Messages of google.rpc and google.protobuf, with their field numbers."""
 
 _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 _NS: Final = 1_000_000_000

@@ -1,4 +1,4 @@
-"""What the comments ``# ratectl: ignore`` of a document are for: fields, not lines."""
+"""Fields that the comments ``# ratectl: ignore`` of a document are for."""
 
 from __future__ import annotations
 
