@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
@@ -19,6 +21,7 @@ from django.urls import include, path, re_path
 
 from contrib.sites import make_agent, slots_left
 from ratectl import Agent, FakeClock, UsageError
+from ratectl.contrib.django import DjangoRequest
 from ratectl.contrib.web import by_route, header, path_parameter
 from ratectl.contrib.web.django_routes import plain
 
@@ -176,6 +179,47 @@ def test_on_refused_returns_a_response(agent: Agent) -> None:
         refused = [Client().get("/items/1/") for _ in range(3)][2]
     assert (refused.status_code, refused.content) == (420, b"/items/1/ spike")
     assert refused.headers["Retry-After"] == "2"
+
+
+def test_a_response_object_that_is_returned_again_has_the_headers_of_each_refusal(
+    agent: Agent,
+) -> None:
+    busy = HttpResponse("busy", status=420, headers={"X-Own": "1", "RateLimit-Policy": "mine"})
+    waits = []
+    with limited_site(agent, ITEM, scope="/addresses", on_refused=lambda *_: busy):
+        Client().get("/items/1/")
+        for _ in range(3):
+            headers = Client().get("/items/1/").headers
+            waits.append((headers["Retry-After"], headers["RateLimit"][-4:]))
+            assert (headers["X-Own"], headers["RateLimit-Policy"]) == ("1", "mine")
+            agent.clock.advance(20)
+    assert waits == [("60", "t=60"), ("40", "t=40"), ("20", "t=20")]
+
+
+@pytest.mark.parametrize("text", ["k=%C3%A9", "k=b&k=%c3%a9", "k=\xc3\xa9", "k=%FF&k=%FE", "k=a&k"])
+def test_a_parameter_of_the_query_is_that_of_django(agent: Agent, text: str) -> None:
+    seen: list[Any] = []
+
+    def attributes(request: Any) -> dict[str, Any]:
+        seen.append((request.query("k"), request.native.GET.get("k")))
+        return {}
+
+    with limited_site(agent, ITEM, scope="/shop", attributes=attributes):
+        Client().get("/items/1/", QUERY_STRING=text)
+        Client().get("/items/1/", QUERY_STRING="no=1")
+    assert [ours for ours, _ in seen] == [djangos for _, djangos in seen]
+    assert seen[0][0] is not None
+
+
+@pytest.mark.parametrize("value", ["%C3%A9", "é"])
+def test_a_query_that_django_cannot_read_is_one_value(value: str) -> None:
+    text = f"k=1&k={value}" + "&" * 2_000
+    raw = text.encode().decode("latin-1")
+    environ = {"REQUEST_METHOD": "GET", "QUERY_STRING": raw, "wsgi.input": io.BytesIO()}
+    assert DjangoRequest(WSGIRequest(environ)).query("k") == "é"
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asgi = ASGIRequest(scope | {"query_string": text.encode()}, io.BytesIO())
+    assert DjangoRequest(asgi).query("k") == "é"
 
 
 # Other middleware -----------------------------------------------------------------------------

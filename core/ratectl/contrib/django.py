@@ -11,6 +11,7 @@ import inspect
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
@@ -22,7 +23,7 @@ from django.utils.module_loading import import_string
 
 from ratectl.contrib.web.django_routes import plain, templates_in
 from ratectl.contrib.web.limiter import Limiter
-from ratectl.contrib.wsgi import WsgiRequest
+from ratectl.contrib.wsgi import WsgiRequest, escaped, put_headers
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -158,6 +159,14 @@ class DjangoRequest(WsgiRequest):
         match = self.native.resolver_match
         return None if match is None else plain(match.route)
 
+    def query(self, name: str) -> str | None:
+        try:
+            return self.native.GET.get(name)  # type: ignore[no-any-return]
+        except Exception:  # noqa: BLE001  many fields, for example: no way around a limit
+            encoding = "utf-8" if isinstance(self.native, ASGIRequest) else "latin-1"
+            text = self._environ.get("QUERY_STRING", "").encode(encoding, "replace")
+            return dict(parse_qsl(escaped(text), keep_blank_values=True)).get(name)
+
     def path_parameter(self, name: str) -> object | None:
         match = self.native.resolver_match
         return None if match is None else match.kwargs.get(name)
@@ -243,8 +252,7 @@ def _finished(request: Any, response: Any) -> Any:
     """
     if not isinstance(response, HttpResponseBase):
         return response  # Django tells what is wrong
-    for name, value in getattr(request, _HEADERS, ()):
-        response.headers.setdefault(name, value)
+    put_headers(response, getattr(request, _HEADERS, []))
     if isinstance(request, ASGIRequest) and response.streaming:
         stream = _async_stream if response.is_async else _stream
         response.streaming_content = stream(request, response.streaming_content)
