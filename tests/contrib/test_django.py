@@ -21,7 +21,7 @@ from django.urls import include, path, re_path
 
 from contrib.sites import make_agent, slots_left
 from ratectl import Agent, FakeClock, UsageError
-from ratectl.contrib.django import DjangoRequest
+from ratectl.contrib.django import DjangoRequest, limited
 from ratectl.contrib.web import by_route, header, path_parameter
 from ratectl.contrib.web.django_routes import plain
 
@@ -376,4 +376,74 @@ def test_a_client_that_goes_away_gives_the_slot_back(agent: Agent, view: Any) ->
     BEGUN.clear()
     with limited_site(agent, path("endless", view), **SLOW):
         assert asyncio.run(ask_and_leave("/endless", agent)) == 2
+    assert slots_left(agent) == 3
+
+
+FREE = threading.Event()
+
+
+def blocking_view(request: Any) -> HttpResponse:
+    BEGUN.set()
+    FREE.wait(20)
+    return HttpResponse("late")
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    BEGUN.clear()
+    FREE.clear()
+    try:
+        yield
+    finally:
+        FREE.set()
+
+
+PASSING = f"{HERE}.passing"
+STACKS = [[OURS], [OURS, PASSING], [PASSING, OURS]]
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("cancels", [0, 2])
+def test_a_sync_view_holds_its_slot_after_the_client_went_away(
+    agent: Agent, stack: list[str], decorated: bool, cancels: int
+) -> None:
+    async def leave() -> list[int | None]:
+        task = asyncio.create_task(ask_and_leave("/blocking", agent))
+        while not BEGUN.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(cancels):  # the server stops, for example
+            await asyncio.sleep(0.05)
+            task.cancel()
+        await asyncio.sleep(0.1)
+        left = [slots_left(agent)]
+        FREE.set()
+        await asyncio.wait([task], timeout=20)
+        await asyncio.sleep(0.1)
+        return [*left, slots_left(agent)]
+
+    with blocked(), limited_site(agent, path("blocking", blocking_view), middleware=stack, **SLOW):
+        view = limited("/slow")(blocking_view) if decorated else blocking_view
+        with override_settings(ROOT_URLCONF=(path("blocking", view),)):
+            assert asyncio.run(leave()) == [2, 3]
+
+
+def test_clients_that_leave_cannot_pass_a_limit_of_slots(agent: Agent) -> None:
+    running: list[int] = []
+
+    def view(request: Any) -> HttpResponse:
+        running.append(1)
+        return blocking_view(request)
+
+    async def leave_often() -> None:
+        tasks = []
+        for _ in range(6):
+            tasks.append(asyncio.create_task(ask_and_leave("/blocking", agent)))
+            await asyncio.sleep(0.05)
+        FREE.set()
+        await asyncio.wait(tasks, timeout=20)
+
+    with blocked(), limited_site(agent, path("blocking", view), **SLOW):
+        asyncio.run(leave_often())
+    assert len(running) == 3
     assert slots_left(agent) == 3

@@ -7,13 +7,15 @@ RATECTL = {"agent": "shop.limits.agent", "scope": by_route("/shop"),
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from contextlib import contextmanager
+import logging
+from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
@@ -24,6 +26,7 @@ from django.utils.module_loading import import_string
 from ratectl.contrib.web.django_routes import plain, templates_in
 from ratectl.contrib.web.limiter import Limiter
 from ratectl.contrib.wsgi import WsgiRequest, escaped, put_headers
+from ratectl.engine.cost import REQUESTS
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DjangoRequest", "RateLimitMiddleware", "limited"]
 
+log: Final = logging.getLogger("ratectl.contrib")
+
 _LIMITED: Final = "_ratectl_limited"
 """Attribute of views that ``limited`` checks: the middleware leaves them to it."""
 
@@ -43,6 +48,9 @@ _HELD: Final = "_ratectl_held"
 
 _HEADERS: Final = "_ratectl_headers"
 """Attribute of a request: headers for its response."""
+
+_ASKED: Final = "_ratectl_asked"
+"""Attribute of a request: the agent that the middleware asked, and what; None if it was exempt."""
 
 _FOR_ALL: Final = ("agent", "attributes", "headers", "legacy_headers", "on_refused")
 """Arguments in the setting that ``limited`` follows too."""
@@ -78,24 +86,30 @@ class RateLimitMiddleware:
             return self._finish(request, self.get_response(request))
 
     async def _respond(self, request: Any) -> HttpResponseBase:
-        with _releasing(request):
+        async with _releasing_async(request):
             return self._finish(request, await self.get_response(request))
 
     def process_view(self, request: Any, view: View, *_: Any) -> HttpResponseBase | None:
         """Check a request whose view is known; called by Django."""
-        return None if getattr(view, _LIMITED, False) else self._checks.begin(request)
+        return None if getattr(view, _LIMITED, False) else self._begin(request)
 
     async def _process_view(self, request: Any, view: View, *_: Any) -> HttpResponseBase | None:
         return RateLimitMiddleware.process_view(self, request, view)
 
+    def _begin(self, request: Any) -> HttpResponseBase | None:
+        """Check a request, once if the settings name the middleware twice."""
+        return None if hasattr(request, _ASKED) else self._checks.begin(request, _ASKED)
+
     def _finish(self, request: Any, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code == 404 and request.resolver_match is None:
-            response = self._checks.begin(request) or response
+            response = self._begin(request) or response
         return _finished(request, response)
 
 
 def limited(scope: Any, **arguments: Any) -> Callable[[View], View]:
     """Return a decorator that limits one view, sync or async. The middleware leaves it alone.
+
+    If it asked all the same, because a wrapper hides the decorator, its charge is given back.
 
     ``arguments``: see ``ratectl.contrib.web.limiter.Limiter``. The setting ``RATECTL`` has the
     agent, attributes, headers and ``on_refused``, unless they are here.
@@ -116,6 +130,7 @@ def _sync_view(checks: _Checks, view: View) -> View:
     @wraps(view)
     def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
         with _releasing(request):
+            _give_back(request)
             response = checks.begin(request) or view(request, *args, **kwargs)
             return _finished(request, response)
 
@@ -125,7 +140,8 @@ def _sync_view(checks: _Checks, view: View) -> View:
 def _async_view(checks: _Checks, view: View) -> View:
     @wraps(view)
     async def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
-        with _releasing(request):
+        async with _releasing_async(request):
+            _give_back(request)
             response = checks.begin(request) or await view(request, *args, **kwargs)
             return _finished(request, response)
 
@@ -190,10 +206,15 @@ class _Checks:
         self._setting = getattr(settings, "RATECTL", None)
         return Limiter(**self._arguments())
 
-    def begin(self, request: Any) -> HttpResponseBase | None:
-        """Decide a request; return the response to a refused one."""
+    def begin(self, request: Any, kept: str | None = None) -> HttpResponseBase | None:
+        """Decide a request; return the response to a refused one.
+
+        ``kept``: the attribute of the request that keeps what was asked.
+        """
         limiter, view_of_it = self.limiter, DjangoRequest(request)
         asked = limiter.ask(view_of_it)
+        if kept:
+            setattr(request, kept, asked and (limiter.agent, asked))
         request.ratectl = None if asked is None else asked.decision
         if asked is None:
             return None
@@ -235,6 +256,21 @@ def _release(request: Any) -> None:
         decision.release()
 
 
+def _give_back(request: Any) -> None:
+    """Undo what the middleware charged for a request whose view is ``limited``."""
+    if not (kept := getattr(request, _ASKED, None)):
+        return
+    agent, asked = kept
+    setattr(request, _ASKED, None)
+    setattr(request, _HEADERS, [])
+    asked.decision.release()
+    try:
+        units = {limit.unit for limit in agent.limits(asked.scope, asked.attributes) or ()}
+        asked.decision.settle(dict.fromkeys(units | {REQUESTS}, 0))
+    except Exception:  # an attribute may raise when it is read once more
+        log.exception("the charge of a request cannot be given back")
+
+
 @contextmanager
 def _releasing(request: Any) -> Iterator[None]:
     """Release what a request holds if no response comes of it."""
@@ -243,6 +279,30 @@ def _releasing(request: Any) -> Iterator[None]:
     except BaseException:
         _release(request)
         raise
+
+
+@asynccontextmanager
+async def _releasing_async(request: Any) -> AsyncIterator[None]:
+    """Release what a request holds if no response comes of it, and its view has ended.
+
+    If the client goes away, the request is cancelled, but a sync view goes on in its thread.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        await asyncio.shield(asyncio.create_task(_release_after_thread(request)))
+        raise
+    except BaseException:
+        _release(request)
+        raise
+
+
+async def _release_after_thread(request: Any) -> None:
+    """Release in the thread that runs sync code of the request, one call after the other."""
+    try:
+        await sync_to_async(_release)(request)
+    except RuntimeError:  # the thread takes no more calls
+        _release(request)
 
 
 def _finished(request: Any, response: Any) -> Any:
