@@ -438,8 +438,9 @@ def test_clients_that_leave_cannot_pass_a_limit_of_slots(agent: Agent) -> None:
     async def leave_often() -> None:
         tasks = []
         for _ in range(6):
+            BEGUN.clear()
             tasks.append(asyncio.create_task(ask_and_leave("/blocking", agent)))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         FREE.set()
         await asyncio.wait(tasks, timeout=20)
 
