@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
@@ -23,7 +24,7 @@ from contrib.sites import make_agent, slots_left
 from ratectl import Agent, FakeClock, UsageError
 from ratectl.contrib.django import DjangoRequest, limited
 from ratectl.contrib.web import by_route, header, path_parameter
-from ratectl.contrib.web.django_routes import plain
+from ratectl.contrib.web.django_routes import plain, templates_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -66,7 +67,7 @@ def limited_site(agent: Any, *urls: Any, middleware: Any = (OURS,), **words: Any
         yield
 
 
-def text(request: Any, **words: Any) -> HttpResponse:
+def text(request: Any, *groups: Any, **words: Any) -> HttpResponse:
     return HttpResponse("text")
 
 
@@ -89,10 +90,41 @@ SLOW: dict[str, Any] = {"scope": "/slow", "attributes": TENANT}
         (r"api/^years/(?P<year>[0-9]{4})/(\w+|(a)(b))/\Z", "api/years/<year>/<var>/"),
         (r"^a\.b/(?:en|de)/\d{2,}/[^/)]+/(?P<c>[)]+)$", "a.b////<c>"),
         (r"files/<path:name>(?:\.json)?$", "files/<path:name>"),
+        (r"^p/(?:page-(?P<n>\d+)/)?$", "p/page-<n>/"),
+        (r"^p((?:/(?P<n>\d+))?|(x))$", "p/<n>|<var>"),
+        (r"^(?!(?P<no>a))(?<=b)(?i:c)(?P<k>a|b)|z/$", "<k>|z/"),
     ],
 )
 def test_templates_have_the_words_of_path(route: str, template: str) -> None:
     assert plain(route) == template
+
+
+@pytest.mark.parametrize(
+    ("url", "route", "scope"),
+    [
+        ("wiki/(old)/7/", path("wiki/(old)/<int:id>/", text), "/wiki/old/id"),
+        ("q/[x]/(7)", path("q/[x]/(<int:id>)", text), "/q/x/id"),
+        ("a.b/(c)", path("a.b/(c)", text), "/a.b/c"),
+        ("a.b/c", re_path("^a.b/(c)", text), "/a.b/var"),
+        ("(x)/7", path("(x)/", include([re_path(r"^(?P<n>\d+)$", text)])), "/x/n"),
+        ("7/(x)", re_path(r"^(?P<n>\d+)/", include([path("(x)", text)])), "/n/x"),
+        ("7/(x)", path("", include([re_path(r"^(\d)/", include([path("(x)", text)]))])), "/var/x"),
+        ("z/", re_path(r"^y/(?P<k>a|b)|z/$", text), "/y/k-z"),
+        ("en-us/(x)", i18n_patterns(path("(x)", text))[0], "/en-us/x"),
+    ],
+)
+def test_the_kind_of_a_route_tells_what_its_text_means(
+    agent: Agent, url: str, route: Any, scope: str
+) -> None:
+    scopes: list[str] = []
+
+    def seen(request: Any) -> str:
+        scopes.append(by_route("/")(request))
+        return "/shop"
+
+    with limited_site(agent, route, scope=seen):
+        assert Client().get(f"/{url}").status_code == 200
+        assert [by_route("/").of(each) for each in templates_in([route])] == scopes == [scope]
 
 
 def test_routes_have_their_own_limits(routed: Agent) -> None:

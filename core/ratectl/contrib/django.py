@@ -23,7 +23,7 @@ from django.http.response import HttpResponseBase
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from ratectl.contrib.web.django_routes import plain, templates_in
+from ratectl.contrib.web.django_routes import template_of, templates_in
 from ratectl.contrib.web.limiter import Limiter
 from ratectl.contrib.wsgi import WsgiRequest, escaped, put_headers
 from ratectl.engine.cost import REQUESTS
@@ -172,8 +172,7 @@ class DjangoRequest(WsgiRequest):
 
     @property
     def route(self) -> str | None:
-        match = self.native.resolver_match
-        return None if match is None else plain(match.route)
+        return template_of(self.native)
 
     def query(self, name: str) -> str | None:
         try:
