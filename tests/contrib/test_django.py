@@ -480,3 +480,44 @@ def test_clients_that_leave_cannot_pass_a_limit_of_slots(agent: Agent) -> None:
         asyncio.run(leave_often())
     assert len(running) == 3
     assert slots_left(agent) == 3
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_limited_sync_view_alone_gives_its_slot_back(agent: Agent, streams: bool) -> None:
+    """Django drops the response of a view whose client went away: it closes nothing."""
+
+    def view(request: Any) -> Any:
+        request.itself = request  # as a lazy user does
+        blocking_view(request)
+        return StreamingHttpResponse(iter([b"a"])) if streams else HttpResponse("late")
+
+    async def leave() -> list[int | None]:
+        task = asyncio.create_task(ask_and_leave("/blocking", agent))
+        while not BEGUN.is_set():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        left = [slots_left(agent)]
+        FREE.set()
+        await asyncio.wait([task], timeout=20)
+        await asyncio.sleep(0.1)
+        return [*left, slots_left(agent)]
+
+    with override_settings(RATECTL={"agent": agent}):
+        url = path("blocking", limited("/slow", attributes=TENANT)(view))
+    with blocked(), limited_site(agent, url, middleware=[]):
+        assert asyncio.run(leave()) == [2, 3]
+
+
+def test_a_response_object_that_is_returned_again_keeps_no_decisions(agent: Agent) -> None:
+    again = HttpResponse("again")
+    with override_settings(RATECTL={"agent": agent}):
+        view = limited("/slow", attributes=TENANT)(lambda request: again)
+
+    async def ask() -> list[int]:
+        client = AsyncClient(headers=AS_ACME)
+        return [(await client.get("/again")).status_code for _ in range(5)]
+
+    with limited_site(agent, path("again", view), middleware=[]):
+        assert asyncio.run(ask()) == [200] * 5
+    assert slots_left(agent) == 3
+    assert weakref.getweakrefcount(again) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import weakref
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
@@ -44,7 +45,7 @@ _LIMITED: Final = "_ratectl_limited"
 """Attribute of views that ``limited`` checks: the middleware leaves them to it."""
 
 _HELD: Final = "_ratectl_held"
-"""Attribute of a request: its decisions, which are released at its end."""
+"""Attribute of a request: functions that are called at its end, to release its decisions."""
 
 _HEADERS: Final = "_ratectl_headers"
 """Attribute of a request: headers for its response."""
@@ -132,7 +133,7 @@ def _sync_view(checks: _Checks, view: View) -> View:
         with _releasing(request):
             _give_back(request)
             response = checks.begin(request) or view(request, *args, **kwargs)
-            return _finished(request, response)
+            return _finished(request, response, may_drop=True)
 
     return checked
 
@@ -235,9 +236,9 @@ def _hold(request: Any, decision: Decision) -> None:
     """
     held = getattr(request, _HELD, None)
     if held is not None:
-        held.append(decision)
+        held.append(decision.release)
         return
-    setattr(request, _HELD, [decision])
+    setattr(request, _HELD, [decision.release])
     close = request.close
 
     def closing() -> None:
@@ -251,8 +252,12 @@ def _hold(request: Any, decision: Decision) -> None:
 
 
 def _release(request: Any) -> None:
-    for decision in getattr(request, _HELD, ()):
-        decision.release()
+    _call_all(getattr(request, _HELD, ()))
+
+
+def _call_all(functions: Iterable[Callable[[], object]]) -> None:
+    for function in functions:
+        function()
 
 
 def _give_back(request: Any) -> None:
@@ -304,18 +309,36 @@ async def _release_after_thread(request: Any) -> None:
         _release(request)
 
 
-def _finished(request: Any, response: Any) -> Any:
+def _finished(request: Any, response: Any, *, may_drop: bool = False) -> Any:
     """Return a response with its headers.
 
     With ASGI, Django does not close a response whose stream raised: the stream releases too.
+    ``may_drop``: nor does it close that of a sync view whose client has gone away.
     """
     if not isinstance(response, HttpResponseBase):
         return response  # Django tells what is wrong
     put_headers(response, getattr(request, _HEADERS, []))
-    if isinstance(request, ASGIRequest) and response.streaming:
+    if not isinstance(request, ASGIRequest):
+        return response
+    watched: Any = response
+    if response.streaming:
         stream = _async_stream if response.is_async else _stream
-        response.streaming_content = stream(request, response.streaming_content)
+        # ``streaming_content`` refers to the response, which would then refer to itself
+        parts = getattr(response, "_iterator", None) or response.streaming_content
+        watched = stream(request, parts)
+        response.streaming_content = watched
+    if may_drop:
+        _release_if_dropped(request, watched)
     return response
+
+
+def _release_if_dropped(request: Any, watched: Any) -> None:
+    """Release what a request holds when a response, or its stream, is no longer in memory."""
+    held = getattr(request, _HELD, None)
+    if held is not None:
+        finalizer = weakref.finalize(watched, _call_all, tuple(held))
+        finalizer.atexit = False
+        held.append(finalizer.detach)  # a response object may serve many requests
 
 
 def _stream(request: Any, parts: Iterable[Any]) -> Iterator[Any]:

@@ -107,8 +107,8 @@ def by_route(prefix: str = "/") -> ByRoute:
 
     ``/items/{id}`` below the prefix ``/shop`` is ``/shop/items/id``: parameters lose their braces,
     and all items share one scope, also with a route ``/items/id``. A dash stands for characters
-    that scopes cannot have, but not at the ends of a segment: ``/(old)/{a}:{b}`` is ``/shop/old/a-b``.
-    Requests that fit no route have the prefix as their scope.
+    that scopes cannot have, but not at the ends of a segment: ``/(old)/{a}:{b}`` is
+    ``/shop/old/a-b``. Requests that fit no route have the prefix as their scope.
 
     :raises UsageError: the prefix does not begin with a slash.
     """
