@@ -158,7 +158,7 @@ def wsgi_app(environ: dict[str, Any], start_response: Any) -> Any:
         return parts()
     if at == "/breaks":
         return broken_parts()
-    return [shown(environ["ratectl"]).encode() if at == "/decision" else b"text"]
+    return [shown(environ["ratectl.decision"]).encode() if at == "/decision" else b"text"]
 
 
 ROUTES: Final = {"items", "health", "fails", "own", "stream", "breaks", "decision"}

@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
@@ -19,8 +22,9 @@ from django.urls import include, path, re_path
 
 from contrib.sites import make_agent, slots_left
 from ratectl import Agent, FakeClock, UsageError
+from ratectl.contrib.django import DjangoRequest, limited
 from ratectl.contrib.web import by_route, header, path_parameter
-from ratectl.contrib.web.django_routes import plain
+from ratectl.contrib.web.django_routes import plain, templates_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -63,7 +67,7 @@ def limited_site(agent: Any, *urls: Any, middleware: Any = (OURS,), **words: Any
         yield
 
 
-def text(request: Any, **words: Any) -> HttpResponse:
+def text(request: Any, *groups: Any, **words: Any) -> HttpResponse:
     return HttpResponse("text")
 
 
@@ -86,10 +90,41 @@ SLOW: dict[str, Any] = {"scope": "/slow", "attributes": TENANT}
         (r"api/^years/(?P<year>[0-9]{4})/(\w+|(a)(b))/\Z", "api/years/<year>/<var>/"),
         (r"^a\.b/(?:en|de)/\d{2,}/[^/)]+/(?P<c>[)]+)$", "a.b////<c>"),
         (r"files/<path:name>(?:\.json)?$", "files/<path:name>"),
+        (r"^p/(?:page-(?P<n>\d+)/)?$", "p/page-<n>/"),
+        (r"^p((?:/(?P<n>\d+))?|(x))$", "p/<n>|<var>"),
+        (r"^(?!(?P<no>a))(?<=b)(?i:c)(?P<k>a|b)|z/$", "<k>|z/"),
     ],
 )
 def test_templates_have_the_words_of_path(route: str, template: str) -> None:
     assert plain(route) == template
+
+
+@pytest.mark.parametrize(
+    ("url", "route", "scope"),
+    [
+        ("wiki/(old)/7/", path("wiki/(old)/<int:id>/", text), "/wiki/old/id"),
+        ("q/[x]/(7)", path("q/[x]/(<int:id>)", text), "/q/x/id"),
+        ("a.b/(c)", path("a.b/(c)", text), "/a.b/c"),
+        ("a.b/c", re_path("^a.b/(c)", text), "/a.b/var"),
+        ("(x)/7", path("(x)/", include([re_path(r"^(?P<n>\d+)$", text)])), "/x/n"),
+        ("7/(x)", re_path(r"^(?P<n>\d+)/", include([path("(x)", text)])), "/n/x"),
+        ("7/(x)", path("", include([re_path(r"^(\d)/", include([path("(x)", text)]))])), "/var/x"),
+        ("z/", re_path(r"^y/(?P<k>a|b)|z/$", text), "/y/k-z"),
+        ("en-us/(x)", i18n_patterns(path("(x)", text))[0], "/en-us/x"),
+    ],
+)
+def test_the_kind_of_a_route_tells_what_its_text_means(
+    agent: Agent, url: str, route: Any, scope: str
+) -> None:
+    scopes: list[str] = []
+
+    def seen(request: Any) -> str:
+        scopes.append(by_route("/")(request))
+        return "/shop"
+
+    with limited_site(agent, route, scope=seen):
+        assert Client().get(f"/{url}").status_code == 200
+        assert [by_route("/").of(each) for each in templates_in([route])] == scopes == [scope]
 
 
 def test_routes_have_their_own_limits(routed: Agent) -> None:
@@ -176,6 +211,47 @@ def test_on_refused_returns_a_response(agent: Agent) -> None:
         refused = [Client().get("/items/1/") for _ in range(3)][2]
     assert (refused.status_code, refused.content) == (420, b"/items/1/ spike")
     assert refused.headers["Retry-After"] == "2"
+
+
+def test_a_response_object_that_is_returned_again_has_the_headers_of_each_refusal(
+    agent: Agent,
+) -> None:
+    busy = HttpResponse("busy", status=420, headers={"X-Own": "1", "RateLimit-Policy": "mine"})
+    waits = []
+    with limited_site(agent, ITEM, scope="/addresses", on_refused=lambda *_: busy):
+        Client().get("/items/1/")
+        for _ in range(3):
+            headers = Client().get("/items/1/").headers
+            waits.append((headers["Retry-After"], headers["RateLimit"][-4:]))
+            assert (headers["X-Own"], headers["RateLimit-Policy"]) == ("1", "mine")
+            agent.clock.advance(20)
+    assert waits == [("60", "t=60"), ("40", "t=40"), ("20", "t=20")]
+
+
+@pytest.mark.parametrize("text", ["k=%C3%A9", "k=b&k=%c3%a9", "k=\xc3\xa9", "k=%FF&k=%FE", "k=a&k"])
+def test_a_parameter_of_the_query_is_that_of_django(agent: Agent, text: str) -> None:
+    seen: list[Any] = []
+
+    def attributes(request: Any) -> dict[str, Any]:
+        seen.append((request.query("k"), request.native.GET.get("k")))
+        return {}
+
+    with limited_site(agent, ITEM, scope="/shop", attributes=attributes):
+        Client().get("/items/1/", QUERY_STRING=text)
+        Client().get("/items/1/", QUERY_STRING="no=1")
+    assert [ours for ours, _ in seen] == [djangos for _, djangos in seen]
+    assert seen[0][0] is not None
+
+
+@pytest.mark.parametrize("value", ["%C3%A9", "é"])
+def test_a_query_that_django_cannot_read_is_one_value(value: str) -> None:
+    text = f"k=1&k={value}" + "&" * 2_000
+    raw = text.encode().decode("latin-1")
+    environ = {"REQUEST_METHOD": "GET", "QUERY_STRING": raw, "wsgi.input": io.BytesIO()}
+    assert DjangoRequest(WSGIRequest(environ)).query("k") == "é"
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asgi = ASGIRequest(scope | {"query_string": text.encode()}, io.BytesIO())
+    assert DjangoRequest(asgi).query("k") == "é"
 
 
 # Other middleware -----------------------------------------------------------------------------
@@ -333,3 +409,115 @@ def test_a_client_that_goes_away_gives_the_slot_back(agent: Agent, view: Any) ->
     with limited_site(agent, path("endless", view), **SLOW):
         assert asyncio.run(ask_and_leave("/endless", agent)) == 2
     assert slots_left(agent) == 3
+
+
+FREE = threading.Event()
+
+
+def blocking_view(request: Any) -> HttpResponse:
+    BEGUN.set()
+    FREE.wait(20)
+    return HttpResponse("late")
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    BEGUN.clear()
+    FREE.clear()
+    try:
+        yield
+    finally:
+        FREE.set()
+
+
+PASSING = f"{HERE}.passing"
+STACKS = [[OURS], [OURS, PASSING], [PASSING, OURS]]
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("cancels", [0, 2])
+def test_a_sync_view_holds_its_slot_after_the_client_went_away(
+    agent: Agent, stack: list[str], decorated: bool, cancels: int
+) -> None:
+    async def leave() -> list[int | None]:
+        task = asyncio.create_task(ask_and_leave("/blocking", agent))
+        while not BEGUN.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(cancels):  # the server stops, for example
+            await asyncio.sleep(0.05)
+            task.cancel()
+        await asyncio.sleep(0.1)
+        left = [slots_left(agent)]
+        FREE.set()
+        await asyncio.wait([task], timeout=20)
+        await asyncio.sleep(0.1)
+        return [*left, slots_left(agent)]
+
+    with blocked(), limited_site(agent, path("blocking", blocking_view), middleware=stack, **SLOW):
+        view = limited("/slow")(blocking_view) if decorated else blocking_view
+        with override_settings(ROOT_URLCONF=(path("blocking", view),)):
+            assert asyncio.run(leave()) == [2, 3]
+
+
+def test_clients_that_leave_cannot_pass_a_limit_of_slots(agent: Agent) -> None:
+    running: list[int] = []
+
+    def view(request: Any) -> HttpResponse:
+        running.append(1)
+        return blocking_view(request)
+
+    async def leave_often() -> None:
+        tasks = []
+        for _ in range(6):
+            BEGUN.clear()
+            tasks.append(asyncio.create_task(ask_and_leave("/blocking", agent)))
+            await asyncio.sleep(0.1)
+        FREE.set()
+        await asyncio.wait(tasks, timeout=20)
+
+    with blocked(), limited_site(agent, path("blocking", view), **SLOW):
+        asyncio.run(leave_often())
+    assert len(running) == 3
+    assert slots_left(agent) == 3
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_limited_sync_view_alone_gives_its_slot_back(agent: Agent, streams: bool) -> None:
+    """Django drops the response of a view whose client went away: it closes nothing."""
+
+    def view(request: Any) -> Any:
+        request.itself = request  # as a lazy user does
+        blocking_view(request)
+        return StreamingHttpResponse(iter([b"a"])) if streams else HttpResponse("late")
+
+    async def leave() -> list[int | None]:
+        task = asyncio.create_task(ask_and_leave("/blocking", agent))
+        while not BEGUN.is_set():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        left = [slots_left(agent)]
+        FREE.set()
+        await asyncio.wait([task], timeout=20)
+        await asyncio.sleep(0.1)
+        return [*left, slots_left(agent)]
+
+    with override_settings(RATECTL={"agent": agent}):
+        url = path("blocking", limited("/slow", attributes=TENANT)(view))
+    with blocked(), limited_site(agent, url, middleware=[]):
+        assert asyncio.run(leave()) == [2, 3]
+
+
+def test_a_response_object_that_is_returned_again_keeps_no_decisions(agent: Agent) -> None:
+    again = HttpResponse("again")
+    with override_settings(RATECTL={"agent": agent}):
+        view = limited("/slow", attributes=TENANT)(lambda request: again)
+
+    async def ask() -> list[int]:
+        client = AsyncClient(headers=AS_ACME)
+        return [(await client.get("/again")).status_code for _ in range(5)]
+
+    with limited_site(agent, path("again", view), middleware=[]):
+        assert asyncio.run(ask()) == [200] * 5
+    assert slots_left(agent) == 3
+    assert weakref.getweakrefcount(again) == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
@@ -79,6 +81,52 @@ def test_a_view_is_limited_once(agent: Agent, view: Any, asynchronous: bool) -> 
     assert answers[0].headers["RateLimit"] == '"spike";r=1;t=2'
     assert answers[2].headers["Retry-After"] == "2"
     assert answers[2].json()["violated-policies"] == ["spike"]
+
+
+def hidden(view: Any) -> Any:
+    return lambda request, **words: view(request, **words)
+
+
+def partial(view: Any) -> Any:
+    return functools.partial(view)
+
+
+@pytest.mark.parametrize("hide", [hidden, partial])
+@pytest.mark.parametrize("cost", [1, {"requests": 1}, {"requests": 1, "tokens": 4}])
+def test_a_view_whose_decorator_is_hidden_is_charged_once(
+    agent: Agent, hide: Any, cost: Any
+) -> None:
+    settings.RATECTL["cost"] = cost
+    answers = ask(hide(limited("/shop")(text)))
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].headers["RateLimit"] == '"spike";r=1;t=2'
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("view", [Both, Async])
+def test_a_method_of_a_class_is_charged_once(agent: Agent, view: Any, asynchronous: bool) -> None:
+    made = method_decorator(limited("/shop"), name="get")(type("Limited", (view,), {}))
+    answers = ask(made.as_view(), asynchronous=asynchronous)
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_a_hidden_decorator_takes_the_place_of_the_middleware(agent: Agent) -> None:
+    """With its slots, its headers and its exemption."""
+    settings.RATECTL["scope"] = "/slow"
+
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(str(slots_left(agent)))
+
+    answers = ask(hidden(limited("/shop", exempt=["/v"])(view)), 2)
+    assert [answer.content for answer in answers] == [b"3", b"3"]
+    assert "RateLimit" not in answers[0].headers
+
+
+def test_the_middleware_asks_once_if_it_is_there_twice(agent: Agent) -> None:
+    with override_settings(MIDDLEWARE=[OURS, OURS]):
+        assert [answer.status_code for answer in ask(text)] == [200, 200, 429]
+        agent.clock.advance(60)
+        assert [answer.status_code for answer in ask(text, url="/none")] == [404, 404, 429]
 
 
 def test_other_arguments_win_over_the_setting(agent: Agent) -> None:

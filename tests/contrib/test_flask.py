@@ -11,7 +11,7 @@ import pytest
 from contrib.sites import ACME, make_agent, slots_left
 from ratectl import Agent, FakeClock, UsageError
 from ratectl.contrib.flask import FlaskRequest, RateLimit
-from ratectl.contrib.web import by_route, header, path_parameter
+from ratectl.contrib.web import by_route, header, path_parameter, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +106,50 @@ def test_on_refused_returns_what_a_view_may_return(app: flask.Flask, routed: Age
     refused = client.get("/items/1")
     assert (refused.status_code, refused.json) == (420, {"wait": 1.0})
     assert refused.headers["Retry-After"] == "1"
+
+
+def test_a_response_object_that_is_returned_again_has_the_headers_of_each_refusal() -> None:
+    busy = flask.Response("busy", 420, {"X-Own": "1", "RateLimit-Policy": "mine"})
+    policy = ROUTED.replace("/shop/items/id", "/slow").replace("1/s", "1/5s")
+    with Agent.from_policies(policy, clock=FakeClock()) as agent:
+        app = flask.Flask("again")
+        app.add_url_rule("/", "home", lambda: "home")
+        RateLimit(app, agent=agent, scope="/slow", on_refused=lambda *_: busy)
+        client = app.test_client()
+        client.get("/")
+        waits = []
+        for _ in range(3):
+            headers = client.get("/").headers
+            waits.append((headers["Retry-After"], headers["RateLimit"][-3:]))
+            assert (headers["X-Own"], headers["RateLimit-Policy"]) == ("1", "mine")
+            agent.clock.advance(2)
+    assert waits == [("5", "t=5"), ("3", "t=3"), ("1", "t=1")]
+
+
+@pytest.mark.parametrize("url", ["/?k=%C3%A9", "/?k=%c3%a9&k=b", "/?k=\xc3\xa9", "/?k=%FF", "/?k="])
+def test_a_parameter_of_the_query_is_that_of_flask(agent: Agent, url: str) -> None:
+    seen: list[Any] = []
+
+    def attributes(request: FlaskRequest) -> dict[str, Any]:
+        seen.append((request.query("k"), flask.request.args.get("k")))
+        return {}
+
+    app = flask.Flask("query")
+    RateLimit(app, agent=agent, scope="/shop", attributes=attributes)
+    environ = {"QUERY_STRING": url[2:]}
+    app.test_client().get("/", environ_overrides=environ)
+    app.test_client().get("/?no=1")
+    assert [ours for ours, _ in seen] == [flasks for _, flasks in seen]
+    assert seen[0][0] is not None
+
+
+def test_a_query_that_flask_cannot_read_is_no_way_around_a_limit(agent: Agent) -> None:
+    app = flask.Flask("query")
+    RateLimit(app, agent=agent, scope="/shop", attributes={"tenant": query("k")})
+    client = app.test_client()
+    queries = ["k=a&z=\xff"] * 3
+    answers = [client.get("/", environ_overrides={"QUERY_STRING": each}) for each in queries]
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
 
 
 def test_a_refused_request_does_not_reach_the_view(app: flask.Flask, routed: Agent) -> None:

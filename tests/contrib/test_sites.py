@@ -135,9 +135,21 @@ def test_each_value_of_a_header_has_its_own_bucket(kind: str, agent: Agent) -> N
 @EVERY_KIND
 def test_a_parameter_of_the_query_is_an_attribute(kind: str, agent: Agent) -> None:
     with site(kind, agent, scope="/shop", attributes={"tenant": query("t")}) as shop:
-        assert statuses(shop, url="/items/7?t=a%20b&t=c") == [200, 200, 429]
+        first, last = ("c", "a%20b") if kind.startswith("django") else ("a%20b", "c")
+        assert statuses(shop, url=f"/items/7?t={first}&t={last}") == [200, 200, 429]
         assert statuses(shop, url="/items/7?t=c") == [200, 200, 429]
         assert shop.get("/items/7?x=1&t=a+b").status_code == 429
+
+
+@EVERY_KIND
+def test_a_query_that_the_framework_cannot_read_is_no_way_around_a_limit(
+    kind: str, agent: Agent
+) -> None:
+    with site(kind, agent, scope="/shop", attributes={"tenant": query("t")}) as shop:
+        for url in ("t=a&z=%FF", "t=a&z=%FF", "t=a&z=%FF" + "&" * 2_000):
+            last = shop.get(f"/items/7?{url}")
+    assert last.status_code == 429
+    assert failures(agent) == 0
 
 
 @EVERY_KIND

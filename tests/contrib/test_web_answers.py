@@ -11,6 +11,7 @@ from ratectl import Agent, FakeClock, UsageError
 from ratectl.contrib.web import by_route, header
 from ratectl.contrib.web.answers import headers_of
 from ratectl.contrib.web.limiter import Limiter
+from ratectl.policy.language.scopes import scope_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,23 @@ def test_an_agent_without_policies_reports_no_routes(
     ) as agent:
         Limiter(agent, by_route("/shop"), uncovered="raise").check_routes(["/items"])
     assert "not limited" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("template", "scope"),
+    [
+        ("/c/<any('x:y', z):k>", "/c/k"),
+        ("""/d/<any("<",b):k>/<any('a/b', ')'):n>.<string(length=2):e>/x""", "/d/k/n.e/x"),
+        ("wiki/(old)/<int:id>/", "/wiki/old/id"),
+        ("q/[x]/(<int:id>)", "/q/x/id"),
+        ("y/<k>|z/", "/y/k-z"),
+        ("/items/{id}:cancel/@{who}", "/items/id-cancel/who"),
+        ("/gr\u00f6\u00dfe/\u0442/-/-a-/./../()", "/gr-e/-/-/-a-/-/-/-"),
+    ],
+)
+def test_every_template_is_a_scope_that_a_policy_can_name(template: str, scope: str) -> None:
+    assert by_route("/").of(template) == scope
+    assert scope_problem(scope) is None
 
 
 def test_scopes_of_routes_are_kept_in_bounds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
 
 import pytest
 from werkzeug.test import Client
@@ -178,3 +179,15 @@ def test_sources_without_a_name_are_refused() -> None:
         client_ip("X-Real-IP")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="begins with a slash"):
         by_route("shop")
+
+
+def test_the_environ_is_one_that_wsgi_allows(agent: Agent) -> None:
+    """Names of a library's own have a dot: others are texts."""
+    limited = RateLimit(validator(Response("text")), agent, "/shop")
+    with Client(limited).get("/") as answer:
+        assert answer.text == "text"
+
+
+@pytest.mark.parametrize("text", ["k=%C3%A9", "k=\xc3\xa9", "k=\xc3%A9", "k=%c3\xa9"])
+def test_raw_and_escaped_bytes_are_one_value(text: str) -> None:
+    assert WsgiRequest(environ(QUERY_STRING=text)).query("k") == "é"

@@ -7,12 +7,16 @@ RATECTL = {"agent": "shop.limits.agent", "scope": by_route("/shop"),
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from contextlib import contextmanager
+import logging
+import weakref
+from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
@@ -20,9 +24,10 @@ from django.http.response import HttpResponseBase
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from ratectl.contrib.web.django_routes import plain, templates_in
+from ratectl.contrib.web.django_routes import template_of, templates_in
 from ratectl.contrib.web.limiter import Limiter
-from ratectl.contrib.wsgi import WsgiRequest
+from ratectl.contrib.wsgi import WsgiRequest, escaped, put_headers
+from ratectl.engine.cost import REQUESTS
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,14 +39,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DjangoRequest", "RateLimitMiddleware", "limited"]
 
+log: Final = logging.getLogger("ratectl.contrib")
+
 _LIMITED: Final = "_ratectl_limited"
 """Attribute of views that ``limited`` checks: the middleware leaves them to it."""
 
 _HELD: Final = "_ratectl_held"
-"""Attribute of a request: its decisions, which are released at its end."""
+"""Attribute of a request: functions that are called at its end, to release its decisions."""
 
 _HEADERS: Final = "_ratectl_headers"
 """Attribute of a request: headers for its response."""
+
+_ASKED: Final = "_ratectl_asked"
+"""Attribute of a request: the agent that the middleware asked, and what; None if it was exempt."""
 
 _FOR_ALL: Final = ("agent", "attributes", "headers", "legacy_headers", "on_refused")
 """Arguments in the setting that ``limited`` follows too."""
@@ -77,24 +87,30 @@ class RateLimitMiddleware:
             return self._finish(request, self.get_response(request))
 
     async def _respond(self, request: Any) -> HttpResponseBase:
-        with _releasing(request):
+        async with _releasing_async(request):
             return self._finish(request, await self.get_response(request))
 
     def process_view(self, request: Any, view: View, *_: Any) -> HttpResponseBase | None:
         """Check a request whose view is known; called by Django."""
-        return None if getattr(view, _LIMITED, False) else self._checks.begin(request)
+        return None if getattr(view, _LIMITED, False) else self._begin(request)
 
     async def _process_view(self, request: Any, view: View, *_: Any) -> HttpResponseBase | None:
         return RateLimitMiddleware.process_view(self, request, view)
 
+    def _begin(self, request: Any) -> HttpResponseBase | None:
+        """Check a request, once if the settings name the middleware twice."""
+        return None if hasattr(request, _ASKED) else self._checks.begin(request, _ASKED)
+
     def _finish(self, request: Any, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code == 404 and request.resolver_match is None:
-            response = self._checks.begin(request) or response
+            response = self._begin(request) or response
         return _finished(request, response)
 
 
 def limited(scope: Any, **arguments: Any) -> Callable[[View], View]:
     """Return a decorator that limits one view, sync or async. The middleware leaves it alone.
+
+    If it asked all the same, because a wrapper hides the decorator, its charge is given back.
 
     ``arguments``: see ``ratectl.contrib.web.limiter.Limiter``. The setting ``RATECTL`` has the
     agent, attributes, headers and ``on_refused``, unless they are here.
@@ -115,8 +131,9 @@ def _sync_view(checks: _Checks, view: View) -> View:
     @wraps(view)
     def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
         with _releasing(request):
+            _give_back(request)
             response = checks.begin(request) or view(request, *args, **kwargs)
-            return _finished(request, response)
+            return _finished(request, response, may_drop=True)
 
     return checked
 
@@ -124,7 +141,8 @@ def _sync_view(checks: _Checks, view: View) -> View:
 def _async_view(checks: _Checks, view: View) -> View:
     @wraps(view)
     async def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
-        with _releasing(request):
+        async with _releasing_async(request):
+            _give_back(request)
             response = checks.begin(request) or await view(request, *args, **kwargs)
             return _finished(request, response)
 
@@ -155,8 +173,15 @@ class DjangoRequest(WsgiRequest):
 
     @property
     def route(self) -> str | None:
-        match = self.native.resolver_match
-        return None if match is None else plain(match.route)
+        return template_of(self.native)
+
+    def query(self, name: str) -> str | None:
+        try:
+            return self.native.GET.get(name)  # type: ignore[no-any-return]
+        except Exception:  # noqa: BLE001  many fields, for example: no way around a limit
+            encoding = "utf-8" if isinstance(self.native, ASGIRequest) else "latin-1"
+            text = self._environ.get("QUERY_STRING", "").encode(encoding, "replace")
+            return dict(parse_qsl(escaped(text), keep_blank_values=True)).get(name)
 
     def path_parameter(self, name: str) -> object | None:
         match = self.native.resolver_match
@@ -181,10 +206,15 @@ class _Checks:
         self._setting = getattr(settings, "RATECTL", None)
         return Limiter(**self._arguments())
 
-    def begin(self, request: Any) -> HttpResponseBase | None:
-        """Decide a request; return the response to a refused one."""
+    def begin(self, request: Any, kept: str | None = None) -> HttpResponseBase | None:
+        """Decide a request; return the response to a refused one.
+
+        ``kept``: the attribute of the request that keeps what was asked.
+        """
         limiter, view_of_it = self.limiter, DjangoRequest(request)
         asked = limiter.ask(view_of_it)
+        if kept:
+            setattr(request, kept, asked and (limiter.agent, asked))
         request.ratectl = None if asked is None else asked.decision
         if asked is None:
             return None
@@ -206,9 +236,9 @@ def _hold(request: Any, decision: Decision) -> None:
     """
     held = getattr(request, _HELD, None)
     if held is not None:
-        held.append(decision)
+        held.append(decision.release)
         return
-    setattr(request, _HELD, [decision])
+    setattr(request, _HELD, [decision.release])
     close = request.close
 
     def closing() -> None:
@@ -222,8 +252,27 @@ def _hold(request: Any, decision: Decision) -> None:
 
 
 def _release(request: Any) -> None:
-    for decision in getattr(request, _HELD, ()):
-        decision.release()
+    _call_all(getattr(request, _HELD, ()))
+
+
+def _call_all(functions: Iterable[Callable[[], object]]) -> None:
+    for function in functions:
+        function()
+
+
+def _give_back(request: Any) -> None:
+    """Undo what the middleware charged for a request whose view is ``limited``."""
+    if not (kept := getattr(request, _ASKED, None)):
+        return
+    agent, asked = kept
+    setattr(request, _ASKED, None)
+    setattr(request, _HEADERS, [])
+    asked.decision.release()
+    try:
+        units = {limit.unit for limit in agent.limits(asked.scope, asked.attributes) or ()}
+        asked.decision.settle(dict.fromkeys(units | {REQUESTS}, 0))
+    except Exception:  # an attribute may raise when it is read once more
+        log.exception("the charge of a request cannot be given back")
 
 
 @contextmanager
@@ -236,19 +285,60 @@ def _releasing(request: Any) -> Iterator[None]:
         raise
 
 
-def _finished(request: Any, response: Any) -> Any:
+@asynccontextmanager
+async def _releasing_async(request: Any) -> AsyncIterator[None]:
+    """Release what a request holds if no response comes of it, and its view has ended.
+
+    If the client goes away, the request is cancelled, but a sync view goes on in its thread.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        await asyncio.shield(asyncio.create_task(_release_after_thread(request)))
+        raise
+    except BaseException:
+        _release(request)
+        raise
+
+
+async def _release_after_thread(request: Any) -> None:
+    """Release in the thread that runs sync code of the request, one call after the other."""
+    try:
+        await sync_to_async(_release)(request)
+    except RuntimeError:  # the thread takes no more calls
+        _release(request)
+
+
+def _finished(request: Any, response: Any, *, may_drop: bool = False) -> Any:
     """Return a response with its headers.
 
     With ASGI, Django does not close a response whose stream raised: the stream releases too.
+    ``may_drop``: nor does it close that of a sync view whose client has gone away.
     """
     if not isinstance(response, HttpResponseBase):
         return response  # Django tells what is wrong
-    for name, value in getattr(request, _HEADERS, ()):
-        response.headers.setdefault(name, value)
-    if isinstance(request, ASGIRequest) and response.streaming:
+    put_headers(response, getattr(request, _HEADERS, []))
+    if not isinstance(request, ASGIRequest):
+        return response
+    watched: Any = response
+    if response.streaming:
         stream = _async_stream if response.is_async else _stream
-        response.streaming_content = stream(request, response.streaming_content)
+        # ``streaming_content`` refers to the response, which would then refer to itself
+        parts = getattr(response, "_iterator", None) or response.streaming_content
+        watched = stream(request, parts)
+        response.streaming_content = watched
+    if may_drop:
+        _release_if_dropped(request, watched)
     return response
+
+
+def _release_if_dropped(request: Any, watched: Any) -> None:
+    """Release what a request holds when a response, or its stream, is no longer in memory."""
+    held = getattr(request, _HELD, None)
+    if held is not None:
+        finalizer = weakref.finalize(watched, _call_all, tuple(held))
+        finalizer.atexit = False
+        held.append(finalizer.detach)  # a response object may serve many requests
 
 
 def _stream(request: Any, parts: Iterable[Any]) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import flask
 
 from ratectl.contrib.web.limiter import Limiter
-from ratectl.contrib.wsgi import WsgiRequest, answer
+from ratectl.contrib.wsgi import WsgiRequest, answer, put_headers
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class RateLimit:
         return response(refusal.body, refusal.status, refusal.headers)
 
     def _add_headers(self, response: flask.Response) -> flask.Response:
-        for asked in flask.request.environ.get(_ASKED, ()):
-            for name, value in self._limiter.headers_for(asked):
-                response.headers.setdefault(name, value)
+        all_asked = flask.request.environ.get(_ASKED, ())
+        put_headers(
+            response, [pair for each in all_asked for pair in self._limiter.headers_for(each)]
+        )
         return response
 
 
@@ -104,6 +105,12 @@ class FlaskRequest(WsgiRequest):
     def route(self) -> str | None:
         rule = self.native.url_rule
         return None if rule is None else rule.rule
+
+    def query(self, name: str) -> str | None:
+        try:
+            return self.native.args.get(name)  # type: ignore[no-any-return]
+        except UnicodeDecodeError:  # of another field, maybe: it is no way around a limit
+            return super().query(name)
 
     def path_parameter(self, name: str) -> object | None:
         return (self.native.view_args or {}).get(name)

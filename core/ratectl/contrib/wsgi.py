@@ -6,7 +6,8 @@ app = RateLimit(app, agent=agent, scope="/shop", attributes={"tenant": header("x
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from ratectl.contrib.web.limiter import Limiter
 from ratectl.contrib.web.request import HttpRequest, first_of
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from ratectl.contrib.web.answers import Headers
     from ratectl.contrib.web.limiter import Asked
 
-__all__ = ["RateLimit", "WsgiRequest", "answer"]
+__all__ = ["RateLimit", "WsgiRequest", "answer", "escaped", "put_headers"]
+
+_ASCII: Final = bytes(range(128))
+
+_PUT: Final = "_ratectl_headers"
+"""Attribute of a response: the headers that ``put_headers`` added."""
 
 _UNPREFIXED = ("CONTENT_TYPE", "CONTENT_LENGTH")
 """Headers that WSGI names without ``HTTP_``."""
@@ -28,7 +34,7 @@ _UNPREFIXED = ("CONTENT_TYPE", "CONTENT_LENGTH")
 class RateLimit:
     """Limits requests. Slots are released when the server closes the response.
 
-    The decision is in ``environ["ratectl"]``, to settle it for example.
+    The decision is in ``environ["ratectl.decision"]``, to settle it for example.
     """
 
     def __init__(self, app: WSGIApplication, agent: Agent, scope: Any = "/", **arguments: Any):
@@ -47,7 +53,7 @@ class RateLimit:
             return self.app(environ, start_response)
         if not asked.decision.allowed:
             return self._refuse(request, asked, start_response)
-        environ["ratectl"] = asked.decision
+        environ["ratectl.decision"] = asked.decision
         if self._limiter.headers == "all":
             start_response = _with_headers(start_response, self._limiter.headers_for(asked))
         return answer(self.app, environ, start_response, asked.decision.release)
@@ -100,10 +106,30 @@ class WsgiRequest(HttpRequest):
         return [] if value is None else [value]
 
     def query(self, name: str) -> str | None:
-        return first_of(self._environ.get("QUERY_STRING", ""), name)
+        text = self._environ.get("QUERY_STRING", "")
+        return first_of(escaped(text.encode("latin-1", "replace")), name)
 
     def path_parameter(self, name: str) -> object | None:  # noqa: ARG002
         return None
+
+
+def escaped(query: bytes) -> str:
+    """Return a query string with escapes for all bytes beyond ASCII: ``%C3%A9`` is also a raw é."""
+    return quote(query, safe=_ASCII)
+
+
+def put_headers(response: Any, headers: Headers) -> None:
+    """Add headers to a response of a framework, unless it has its own.
+
+    A response object may serve several requests: what was added for another one is replaced.
+    """
+    for name, value in getattr(response, _PUT, ()):
+        if response.headers.get(name) == value:
+            del response.headers[name]
+    added = [pair for pair in headers if pair[0] not in response.headers]
+    for name, value in added:
+        response.headers.setdefault(name, value)
+    setattr(response, _PUT, added)
 
 
 def answer(

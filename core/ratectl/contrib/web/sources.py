@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ByRoute", "ClientIp", "by_route", "client_ip", "header", "path_parameter", "query"]
 
-_PARAMETER: Final = re.compile(r"\{(\w+)(?::[^{}]*)?\}|<(?:[^<>:]*:)?(\w+)>")
-"""A parameter in a template: ``{id}``, ``{id:int}``, ``<id>`` or ``<int:id>``."""
+_PARAMETER: Final = re.compile(r"\{(\w+)(?::[^{}]*)?\}|<(?:[^<>:(]*(?:\(.*?\))?:)?(\w+)>")
+"""A parameter in a template: ``{id}``, ``{id:int}``, ``<id>``, ``<int:id>``, ``<any(a,b):id>``."""
+
+_STRANGE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+"""Characters that scopes cannot have."""
 
 _MOST_KEPT: Final = 1_024
 
@@ -86,16 +89,26 @@ class ByRoute:
             if len(self._known) >= _MOST_KEPT:
                 self._known.clear()
             plain = _PARAMETER.sub(lambda found: found[1] or found[2], template or "")
-            segments = [segment for segment in plain.split("/") if segment]
+            segments = [_allowed(segment) for segment in plain.split("/") if segment]
             scope = self._known[template] = "/".join([self._prefix, *segments]) or "/"
         return scope
+
+
+def _allowed(segment: str) -> str:
+    """Return a segment of a template with a dash for characters that scopes cannot have."""
+    cleaned = _STRANGE.sub("-", segment)
+    if cleaned != segment:
+        cleaned = cleaned.strip("-")
+    return "-" if cleaned in ("", ".", "..") else cleaned
 
 
 def by_route(prefix: str = "/") -> ByRoute:
     """Return a function that gives each request the scope of its route.
 
     ``/items/{id}`` below the prefix ``/shop`` is ``/shop/items/id``: parameters lose their braces,
-    and all items share one scope. Requests that fit no route have the prefix as their scope.
+    and all items share one scope, also with a route ``/items/id``. A dash stands for characters
+    that scopes cannot have, but not at the ends of a segment: ``/(old)/{a}:{b}`` is
+    ``/shop/old/a-b``. Requests that fit no route have the prefix as their scope.
 
     :raises UsageError: the prefix does not begin with a slash.
     """
