@@ -200,7 +200,7 @@ def test_a_removed_working_directory_is_reported(tmp_path: Path, words: tuple[st
     code = f"import os; os.rmdir({str(folder)!r}); from ratectl_cli.app import main; main()"
     environment = {**os.environ, "RATECTL_STORE": f"sqlite:///{tmp_path}/s.db"}
     run = subprocess.run(
-        [PROGRAM[0], "-c", code, *words],
+        [PROGRAM[0], "-P", "-c", code, *words],
         capture_output=True,
         text=True,
         cwd=folder,
