@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ from conformance.store_helpers import Follower, compact, finish, python
 from ratectl.errors import StoreMisconfigured, StoreUnavailable
 from ratectl.stores.base import Interrupted, Progress
 from ratectl.stores.sqlite import SqliteStore
+from ratectl.stores.sqlite.file import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -335,3 +336,30 @@ def test_store_works_across_forks(path: Path, code: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     check_integrity(path)
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000])
+def test_an_error_of_the_disk_while_opening_is_tried_again_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Another process makes the log anew, which somebody has removed."""
+    file = tmp_path / "rates.db"
+    with SqliteStore(file) as store:
+        store.put("k", b"1")
+    failures = iter(range(times))
+    connect = Database._connect_once
+
+    def failing(self: Database, seconds: float) -> Any:
+        if next(failures, None) is not None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        return connect(self, seconds)
+
+    monkeypatch.setattr(Database, "_connect_once", failing)
+    with SqliteStore(file) as store:
+        if times == 1:
+            assert store.get("k") is not None
+        else:
+            with pytest.raises(StoreUnavailable, match="disk I/O error"):
+                store.get("k")

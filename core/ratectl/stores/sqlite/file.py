@@ -9,7 +9,7 @@ import secrets
 import sqlite3
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ratectl.errors import StoreError, StoreMisconfigured, StoreUnavailable
@@ -65,9 +65,17 @@ _SETTINGS = (
 )
 
 
+_IO_SECONDS: Final = 0.5
+"""Time for which opening is tried again after an error of the disk."""
+
+
 def is_busy(error: sqlite3.Error) -> bool:
     """Return True if another connection holds the lock that this one waits for."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _is_io(error: sqlite3.Error) -> bool:
+    return _code(error) == sqlite3.SQLITE_IOERR
 
 
 def damaged(path: str, why: str) -> str:
@@ -113,13 +121,15 @@ class Database:
                 f"SQLite {sqlite3.sqlite_version} is too old: this Python needs one linked with "
                 f"{'.'.join(map(str, OLDEST_SQLITE))} or newer"
             )
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
         while True:
             try:
                 return self._connect_once(seconds)
             except sqlite3.Error as error:
-                # Several processes create one file: SQLite does not wait in all such cases.
-                if not is_busy(error) or time.monotonic() >= deadline:
+                # Several processes create one file: SQLite does not wait in all such cases. While
+                # one makes the log anew that somebody removed, others get errors of the disk.
+                patience = seconds if is_busy(error) else _IO_SECONDS if _is_io(error) else 0
+                if time.monotonic() >= began + patience:
                     raise
             time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - spreads retries
 
