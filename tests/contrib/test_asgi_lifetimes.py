@@ -140,6 +140,15 @@ class TestWebsockets:
         assert refused.value.status_code == 429
         assert refused.value.headers["retry-after"] == "4"
 
+    def test_on_refused_is_not_asked(self, agent: Agent) -> None:
+        asked: list[Any] = []
+        limited = RateLimitMiddleware(
+            Starlette(), agent, "/slots", on_refused=lambda *given: asked.append(given)
+        )
+        with agent.check("/slots"), pytest.raises(WebSocketDenialResponse):
+            TestClient(limited).websocket_connect("/").__enter__()
+        assert asked == []
+
     def test_are_closed_where_no_response_is_possible(self, agent: Agent) -> None:
         limited = RateLimitMiddleware(Starlette(), agent, "/slots")
         sent: list[Any] = []

@@ -1,4 +1,4 @@
-"""Rate limits for ASGI applications: Starlette, FastAPI, Litestar, Quart, and others.
+"""Rate limits for ASGI applications: Starlette, FastAPI, Litestar, and others.
 
 app.add_middleware(RateLimitMiddleware, agent=agent, scope=by_route("/shop"),
                    attributes={"tenant": header("x-tenant")})
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["AsgiRequest", "RateLimitMiddleware", "custom_response"]
+__all__ = ["AsgiRequest", "RateLimitMiddleware", "custom_response", "with_headers"]
 
 log: Final = logging.getLogger("ratectl.contrib")
 
@@ -71,23 +71,25 @@ class RateLimitMiddleware:
         try:
             scope["ratectl"] = decision
             headers = self._limiter.headers_for(asked) if self._limiter.headers == "all" else None
-            await self.app(scope, receive, _with_headers(send, headers) if headers else send)
+            await self.app(scope, receive, with_headers(send, headers) if headers else send)
         finally:
             decision.release()
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, asked: Asked) -> None:
-        refusal = self._limiter.refusal(asked)
-        request = AsgiRequest(scope, self._routes)
-        custom = await custom_response(self._limiter, request, asked.decision)
+        kind = "http.response"
         if scope["type"] == "websocket":
+            kind = "websocket.http.response"
             await receive()  # the connection
-            if "websocket.http.response" not in scope.get("extensions", {}):
+            if kind not in scope.get("extensions", {}):
                 await send({"type": "websocket.close", "code": 1013})  # before accept: HTTP 403
                 return
-        elif custom is not None:
-            await custom(scope, receive, _with_headers(send, self._limiter.headers_for(asked)))
-            return
-        kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+        else:
+            request = AsgiRequest(scope, self._routes)
+            custom = await custom_response(self._limiter, request, asked.decision)
+            if custom is not None:
+                await custom(scope, receive, with_headers(send, self._limiter.headers_for(asked)))
+                return
+        refusal = self._limiter.refusal(asked)
         await send(
             {"type": f"{kind}.start", "status": refusal.status, "headers": _raw(refusal.headers)}
         )
@@ -176,7 +178,7 @@ def _checked(answer: object, usable: Callable[[object], bool]) -> object:
     return answer
 
 
-def _with_headers(send: Send, headers: Headers) -> Send:
+def with_headers(send: Send, headers: Headers) -> Send:
     """Return a ``send`` that adds headers to the response, unless it has them already."""
 
     async def sending(message: Message) -> None:

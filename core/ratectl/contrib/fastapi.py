@@ -16,7 +16,7 @@ from fastapi.requests import HTTPConnection  # noqa: TC002  FastAPI reads annota
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.websockets import WebSocketClose
 
-from ratectl.contrib.asgi import AsgiRequest, _with_headers, custom_response
+from ratectl.contrib.asgi import AsgiRequest, custom_response, with_headers
 from ratectl.contrib.web.answers import PROBLEM
 from ratectl.contrib.web.limiter import Limiter, Refusal
 from ratectl.contrib.web.starlette_routes import Routes
@@ -111,6 +111,6 @@ async def _response(connection: HTTPConnection, refused: Exception) -> App:
     own, headers = response, list((refused.headers or {}).items())
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await own(scope, receive, _with_headers(send, headers))  # the object may be sent again
+        await own(scope, receive, with_headers(send, headers))  # the object may be sent again
 
     return answer
