@@ -58,12 +58,23 @@ def test_a_path_that_makes_a_route_raise_fits_no_route() -> None:
     assert Routes(app).template(scope) is None
 
 
+def test_several_applications_keep_their_own_routes() -> None:
+    """A dependency may be used in more than one."""
+    routes, one, other = (
+        Routes(),
+        *(Starlette(routes=[Route(path, shown)]) for path in ("/{one}", "/{other}")),
+    )
+    for app, template in [(one, "/{one}"), (other, "/{other}")] * 2:
+        scope = {"type": "http", "method": "GET", "path": "/x", "headers": [], "app": app}
+        assert routes.template(scope) == template
+
+
 def test_long_paths_are_not_kept() -> None:
     routes = Routes(Starlette(routes=[Route("/{any:path}", shown)]))
     for path in ("/short", "/" + "x" * 10_000):
         scope = {"type": "http", "method": "GET", "path": path, "headers": []}
         assert routes.template(scope) == "/{any:path}"
-    assert len(routes._known) == 1
+    assert len(routes._kept.templates or ()) == 1
 
 
 def test_an_application_without_routes_is_told(caplog: pytest.LogCaptureFixture) -> None:

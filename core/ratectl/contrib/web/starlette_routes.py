@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -17,16 +17,19 @@ _MOST_KEPT: Final = 1_024
 _LONGEST_KEPT: Final = 256
 """Characters of a path."""
 
+_UNKNOWN: Final = "?"
+"""No template: those begin with a slash, or are empty."""
+
 log: Final = logging.getLogger("ratectl.contrib")
 
 
 class Routes:
-    """Finds the routes of requests. It keeps the templates of the latest paths."""
+    """Finds the routes of requests. It keeps templates of the latest paths of one application."""
 
     def __init__(self, app: object = None) -> None:
         """``app``: has the routes of requests whose scope names no application."""
         self._app = app
-        self._known: dict[tuple[str, str, str, str], str | None] = {}
+        self._kept = _Kept(None, 0, {})
         self._told = False
 
     def template(self, scope: Mapping[str, Any]) -> str | None:
@@ -35,18 +38,21 @@ class Routes:
         if written is not None:
             return str(written)
         scope = _outermost(scope)
+        app, kept = self._app_of(scope), self._kept
         key = scope["type"], scope.get("method", ""), scope.get("root_path", ""), scope["path"]
-        try:
-            return self._known[key]
-        except KeyError:
-            pass
+        if kept.app is app and kept.templates is not None:
+            known = kept.templates.get(key, _UNKNOWN)
+            if known is not _UNKNOWN:
+                return known
         routes = self.of(scope)
         found = match(routes, scope)
         template = found[0] if found else None
-        if len(scope["path"]) <= _LONGEST_KEPT and _by_path_alone(routes):
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[key] = template
+        if kept.app is not app or kept.size != len(routes):
+            kept = self._kept = _Kept(app, len(routes), {} if _by_path_alone(routes) else None)
+        if kept.templates is not None and len(scope["path"]) <= _LONGEST_KEPT:
+            if len(kept.templates) >= _MOST_KEPT:
+                kept.templates.clear()
+            kept.templates[key] = template
         return template
 
     def parameter(self, scope: Mapping[str, Any], name: str) -> object | None:
@@ -59,12 +65,24 @@ class Routes:
 
     def of(self, scope: Mapping[str, Any]) -> list[Any]:
         """Return the routes of the outermost application that a request is for."""
-        app = scope.get("router") or scope.get("app") or self._app
+        app = self._app_of(scope)
         routes = [route for route in getattr(app, "routes", ()) if hasattr(route, "matches")]
         if not routes and not self._told:
             self._told = True
             log.warning("%r has no routes that are known here: scopes are not by route", app)
         return routes
+
+    def _app_of(self, scope: Mapping[str, Any]) -> Any:
+        return scope.get("router") or scope.get("app") or self._app
+
+
+class _Kept(NamedTuple):
+    """Templates of an application with so many routes."""
+
+    app: Any
+    size: int
+    templates: dict[tuple[str, str, str, str], str | None] | None
+    """None: its routes look at more than the path."""
 
 
 def _outermost(scope: Mapping[str, Any]) -> Mapping[str, Any]:
