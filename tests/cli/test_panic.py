@@ -13,7 +13,7 @@ from cli_support import limit_report, report_agent
 import ratectl
 from etcd_server import wait_for
 from ratectl.kill_switch.switches import PANIC, Switch, Switches
-from ratectl.records import Obeyed
+from ratectl.records import HEAD, Obeyed
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
@@ -154,6 +154,15 @@ def test_an_unreadable_record_is_replaced(cli: Cli, published: str, words: tuple
     assert run.err.startswith("warning: the kill switch's record cannot be read")
     assert "it was replaced" in run.err
     assert cli("panic").code == 0
+
+
+def test_switches_are_shown_beside_a_damaged_head(cli: Cli, published: str) -> None:
+    assert cli(*ON).code == 0
+    with open_store(published) as store:
+        store.put(HEAD, b"junk")
+    run = cli("panic")
+    assert (run.code, run.err) == (0, "")
+    assert "INC-42" in run.out
 
 
 # -- without a store

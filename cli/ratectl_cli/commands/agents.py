@@ -21,16 +21,16 @@ def agents(ctx: typer.Context) -> int:
       69  store unreachable
     """
     from ratectl.health.fleet import read_fleet
-    from ratectl_cli.inputs.unpublished import warn_if_unpublished
+    from ratectl_cli.inputs.unpublished import say_if_unpublished
     from ratectl_cli.render.agents import agents_blocks, fleet_data
 
     session = session_of(ctx)
     with session.store() as store:
         fleet = read_fleet(store, session.warn)
-        warned = warn_if_unpublished(session, store)
+    told = say_if_unpublished(session, fleet.live.generation)
     data = fleet_data(fleet)
     session.answer("Agents", data, lambda: agents_blocks(data["agents"], clock.now()))
-    if not fleet.agents and not warned:
+    if not fleet.agents and not told:
         session.say("no agent has reported recently: ratectl agent run")
     return 0
 

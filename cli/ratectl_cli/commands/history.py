@@ -29,7 +29,7 @@ def history(
       69  store unreachable
     """
     from ratectl.history.generations import read_history, read_live, read_rollouts
-    from ratectl_cli.inputs.unpublished import warn_if_unpublished
+    from ratectl_cli.inputs.unpublished import say_if_unpublished
     from ratectl_cli.render.history import entry_data, history_blocks
 
     session = session_of(ctx)
@@ -37,7 +37,7 @@ def history(
         live = read_live(store).generation
         entries = read_history(store, session.warn)
         rollouts = read_rollouts(store, session.warn)
-        warn_if_unpublished(session, store)
+    say_if_unpublished(session, live)
     states = {number: record.state for number, record in rollouts.items()}
     shown = entries[:limit]
     data = {

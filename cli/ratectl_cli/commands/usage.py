@@ -37,20 +37,20 @@ def usage(
     """
     from ratectl.health.usage_report import read_usage_report
     from ratectl.policy.language.scopes import checked_scope
-    from ratectl_cli.inputs.unpublished import warn_if_unpublished
+    from ratectl_cli.inputs.unpublished import say_if_unpublished
     from ratectl_cli.render.usage import usage_blocks, usage_data
 
     session = session_of(ctx)
     wanted = None if scope is None else checked_scope(scope)
     with session.store() as store, session.busy("reading usage"):
         report = read_usage_report(store, wanted, session.warn, clock.now_ns())
-        warned = warn_if_unpublished(session, store)
+    told = say_if_unpublished(session, report.generation)
     session.answer(
         "Usage",
         usage_data(report),
         lambda: usage_blocks(report, session.out, clock.now()),
     )
-    if not report.totals.reporting and not warned:
+    if not report.totals.reporting and not told:
         session.say("no agent has reported usage recently: ratectl agents")
     return 0
 

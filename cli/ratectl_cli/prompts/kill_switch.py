@@ -16,7 +16,7 @@ from ratectl.kill_switch.switches import change_switch_file, read_switches, swit
 from ratectl.kill_switch.wording import switch_text
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.signing import key_of
-from ratectl_cli.inputs.unpublished import warn_if_unpublished
+from ratectl_cli.inputs.unpublished import say_if_unpublished
 from ratectl_cli.prompts.waiting import exit_code, waited_for
 from ratectl_cli.render import panic as render
 from ratectl_cli.render.panic import Turned
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from ratectl.history.generations import Live
     from ratectl.kill_switch.switches import Changed, Switch, Switches
     from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
@@ -172,9 +173,10 @@ class InStore:
         with self._session.store() as store:
             switches = read_switches(store)
             agents = read_agents(store)
-            signed = _is_signed(store)
-            warn_if_unpublished(self._session, store)
-        if signed and switches.on and switches.signature is None:
+            live = read_base(store)
+        if not live.unreadable:  # a switch is shown whatever became of the policies
+            say_if_unpublished(self._session, live.generation)
+        if _is_signed(live) and switches.on and switches.signature is None:
             self._session.warn(
                 "the switches are not signed: agents with public keys do not obey them"
             )
@@ -198,10 +200,9 @@ class InStore:
                 self._session.warn(f"no policy is at or below {scope}: is the scope correct?")
 
 
-def _is_signed(store: Store) -> bool:
+def _is_signed(live: Live) -> bool:
     """Return True where the live generation is signed."""
-    head = read_base(store).head
-    return head is not None and head.signature is not None
+    return live.head is not None and live.head.signature is not None
 
 
 def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:

@@ -80,6 +80,7 @@ class _Checker:
             return
         yield alone
         limit = alone.limits.get(name)
+        near = None if own is None else self.overlaps.maybe_with(own)
         for other in self.place.conditions.by_limit.get(name, ()):
             if other >= (self.first if own is None else own):
                 return
@@ -87,7 +88,7 @@ class _Checker:
             declared = override.limits.get(name) if override else None
             if declared is None or not _may_miss(declared, limit, cap):
                 continue
-            if own is None or other in self.overlaps.maybe_with(own):
+            if near is None or other in near:
                 both = always | 1 << other | self.overlaps.always_with(other)
                 resolved = self.resolver.where(self.policy.scope, both)
                 if resolved is not None:
