@@ -357,6 +357,10 @@ def test_context_manager_of_a_limited_async_generator_sees_exceptions(agent: Age
 # Failures and wrong arguments -----------------------------------------------------------------
 
 
+async def later(*_: Any) -> Any:
+    """A coroutine in place of a function: as ``exempt`` it would be true for every call."""
+
+
 @pytest.mark.parametrize("scope", ["/mail", "/closed"])
 @pytest.mark.parametrize("wrong", ["attributes", "attribute", "cost", "value"])
 def test_functions_that_fail_are_answered_by_on_error(
@@ -395,6 +399,10 @@ def test_functions_that_fail_are_answered_by_on_error(
         ({"scope": "/", "attributes": {7: "tenant"}}, "a name is a text, not 7"),
         ({"scope": "/", "cost": -1}, "cost"),
         ({"scope": "/", "exempt": ["ada"]}, "exempt is a function of the call"),
+        ({"scope": later}, "scope is a coroutine"),
+        ({"scope": "/", "exempt": later}, "exempt is a coroutine"),
+        ({"scope": "/", "attributes": {"to": later}}, "attributes: 'to' is a coroutine"),
+        ({"scope": "/", "cost": later}, "cost is a coroutine"),
         ({"scope": "/", "wait": -1}, "wait is a number of seconds"),
         ({"scope": "/", "wait": "5"}, "wait is a number of seconds"),
     ],

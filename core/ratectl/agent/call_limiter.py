@@ -6,6 +6,7 @@ The decorator ``limited`` and the adapters that are not for the web share these 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from ratectl.agent.waiting import checked_wait
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from ratectl.agent.agent import Agent
     from ratectl.engine.cost import Cost
 
-__all__ = ["Attributes", "CallLimiter", "Question", "Source"]
+__all__ = [
+    "Attributes", "CallLimiter", "Question", "Source", "functions_in", "refuse_coroutines",
+]  # fmt: skip
 
 Source: TypeAlias = "str | Callable[..., object]"
 """Value of an attribute: a fixed text, or a function of the call. None: the call lacks it."""
@@ -60,6 +63,7 @@ class CallLimiter:
         :raises UsageError: an argument cannot be used.
         """
         _check_arguments(agent, scope, attributes, exempt, self._fixed)
+        refuse_coroutines(functions_in(scope, attributes, cost, exempt))
         self.agent = agent
         self.wait = checked_wait(wait)
         self._scope = scope if callable(scope) else _always(scope)
@@ -111,6 +115,27 @@ class CallLimiter:
 
     def _value(self, source: Any, scope: str, args: Any, kwargs: Any) -> object:  # noqa: ARG002
         return source(*args, **kwargs) if callable(source) else source
+
+
+def functions_in(
+    scope: object, attributes: object, cost: object, exempt: object
+) -> dict[str, object]:
+    """Return what was given by name, with each source of the attributes."""
+    given = {"scope": scope, "attributes": attributes, "cost": cost, "exempt": exempt}
+    if isinstance(attributes, Mapping):
+        given |= {f"attributes: {name!r}": source for name, source in attributes.items()}
+    return given
+
+
+def refuse_coroutines(given: Mapping[str, object]) -> None:
+    """Refuse functions that would let everything pass: a coroutine is true, and no two are equal.
+
+    :raises UsageError: one is a coroutine.
+    """
+    for name, function in given.items():
+        call = getattr(function, "__call__", None)  # noqa: B004  of an object with an async call
+        if iscoroutinefunction(function) or iscoroutinefunction(call):
+            raise UsageError(f"{name} is a coroutine, which nobody awaits: write a plain function")
 
 
 def _always(value: Any) -> Callable[..., Any]:

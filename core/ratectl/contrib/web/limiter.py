@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from ratectl.agent.call_limiter import functions_in, refuse_coroutines
 from ratectl.contrib.web.answers import PROBLEM, body_of, headers_of, status_of
 from ratectl.contrib.web.sources import (
     ByRoute,
@@ -242,14 +242,9 @@ def _check_functions(scope: object, attributes: object, cost: object, exempt: ob
 
     :raises UsageError: one is a coroutine, or makes a source and is none.
     """
-    given = {"scope": scope, "attributes": attributes, "cost": cost, "exempt": exempt}
-    if isinstance(attributes, Mapping):
-        given |= {f"attributes: {name!r}": source for name, source in attributes.items()}
+    given = functions_in(scope, attributes, cost, exempt)
     for name, function in given.items():
         if function in (by_route, client_ip, header, path_parameter, query):
             made = getattr(function, "__name__", "")
             raise UsageError(f"{name} is {made}, which makes a function: write {made}(…)")
-        if iscoroutinefunction(function) or iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004  of an object with an async call
-        ):
-            raise UsageError(f"{name} is a coroutine, which nobody awaits: write a plain function")
+    refuse_coroutines(given)
