@@ -17,9 +17,19 @@ from ratectl.engine.buckets.settle import refunds, release, settle
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.cost import REQUESTS, checked_actual
 from ratectl.engine.decision import Decision
+from ratectl.engine.looks import (
+    advanced,
+    attempt_all,
+    count_absent,
+    count_admitted,
+    count_refused,
+    decisive,
+    free,
+    numbered,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ratectl.engine.active_scope import Active
     from ratectl.engine.algorithms.protocol import Slot, State
@@ -30,10 +40,7 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Reason
 
-__all__ = [
-    "DecidingEngine", "advanced", "count_absent", "count_admitted", "count_refused", "delayed",
-    "free",
-]  # fmt: skip
+__all__ = ["DecidingEngine", "delayed"]
 
 _new_object = object.__new__
 
@@ -93,7 +100,7 @@ class DecidingEngine(ControlledEngine):
             if selection.carries:
                 self._carry_all(selection, attributes, now)
             asked, absent = selection.asked(cost, attributes)
-            refused, tightest, least, state_then = _attempt_all(
+            refused, tightest, least, state_then = attempt_all(
                 asked, attributes, now, looks, states, lefts, slots
             )
             if refused and not active.shadow:
@@ -161,7 +168,7 @@ class DecidingEngine(ControlledEngine):
                 group.write(key, state, serial)
             else:
                 new = self._table.insert(group, key, state, now, looks)
-                looks = [_numbered(look, group, new) for look in looks]
+                looks = [numbered(look, group, new) for look in looks]
         return looks
 
     def _uncovered(self) -> Decision:
@@ -291,7 +298,7 @@ class DecidingEngine(ControlledEngine):
     ) -> Decision:  # fmt: skip
         """Return the decision of an admitted request: by the limit with the least remaining cost,
         as a share of its capacity."""
-        refusing = _decisive(looks, shadow=True)
+        refusing = decisive(looks, shadow=True)
         if refusing is not None:
             group, state, _ = refusing
             left = group.algorithm.remaining(state, now)
@@ -302,7 +309,7 @@ class DecidingEngine(ControlledEngine):
 
     def _refusal(self, looks: list[Look], now: int) -> Decision:
         """Return the decision of a refused request: by the limit that refuses it for longest."""
-        refusing = _decisive(looks, shadow=False)
+        refusing = decisive(looks, shadow=False)
         assert refusing is not None, "a limit has refused"
         group, state, wait = refusing
         left = group.algorithm.remaining(state, now)
@@ -349,110 +356,3 @@ def delayed(decision: Decision, lag: int) -> Decision:
     if lag and decision.reset_after_ns:
         decision.reset_after_ns += lag
     return decision
-
-
-def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]]:
-    """Return the buckets, as of ``now``, whose windows have advanced since the last request."""
-    moved = []
-    for group, key, state, serial, _ in looks:
-        after = group.algorithm.advance(state, now)
-        if after is not state:
-            moved.append((group, key, after, serial))
-    return moved
-
-
-def count_admitted(looks: list[Look], lefts: list[int]) -> None:
-    """Count an admitted request. ``lefts``: the remaining cost of each limit that admitted it."""
-    remaining = iter(lefts)
-    for group, _, _, _, wait in looks:
-        counters = group.counters
-        if wait:
-            counters.shadow_refused += 1
-            continue
-        counters.allowed += 1
-        left = next(remaining)
-        lowest = counters.lowest
-        if lowest is None or left < lowest:
-            counters.lowest = left
-
-
-def count_refused(looks: list[Look], attributes: Mapping[str, str]) -> None:
-    """Count a request that was refused."""
-    for group, key, _, _, wait in looks:
-        if wait and group.shadow:
-            group.counters.shadow_refused += 1
-        elif wait:
-            group.count_refusal(key, attributes, never=wait == NEVER)
-
-
-def count_absent(groups: Iterable[Group]) -> None:
-    """Count a request in the limits that count per an attribute which it lacks."""
-    for group in groups:
-        group.counters.absent += 1
-
-
-def free(slots: Sequence[Slot]) -> None:
-    """Release slots."""
-    for slot in slots:
-        slot.release()
-
-
-def _numbered(look: Look, of: Group, serial: int) -> Look:
-    """Return the look; with the serial number of its bucket if that is in this group."""
-    group, key, state, _, wait = look
-    return (group, key, state, serial, wait) if group is of else look
-
-
-def _decisive(looks: list[Look], *, shadow: bool) -> tuple[Group, Any, int] | None:
-    """Return group, state and wait of the limit whose refusal is reported."""
-    decisive: tuple[Group, Any, int] | None = None
-    longest = 0
-    for group, _, state, _, wait in looks:
-        if not wait or (group.shadow and not shadow):
-            continue
-        if decisive is None or _outweighs(wait, longest):
-            decisive, longest = (group, state, wait), wait
-    return decisive
-
-
-def _outweighs(wait: int, other: int) -> bool:
-    """Return True if a refusal's wait is reported rather than another wait.
-
-    ``NEVER`` comes first, then ``UNKNOWN``, then the longer wait: at the reported instant, no limit
-    refuses.
-    """
-    if wait >= 0 and other >= 0:
-        return wait > other
-    return other != NEVER and (wait == NEVER or (wait == UNKNOWN and other != UNKNOWN))
-
-
-def _attempt_all(
-    asked: Iterable[tuple[Group, int]], attributes: Attributes, now: int, looks: list[Look],
-    states: list[tuple[Group, object, Any, int]], lefts: list[int], slots: list[Slot],
-) -> tuple[bool, Group | None, int, State]:  # fmt: skip
-    """Try every limit, and append what it answers.
-
-    Return whether one refuses, and the limit with the least that is left, how much that is, and its
-    state then. The caller frees ``slots`` in a ``try`` without a loop: Python 3.13 leaves the jump
-    of a loop out of it, where a signal handler may raise.
-    """
-    refused, tightest = False, None
-    least, capacity, state_then = 0, 1, None
-    for group, amount in asked:
-        key = group.key(attributes)
-        state, serial = group.find(key, now)
-        algorithm = group.algorithm
-        wait, after, left, slot = algorithm.attempt(state, amount, now)
-        looks.append((group, key, state, serial, wait))
-        if wait:
-            refused = refused or not group.shadow
-            continue
-        if serial or amount:
-            states.append((group, key, after, serial))
-        lefts.append(left)
-        size = algorithm.capacity or 1
-        if not group.shadow and (tightest is None or left * capacity < least * size):
-            tightest, least, capacity, state_then = group, left, size, after
-        if slot is not None:
-            slots.append(slot)
-    return refused, tightest, least, state_then

@@ -16,8 +16,9 @@ from ratectl.engine.buckets.charges import NOT_SETTLED, nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
 from ratectl.engine.cost import REQUESTS, checked_cost, cost_in
-from ratectl.engine.deciding import advanced, count_absent, count_admitted, count_refused, delayed
+from ratectl.engine.deciding import delayed
 from ratectl.engine.decision import Decision
+from ratectl.engine.looks import advanced, count_absent, count_admitted, count_refused
 from ratectl.engine.scopes import exact_scope
 from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
@@ -112,7 +113,7 @@ class PureEngine(WaitingEngine):
     def _check_all(
         self, requests: tuple[Request, ...], instant: int, decisions: list[Decision]
     ) -> None:
-        """Append the decisions. No loop within the ``try`` of the caller: see ``_attempt_all``."""
+        """Append the decisions. The caller's ``try`` has no loop: see ``looks.attempt_all``."""
         for number, request in enumerate(requests):
             scope, attributes, cost = _full_request(number, request)
             # A call without `*`: an exception may come after that, before the decision is kept.
