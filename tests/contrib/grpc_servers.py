@@ -62,7 +62,7 @@ class Functions:
 
 
 class Coroutines(Functions):
-    """The same for asyncio."""
+    """Methods of a service that are coroutines."""
 
     async def answer(self, request: bytes) -> bytes:
         while request == b"wait" and not self.go_on.is_set():
@@ -86,7 +86,7 @@ class Coroutines(Functions):
 
 
 class Writers(Coroutines):
-    """The same, with streams that are read from and written to the context."""
+    """Methods of a service that read requests from the context and write responses to it."""
 
     async def unary_stream(self, request: bytes, context: Any) -> None:  # type: ignore[override]
         for part in request.split():

@@ -305,7 +305,7 @@ def test_pause_that_is_longer_than_the_wait_is_a_refusal(get: Any, server: Serve
 
 
 def test_request_in_line_takes_nothing_while_the_other_side_pauses(agent: Agent) -> None:
-    """It may pass by the limits of this side, but a response has asked for a pause meanwhile."""
+    """A request waits for its own limit. Meanwhile another response asks for a pause."""
     answers = iter([httpx.Response(429, headers={"Retry-After": "60"}), httpx.Response(200)])
     go_on = threading.Event()
 

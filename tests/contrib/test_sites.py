@@ -1,4 +1,4 @@
-"""What WSGI, Flask and Django share: refusals, headers, attributes, failures, slots."""
+"""Tests that WSGI, Flask and Django share: refusals, headers, attributes, failures, slots."""
 
 from __future__ import annotations
 

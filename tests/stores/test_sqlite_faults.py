@@ -342,7 +342,7 @@ def test_store_works_across_forks(path: Path, code: str) -> None:
 def test_an_error_of_the_disk_while_opening_is_tried_again_for_a_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """Another process makes the log anew, which somebody has removed."""
+    """This happens while another process creates the log again after its removal."""
     file = tmp_path / "rates.db"
     with SqliteStore(file) as store:
         store.put("k", b"1")

@@ -66,7 +66,7 @@ def rate_limit(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:
 
 
 def _hold_until_sent(request: web.Request, decision: Decision) -> Callable[[], None]:
-    """Release slots once the request is handled, and a response was sent or the client is gone.
+    """Release the slots when the request is handled and its response is sent or its client gone.
 
     Return a function to call when the request is handled. The end of the response is told by the
     request's writer, as other middleware may send another response than this one's.

@@ -127,7 +127,7 @@ class Database:
                 return self._connect_once(seconds)
             except sqlite3.Error as error:
                 # Several processes create one file: SQLite does not wait in all such cases. While
-                # one makes the log anew that somebody removed, others get errors of the disk.
+                # one creates the log again after its removal, others get errors of the disk.
                 patience = seconds if is_busy(error) else _IO_SECONDS if _is_io(error) else 0
                 if time.monotonic() >= began + patience:
                     raise
