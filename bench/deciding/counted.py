@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "main"]
 
-CASES = (ours.CHECK, ours.SIX, ours.MANY, ours.GATE, ours.SLOTS, ours.SLOTS_BESIDE)
+CASES = (ours.CHECK, ours.EXPORTED, ours.SIX, ours.MANY, ours.GATE, ours.SLOTS, ours.SLOTS_BESIDE)
 _WARM = 200
 
 

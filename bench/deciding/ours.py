@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from ratectl import Agent
 
 __all__ = [
-    "CHECK", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "SLOTS",
+    "CHECK", "EXPORTED", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "SLOTS",
     "SLOTS_BESIDE", "WINDOW", "agent_on", "engine_on", "engines", "of",
 ]  # fmt: skip
 
 CHECK = "agent.check"
+EXPORTED = "agent.check, with metrics"
 SIX = "agent.check, 3 levels, 6 limits"
 MANY = "agent.check_many, 32 of one key"
 WINDOW = "agent.check, sliding window"
@@ -145,6 +146,22 @@ def _check(engine: Side, scope: str, setting: Setting) -> Candidate:
     return Candidate(engine, "check(scope, attributes)", names, "check(scope, {'tenant': key})")
 
 
+def _check_exported(engine: Side, setting: Setting) -> Candidate:
+    """Return ``check`` of an agent whose metrics are scraped."""
+    try:
+        from ratectl.contrib.prometheus import AgentCollector
+    except Exception as missing:
+        raise ImportError(str(missing)) from missing
+
+    agent = agent_on.__wrapped__(engine, setting)
+    collector = AgentCollector(agent)
+    agent.check("/one", {"tenant": KEY})
+    assert list(collector.collect())
+    agent.close()  # its threads would be counted as well
+    names = {"check": agent.check, "attributes": {"tenant": KEY}, "collector": collector}
+    return Candidate(engine, "check('/one', attributes)", names, "check('/one', {'tenant': key})")
+
+
 def _check_units(engine: Side, setting: Setting) -> Candidate:
     """Return ``check`` with a cost that is a mapping of units, made for each call."""
     names = {"check": agent_on(engine, setting).check, "attributes": {"tenant": KEY}}
@@ -203,6 +220,7 @@ _HOT: dict[str, tuple[Any, ...]] = {
     GATE_WIDE: (_gate, "/wide"),
     "engine.check": (_engine_check,),
     CHECK: (_check, "/one"),
+    EXPORTED: (_check_exported,),
     "agent.check, attributes made": (_check_made,),
     "agent.check, cost in units": (_check_units,),
     WINDOW: (_check, "/window"),

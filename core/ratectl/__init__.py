@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.fake_clock import FakeClock
+    from ratectl.agent.serving.endpoints import Endpoints, Tls
     from ratectl.agent.state import AgentStatus
+    from ratectl.agent.usage.summary import AgentUsage, LimitUsage
     from ratectl.engine.decision import Decision, Reason
     from ratectl.errors import (
         BundleError,
@@ -47,12 +49,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentStatus",
+    "AgentUsage",
     "BundleError",
     "Conflict",
     "Decision",
+    "Endpoints",
     "Enough",
     "FakeClock",
     "GuardRefused",
+    "LimitUsage",
     "Limited",
     "NoAgents",
     "NotFound",
@@ -66,6 +71,7 @@ __all__ = [
     "SetChoice",
     "Signer",
     "StoreError",
+    "Tls",
     "TrustedProxies",
     "Untrusted",
     "UsageError",
@@ -80,12 +86,15 @@ __all__ = [
 _HOMES = {
     "Agent": "ratectl.agent",
     "AgentStatus": "ratectl.agent.state",
+    "AgentUsage": "ratectl.agent.usage.summary",
     "BundleError": "ratectl.errors",
     "Conflict": "ratectl.errors",
     "Decision": "ratectl.engine.decision",
+    "Endpoints": "ratectl.agent.serving.endpoints",
     "Enough": "ratectl.fleet.convergence",
     "FakeClock": "ratectl.agent.fake_clock",
     "GuardRefused": "ratectl.errors",
+    "LimitUsage": "ratectl.agent.usage.summary",
     "Limited": "ratectl.errors",
     "NoAgents": "ratectl.errors",
     "NotFound": "ratectl.errors",
@@ -99,6 +108,7 @@ _HOMES = {
     "SetChoice": "ratectl.publishing.sets",
     "Signer": "ratectl.signing.signatures",
     "StoreError": "ratectl.errors",
+    "Tls": "ratectl.agent.serving.endpoints",
     "TrustedProxies": "ratectl.agent.client_address",
     "Untrusted": "ratectl.errors",
     "UsageError": "ratectl.errors",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from engine.engines import MakeEngine
-    from ratectl.engine.api import LimitUsage
+    from ratectl.engine.api import LimitCounts
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
@@ -67,7 +67,7 @@ class Hall:
         """Virtual time since the start."""
         return self.clock.now / SECOND - 1
 
-    def usage(self, limit: str = "l", scope: str = "/") -> LimitUsage:
+    def usage(self, limit: str = "l", scope: str = "/") -> LimitCounts:
         return next(
             of for of in self.engine.usage().limits if (of.scope, of.limit) == (scope, limit)
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcd_server import wait_for
-from ratectl.agent.usage import UsageMeter
+from ratectl.agent.usage.meter import UsageMeter
 from ratectl.fleet.usage import read_usage
 from support import publish_policies, simple
 

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ratectl.agent.usage import UsageMeter
-from ratectl.engine.api import EngineUsage, LimitUsage
+from given_counts import GivenMeter, counted
 from ratectl.fleet.usage import totals
 from ratectl.records import UsageRecord
 from ratectl.stores.base import MAX_VALUE_BYTES
 
-
-def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> LimitUsage:
-    values: dict[str, Any] = {
-        "scope": "/a", "limit": limit, "overrides": overrides, "budget": False, "shadow": False,
-        "per": (), "skips": False, "unit": "requests", "absent": 0,
-        "allowed": 10, "refused": 0, "never": 0, "shadow_refused": 0, "waited": 0, "most": 100,
-        "lowest": 50, "keys": 1, "top_refused": (),
-    }  # fmt: skip
-    return LimitUsage(**{**values, **changes})
-
-
-def read(meter: UsageMeter, at: float, *limits: LimitUsage) -> UsageRecord:
-    return meter.read(EngineUsage(3, limits, 0, 0, 0), at, 0)
+if TYPE_CHECKING:
+    from ratectl.engine.api import LimitCounts
 
 
 def test_each_set_of_overrides_has_its_own_recent_counts() -> None:
-    meter = UsageMeter("edge", 0.0)
-    read(meter, 1.0, counted("x"), counted("x", ("gold@/a",), allowed=100))
-    record = read(
-        meter, 2.0, counted("x", allowed=11), counted("x", ("gold@/a",), allowed=150, lowest=10)
+    meter = GivenMeter()
+    meter.record(1.0, counted("x"), counted("x", ("gold@/a",), allowed=100))
+    record = meter.record(
+        2.0, counted("x", allowed=11), counted("x", ("gold@/a",), allowed=150, lowest=10)
     )
     found = {tuple(each.overrides): (each.recent_allowed, each.peak) for each in record.limits}
     assert found == {(): (11, 0.5), ("gold@/a",): (150, 0.9)}
@@ -38,9 +26,9 @@ def test_each_set_of_overrides_has_its_own_recent_counts() -> None:
 def test_records_round_trip_and_add_up_by_overrides() -> None:
     records = [
         UsageRecord.decode(
-            read(UsageMeter(name, 0.0), 1.0, counted("x"), counted("x", ("gold@/a",))).encode()
+            GivenMeter().record(1.0, counted("x"), counted("x", ("gold@/a",))).encode()
         )
-        for name in ("one", "two")
+        for _ in ("one", "two")
     ]
     found = totals(records).limits
     assert [(each.overrides, each.agents, each.allowed) for each in found] == [
@@ -58,7 +46,7 @@ def test_record_size_is_bounded_with_many_overrides() -> None:
         )
         for n in range(500)
     ]  # fmt: skip
-    record = read(UsageMeter("edge", 0.0), 1.0, *many)
+    record = GivenMeter().record(1.0, *many)
     assert len(record.encode()) < MAX_VALUE_BYTES
     assert record.omitted == 500 - len(record.limits) > 0
     assert [each.allowed for each in record.limits] == list(
@@ -68,22 +56,22 @@ def test_record_size_is_bounded_with_many_overrides() -> None:
 
 def test_recent_seconds_match_the_recent_counts() -> None:
     """Even if usage is read at irregular times."""
-    meter = UsageMeter("edge", 0.0)
+    meter = GivenMeter()
     found = [
         (record.recent_seconds, record.limits[0].recent_allowed)
         for at in (4.0, 58.0, 66.0, 119.0, 300.0)
-        for record in [read(meter, at, counted("x", allowed=int(at)))]
+        for record in [meter.record(at, counted("x", allowed=int(at)))]
     ]
     assert found == [(4.0, 4), (58.0, 58), (62.0, 62), (61.0, 61), (181.0, 181)]
 
 
-def decided(meter: UsageMeter, at: float, *limits: LimitUsage) -> tuple[int, int]:
-    beat = meter.beat(read(meter, at, *limits))
-    return beat.requests, beat.refused
+def decided(meter: GivenMeter, at: float, *limits: LimitCounts) -> tuple[int, int]:
+    meter.usage(at, *limits)
+    return meter.decided.allowed + meter.decided.refused, meter.decided.refused
 
 
 def test_request_counted_by_many_limits_is_one_request() -> None:
-    meter = UsageMeter("edge", 0.0)
+    meter = GivenMeter()
     met = [
         counted("spike", allowed=60, refused=9, never=1),
         counted("spike", ("gold",), allowed=30),
@@ -95,12 +83,12 @@ def test_request_counted_by_many_limits_is_one_request() -> None:
 
 
 def test_request_counted_only_by_a_budget_counts() -> None:
-    meter = UsageMeter("edge", 0.0)
+    meter = GivenMeter()
     assert decided(meter, 1.0, counted("fleet", budget=True, allowed=50, refused=2)) == (52, 2)
 
 
 def test_request_count_survives_added_and_removed_limits() -> None:
-    meter = UsageMeter("edge", 0.0)
+    meter = GivenMeter()
     assert decided(meter, 1.0, counted("spike", allowed=50, refused=3)) == (53, 3)
     assert decided(meter, 2.0, counted("other", allowed=5, refused=1)) == (59, 4)
     assert decided(meter, 3.0, counted("other", allowed=6, refused=1)) == (60, 4)
@@ -108,12 +96,12 @@ def test_request_count_survives_added_and_removed_limits() -> None:
 
 
 def test_shadow_refusals_are_not_counted_as_refused() -> None:
-    meter = UsageMeter("edge", 0.0)
+    meter = GivenMeter()
     assert decided(meter, 1.0, counted("probe", allowed=5, shadow_refused=50)) == (5, 0)
 
 
 def test_budgets_below_budgets_count_no_request_twice() -> None:
-    meter = UsageMeter("edge", 0.0)
+    meter = GivenMeter()
     met = [
         counted("fleet", scope="/", budget=True, allowed=60, refused=40),
         counted("team", scope="/a", budget=True, allowed=55, refused=0),
@@ -123,4 +111,4 @@ def test_budgets_below_budgets_count_no_request_twice() -> None:
 
 
 def test_never_decisions_count_as_refused() -> None:
-    assert decided(UsageMeter("edge", 0.0), 1.0, counted("x", allowed=1, never=9)) == (10, 9)
+    assert decided(GivenMeter(), 1.0, counted("x", allowed=1, never=9)) == (10, 9)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratectl.agent.usage import UsageMeter
+from given_counts import GivenMeter
 from ratectl.changes.compare import compare
 from ratectl.changes.refusal_estimate import Refusals, refusals
 from ratectl.compiler.activation import activate_tree
@@ -44,7 +44,7 @@ def run(tree: PolicyTree, calls: Sequence[Call], below: Sequence[Call] = ()) -> 
 def report(tree: PolicyTree, calls: Sequence[Call], agent: str = "edge") -> UsageRecord:
     """Return the report of an agent that started a minute ago and decided this traffic."""
     engine, _ = run(tree, calls)
-    return UsageMeter(agent, 0.0).read(engine.usage(), 60.0, 0)
+    return GivenMeter(agent).record_of(60.0, engine.usage())
 
 
 def foretold(old: PolicyTree, new: PolicyTree, *traffic: Sequence[Call]) -> Refusals:
@@ -236,9 +236,9 @@ def test_no_estimate_without_reports() -> None:
     old, new = limit(**SHADOW), limit(**EACH)
     assert refusals(old, new, compare(old, new), []) == {}
     engine, _ = run(old, steady(5))
-    meter = UsageMeter("edge", 0.0)
-    assert refusals(old, new, compare(old, new), [meter.read(engine.usage(), 60.0, 0)])
-    idle = meter.read(engine.usage(), 130.0, 0)
+    meter = GivenMeter()
+    assert refusals(old, new, compare(old, new), [meter.record_of(60.0, engine.usage())])
+    idle = meter.record_of(130.0, engine.usage())
     assert [each.recent_allowed for each in idle.limits] == [0]
     assert refusals(old, new, compare(old, new), [idle]) == {}
 
@@ -257,7 +257,7 @@ def test_contradicting_bounds_by_other_costs_give_the_widest_bounds() -> None:
     engine, _ = run(old, at(0))
     for when, _ in steady(20):
         assert engine.check("/a", {}, 0, START + when).allowed
-    record = UsageMeter("edge", 0.0).read(engine.usage(), 60.0, 0)
+    record = GivenMeter().record_of(60.0, engine.usage())
     (known,) = refusals(old, new, compare(old, new), [record]).values()
     assert (known.least, known.most) == (0, 1201)
 
@@ -291,7 +291,7 @@ def test_scopes_below_count_for_their_leading_change() -> None:
     below = {"/a/b": {"description": "has buckets of its own"}}
     old, new = trees(below, **below)
     engine, _ = run(old, steady(40), steady(20))
-    record = UsageMeter("edge", 0.0).read(engine.usage(), 60.0, 0)
+    record = GivenMeter().record_of(60.0, engine.usage())
     (known,) = refusals(old, new, compare(old, new), [record]).values()
     enforced = run(policies(**{"/a": {"limits": {"l": EACH}}}), steady(20))[1]
     assert known.requests == 2400 + 1200

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from engine.engines import MakeEngine
     from engine.model import Limit, Verdict
-    from ratectl.engine.api import Engine, LimitUsage
+    from ratectl.engine.api import Engine, LimitCounts
 
 
 class Rig:
@@ -56,7 +56,7 @@ class Rig:
         """Peek with a request, and return what is left."""
         return self.ask(0, at, scope, **attributes).remaining
 
-    def usage(self, name: str = "l", scope: str = "/", *, budget: bool = False) -> LimitUsage:
+    def usage(self, name: str = "l", scope: str = "/", *, budget: bool = False) -> LimitCounts:
         return next(
             of
             for of in self.engine.usage().limits

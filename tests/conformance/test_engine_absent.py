@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from conformance.engine_rig import Rig
-    from ratectl.engine.api import LimitUsage
+    from ratectl.engine.api import LimitCounts
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
@@ -34,7 +34,7 @@ def check(rig: Rig, cost: Cost = 1, **who: Any) -> Decision:
     return rig.engine.check("/", who, cost, rig.now)  # with an instant, the core itself decides
 
 
-def usage(rig: Rig, name: str = "per-tenant") -> LimitUsage:
+def usage(rig: Rig, name: str = "per-tenant") -> LimitCounts:
     (found,) = [of for of in rig.engine.usage().limits if of.limit == name]
     return found
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.drawn import Request
     from engine.engines import MakeEngine
     from engine.model import Charge, Published, Verdict
-    from ratectl.engine.api import LimitUsage
+    from ratectl.engine.api import LimitCounts
     from ratectl.engine.decision import Decision
 
 LAST = 4 * 10**18
@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         for identity in self.oracle.tallies:
             self._compare_counts(identity, told.get(identity))
 
-    def _compare_counts(self, identity: tuple[str, str, bool], of: LimitUsage | None) -> None:
+    def _compare_counts(self, identity: tuple[str, str, bool], of: LimitCounts | None) -> None:
         tally, book = self.oracle.tallies[identity], self.oracle.books[identity]
         counts = (
             tally.allowed, tally.refused, tally.never, tally.shadow_refused, tally.absent,

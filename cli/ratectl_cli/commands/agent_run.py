@@ -48,6 +48,40 @@ def run(
             "[default: the first that the agent finds]",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="ADDR",
+            help="Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464.",
+        ),
+    ] = None,
+    admin: Annotated[
+        str | None,
+        typer.Option(
+            "--admin",
+            metavar="ADDR",
+            help="Serve /v1/usage on this address: unix:/path, or a port of 127.0.0.1; elsewhere "
+            "only with a token or certificates.",
+        ),
+    ] = None,
+    admin_token: Annotated[
+        str | None,
+        typer.Option(
+            "--admin-token-file",
+            metavar="FILE",
+            help="File of the bearer token that requests to --admin must carry.",
+        ),
+    ] = None,
+    admin_tls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--admin-tls",
+            metavar="FILE",
+            help="PEM file for --admin; give it twice, or three times: certificate, key, and the "
+            "authority of clients' certificates.",
+        ),
+    ] = None,
 ) -> int:
     """Run an agent until stopped.
 
@@ -59,12 +93,14 @@ def run(
       ratectl agent run
       ratectl agent run --id edge-1 --state-dir /var/lib/ratectl --store etcd://etcd:2379/prod
       ratectl agent run --public-key /etc/ratectl/platform.pub
+      ratectl agent run --metrics 127.0.0.1:9464 --admin unix:/run/ratectl/admin.sock
 
     Exit codes:
       0   stopped by SIGTERM or SIGINT
       64  wrong arguments
     """
     from ratectl import Agent
+    from ratectl_cli.inputs.serving import tls_of, token_in
 
     session = session_of(ctx)
     level = logging.WARNING if session.options.quiet else logging.INFO
@@ -82,6 +118,16 @@ def run(
             environment=environment,
         ) as agent:
             log.info("agent %s follows %s", agent.id, url)
+            if metrics or admin or admin_token or admin_tls:
+                served = agent.serve(
+                    metrics=metrics,
+                    admin=admin,
+                    token=token_in(admin_token),
+                    tls=tls_of(admin_tls),
+                )
+                for name, address in (("metrics", served.metrics), ("admin", served.admin)):
+                    if address is not None:
+                        log.info("%s on %s", name, address)
             status = agent.status
             if status.source == "last-good":
                 log.info("generation %d is in force, from disk", status.generation)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
+from ratectl.agent.companions import Companions
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
@@ -18,6 +19,7 @@ from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
 from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import open_engine
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     from ratectl.agent.fake_clock import FakeClock
     from ratectl.agent.given import Given
     from ratectl.agent.limited import F
+    from ratectl.agent.serving.endpoints import Endpoints, Tls
     from ratectl.agent.state import AgentStatus
+    from ratectl.agent.usage.summary import AgentUsage
     from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
@@ -98,6 +102,7 @@ class Agent:
         """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
+        self._companions = Companions()
         given = source if isinstance(source, GivenPolicies) else None
         self._fake_clock = given.clock if given else None
         wall = WallClock(self._fake_clock)
@@ -107,6 +112,7 @@ class Agent:
         self._failures = Failures(self._engine, allow=on_error == "allow")
         self._engine.guard(self._failures.failed, self._failures.unready)
         self._line = Line(self._engine, wall.monotonic_ns)
+        self._meter = UsageMeter(self._engine, self._failures, self._line, wall.monotonic_ns)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
@@ -120,6 +126,7 @@ class Agent:
             open_engine=open_new,
             wall=wall,
             failures=self._failures,
+            meter=self._meter,
         )
         self._following = follow(settings, self._engine)
         try:
@@ -331,6 +338,33 @@ class Agent:
         """Generation in force, connection, and current problems."""
         return self._following.state.now
 
+    def usage(self) -> AgentUsage:
+        """Return what this agent has decided since it started, and how full its limits are.
+
+        Takes some milliseconds with thousands of limits or keys. Not for signal handlers.
+        """
+        return self._meter.read(self.id)
+
+    def serve(
+        self,
+        *,
+        metrics: str | None = None,
+        admin: str | None = None,
+        token: str | None = None,
+        tls: Tls | None = None,
+    ) -> Endpoints:
+        """Answer HTTP on these addresses until the agent is closed; see docs/metrics.md.
+
+        ``metrics``: ``/metrics``, ``/healthz`` and ``/readyz``, for probes. ``admin``:
+        ``/v1/usage``, for operators: on a Unix socket (``unix:/path``) or loopback; elsewhere only
+        with a bearer ``token`` or with certificates of clients (``tls``).
+
+        :raises UsageError: an address cannot be used, or others could read the admin endpoint.
+        """
+        from ratectl.agent.serving.endpoints import serve  # few programs need its imports
+
+        return serve(self, metrics, admin, token, tls)
+
     @property
     def generation(self) -> int:
         """Generation in force; 0 before any."""
@@ -360,6 +394,7 @@ class Agent:
             return
         with self._closes:
             if not self._closed:
+                self._companions.close()
                 self._following.close()
                 self._closed = True  # an exception before this leaves it to the next call
 
@@ -391,7 +426,9 @@ class Agent:
             self._closed = True  # the threads, the store and the record belong to the parent
             return
         try:
-            self._following = self._following.in_child()
+            self._meter = self._meter.in_child()
+            self._following = self._following.in_child(self._meter)
+            self._companions.in_child()
         except Exception as error:
             self._following.failed_in_child(error)
             raise

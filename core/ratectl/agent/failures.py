@@ -22,23 +22,34 @@ class Failures:
 
     def __init__(self, engine: Engine, *, allow: bool) -> None:
         """``allow``: the answer where no policy says it."""
-        self.count = 0
+        self.allowed = 0
+        self.refused = 0
         self._engine = engine
         self._allow = allow
         self._logged = 0.0
         self._last: tuple[float, str] | None = None
         """Time of the last failed decision (monotonic seconds), and its error."""
 
+    @property
+    def count(self) -> int:
+        """Failed decisions."""
+        return self.allowed + self.refused
+
+    def _count(self, allowed: bool) -> None:
+        if allowed:
+            self.allowed += 1
+        else:
+            self.refused += 1
+
     def unready(self) -> Decision:
         """Answer while no policies are in force."""
-        self.count += 1
+        self._count(self._allow)
         return Decision(self._allow, "error", 0, retry_after_ns=None)
 
     def failed(self, scope: str, error: Exception) -> Decision:
         """Answer a request whose decision raised an error."""
-        self.count += 1
         self._last = time.monotonic(), _text_of(error)
-        if time.monotonic() - self._logged > _LOG_EVERY or self.count == 1:
+        if time.monotonic() - self._logged > _LOG_EVERY or not self.count:
             self._logged = time.monotonic()
             shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
             log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
@@ -50,6 +61,7 @@ class Failures:
         except Exception:  # noqa: BLE001  a scope that is not even a string
             log.debug("no plan for %r", scope)
         allowed = allowed or self._engine.waived(scope) is not None
+        self._count(allowed)
         return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
 
     def problem(self) -> str | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ratectl.agent.failures import Failures
     from ratectl.agent.given import GivenPolicies
     from ratectl.agent.last_good import Slot
+    from ratectl.agent.usage.meter import UsageMeter
     from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
     from ratectl.signing.signatures import Trust
@@ -57,6 +58,7 @@ class Settings:
     """Clocks of the engines."""
     open_engine: Callable[[], Engine]
     failures: Failures
+    meter: UsageMeter
     given: GivenPolicies | None = None
     """Policies in place of a source."""
 
@@ -98,9 +100,9 @@ class Following(ABC):
     def id(self) -> str:
         """Name of the agent in ``ratectl agents``."""
 
-    def in_child(self) -> Self:
+    def in_child(self, meter: UsageMeter) -> Self:
         """Start and return a copy of this following, for a forked child with the same engine."""
-        following = type(self)(self.settings, self.engine, self)
+        following = type(self)(replace(self.settings, meter=meter), self.engine, self)
         following.start()
         return following
 
@@ -222,6 +224,7 @@ class StoreFollowing(Following):
             state=self.state,
             wall=self.wall,
             failures=self.settings.failures,
+            meter=self.settings.meter,
             interval=self.settings.report_interval,
             shadow=self.shadow,
         )

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
-from ratectl.agent.usage import UsageMeter
+from ratectl.agent.usage.record import usage_record
 from ratectl.errors import RatectlError
-from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, utc_now
+from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, utc_now
 from ratectl.runtime.clock import monotonic
-from ratectl.runtime.cooperative import cooperative, release
+from ratectl.runtime.cooperative import cooperative
 from ratectl.stores.base import Put
 from ratectl.version import __version__
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
+    from ratectl.agent.usage.meter import UsageMeter
     from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
+    from ratectl.records import UsageRecord
     from ratectl.stores.base import Lease, Store
 
 __all__ = ["Reporter"]
@@ -48,6 +50,7 @@ class Reporter:
         state: AgentState,
         wall: WallClock,
         failures: Failures,
+        meter: UsageMeter,
         interval: float,
         shadow: ShadowEvaluator,
     ) -> None:
@@ -67,7 +70,7 @@ class Reporter:
         self._failing_since: float | None = None
         self._usage_due = 0.0
         self._started = utc_now()
-        self._meter = UsageMeter(agent_id, monotonic())
+        self._meter = meter
 
     def run(self) -> None:
         """Report until ``stop``. Never raises."""
@@ -95,7 +98,7 @@ class Reporter:
                 self._reported, self._reported_errors = status, record.errors
             if due:
                 self._report_usage(store, lease)
-            self._succeeded()
+            self._succeeded(wrote=due)
         except RatectlError as error:
             log.debug("reporting: %s", error)
             self._fail(error)
@@ -104,7 +107,9 @@ class Reporter:
             self._fail_unexpectedly(error)
             self._restart(self._interval)
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, *, wrote: bool) -> None:
+        if wrote:
+            self._state.contact(reported=True)
         if self._failing_since is not None:
             self._failing_since = None
             self._state.problem("report", None)
@@ -158,13 +163,9 @@ class Reporter:
 
     def _report_usage(self, store: Store, lease: Lease) -> None:
         with cooperative():
-            usage = self._engine.usage()
-            record = self._meter.read(usage, monotonic(), self._failures.count)
-            counted = list(usage.limits)
-            del usage
-            release(counted)
+            record = usage_record(self._meter.read(self._id))
         record = replace(record, beside=self._shadow.report())
-        beat = self._meter.beat(record)
+        beat = self._beat(record)
         store.txn(
             (),
             [
@@ -173,6 +174,17 @@ class Reporter:
             ],
         )
         self._usage_due = monotonic() + self._interval
+
+    def _beat(self, record: UsageRecord) -> Beat:
+        decided = self._meter.decided
+        return Beat(
+            id=record.id,
+            generation=record.generation,
+            since=record.since,
+            reported=record.reported,
+            requests=decided.allowed + decided.refused,
+            refused=decided.refused,
+        )
 
     def _record(self, status: AgentStatus) -> AgentRecord:
         return AgentRecord(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,12 @@ class AgentState:
         self._status = status or AgentStatus()
         self._waiting: list[Wakeup] = []
         """One for each waiter."""
+        self.rejections = 0
+        """Generations that were rejected, each time that one was."""
+        self.contacted: float | None = None
+        """Time of the last answer of the store (seconds since 1970); None before the first."""
+        self.reported: float | None = None
+        """Time of the last report that reached the store."""
 
     @property
     def now(self) -> AgentStatus:
@@ -105,6 +112,8 @@ class AgentState:
         with self._changing:
             status = replace(self._status, **changes)
             if status != self._status:
+                rejected = changes.get("rejected")
+                self.rejections += rejected is not None and rejected != self._status.rejected
                 self._set(status)
 
     def _set(self, status: AgentStatus) -> None:
@@ -129,6 +138,12 @@ class AgentState:
             log.warning("resolved: %s", known)
         elif text != known:
             log.warning("%s", text)
+
+    def contact(self, *, reported: bool = False) -> None:
+        """Take note of an answer of the store."""
+        self.contacted = time.time()
+        if reported:
+            self.reported = self.contacted
 
     def wait_for_generation(self, at_least: int, timeout: float | None) -> bool:
         """Wait (seconds) until a generation of at least this number is enforced."""

@@ -126,7 +126,9 @@ class StoreSync:
         if self.store is None:
             return
         try:
-            self._see(self.store, _watched_items(self.store.list(HEAD)))
+            snapshot = self.store.list(HEAD)
+            self._state.contact()
+            self._see(self.store, _watched_items(snapshot))
         except Exception as error:  # noqa: BLE001
             self._report(error)
             if self._watch is not None and not getattr(error, "transient", False):
@@ -140,6 +142,7 @@ class StoreSync:
         self._state.problem("store", text, connected=False)
 
     def _set_connected(self) -> None:
+        self._state.contact()
         if not self._state.now.connected:
             self._state.problem("store", None, connected=True)
 

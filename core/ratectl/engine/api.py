@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.scopes import lineage
+from ratectl.engine.timings import NO_TIMINGS, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from ratectl.engine.waivers import Waiver
 
 __all__ = [
+    "FILL_BOUNDS",
     "Engine",
-    "EngineUsage",
-    "LimitUsage",
+    "EngineCounts",
+    "LimitCounts",
     "Mirror",
     "PlanSet",
     "Request",
@@ -33,6 +35,10 @@ __all__ = [
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
+
+
+FILL_BOUNDS: Final = (0.5, 0.8, 0.9, 1.0)
+"""Bounds of ``LimitCounts.fill``, as shares of the capacity; ``fill_bounds`` of fill.h."""
 
 
 class ScopePlan:
@@ -97,7 +103,7 @@ class PlanSet:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitUsage:
+class LimitCounts:
     """Counts of one limit since the engine started, in requests."""
 
     scope: str
@@ -130,19 +136,29 @@ class LimitUsage:
     """Keys with a tracked bucket: one that is not full."""
     top_refused: tuple[tuple[str, int], ...]
     """Most refused keys since the start, most first; approximate beyond a few dozen keys."""
+    fill: tuple[int, ...] = ()
+    """Keys by their use: below the first of ``FILL_BOUNDS``, below the second …, from the last on.
+
+    Empty unless it was asked for. The pure engine examines the first 10,000 keys."""
 
 
 @dataclass(frozen=True, slots=True)
-class EngineUsage:
+class EngineCounts:
     """Counts of an engine since it started."""
 
     generation: int
-    limits: tuple[LimitUsage, ...]
+    limits: tuple[LimitCounts, ...]
     no_policy: int
     """Requests whose scope no policy covers."""
     buckets: int
     overflowed: int
     """Requests answered from shared overflow buckets because the table was full."""
+    evicted: int = 0
+    """Buckets that were dropped, as they equalled that of a key without a bucket."""
+    bytes: int = 0
+    """Memory of the buckets: exact for the compiled core, an upper bound for the pure engine."""
+    max_bytes: int = 0
+    timings: Timings = NO_TIMINGS
 
 
 class Mirror(Protocol):
@@ -314,8 +330,16 @@ class Engine(ABC):
         """Generation of the plans in force; 0 before the first swap."""
 
     @abstractmethod
-    def usage(self, *, pause: Callable[[], object] = ...) -> EngineUsage:
-        """Return the counts so far and reset each limit's ``lowest``. ``pause``: see ``swap``."""
+    def usage(self, *, fill: bool = False, pause: Callable[[], object] = ...) -> EngineCounts:
+        """Return the counts so far and reset each limit's ``lowest``. ``pause``: see ``swap``.
+
+        ``fill``: also examine every bucket, to count keys by their use of the limit.
+        """
+
+    @property
+    @abstractmethod
+    def changing(self) -> bool:
+        """True in a thread that is changing the engine at this moment, as a handler may be."""
 
     @abstractmethod
     def standstill(self) -> Generator[None]:

@@ -25,12 +25,15 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from ratectl.engine.active_scope import Active, Selection
-from ratectl.engine.api import Engine, EngineUsage, PlanSet, ScopePlan
+from ratectl.engine.api import FILL_BOUNDS, Engine, EngineCounts, PlanSet, ScopePlan
 from ratectl.engine.buckets.groups import Groups
+from ratectl.engine.timings import Stopwatch
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.runtime.cooperative import breathe, paced, release
 from ratectl.runtime.gc_pause import pauses
@@ -38,11 +41,12 @@ from ratectl.runtime.gc_pause import pauses
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from ratectl.engine.api import LimitUsage, Mirror, Watcher
+    from ratectl.engine.api import LimitCounts, Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.changes import LimitName, Step
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
+    from ratectl.engine.timings import Timings
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["Busy", "ControlledEngine", "Spent", "Turn"]
@@ -115,6 +119,7 @@ class ControlledEngine(Engine):
         self._table = table
         self._groups = Groups(maker, table, self._plans)
         self._no_policy = 0
+        self._stopwatch = Stopwatch()
         self._failed: Callable[[str, Exception], Decision] | None = None
         self._unready: Callable[[], Decision] | None = None
 
@@ -171,7 +176,8 @@ class ControlledEngine(Engine):
         turns.last = now
         return now
 
-    def _changing(self) -> bool:
+    @property
+    def changing(self) -> bool:
         """Return True if the current thread is changing the engine."""
         return bool(self._turns.turn & 1 and self._lock._is_owned())  # noqa: SLF001
 
@@ -180,7 +186,7 @@ class ControlledEngine(Engine):
 
         :raises Busy: this thread itself changes the engine, or the change takes too long.
         """
-        if self._changing():
+        if self.changing:
             raise Busy("this very thread is changing the engine, so it cannot wait for that")
         for wait in _WAITS:
             if not self._turns.turn & 1:
@@ -190,7 +196,7 @@ class ControlledEngine(Engine):
 
     def _catch_up(self) -> None:
         """Do the releases and settlements that were put off."""
-        while self._later and not self._changing():
+        while self._later and not self.changing:
             try:
                 work = self._later.popleft()
             except IndexError:
@@ -311,28 +317,42 @@ class ControlledEngine(Engine):
         self._plans = step.plans
         return instant, [*spent, *self._forget()]
 
-    def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
+    def usage(self, *, fill: bool = False, pause: Callable[[], object] = breathe) -> EngineCounts:
         with self._swapping:
             now = self._alone(self._instant, None)
-            limits: list[LimitUsage] = []
+            limits: list[LimitCounts] = []
             self._tend(now, pause)
-            self._piecewise(self._count(limits), pause)
-        return EngineUsage(
+            self._piecewise(self._count(limits, fill), pause)
+        return EngineCounts(
             generation=self._plans.generation,
             limits=tuple(limits),
             no_policy=self._count_no_policy(),
             buckets=len(self._table),
             overflowed=self._table.overflowed,
+            evicted=self._table.evicted,
+            bytes=self._table.bytes,
+            max_bytes=self._table.max_bytes,
+            timings=self._timings(),
         )
+
+    def _timings(self) -> Timings:
+        return self._stopwatch.read()
 
     def _count_no_policy(self) -> int:
         return self._no_policy
 
-    def _count(self, limits: list[LimitUsage]) -> Iterator[None]:
+    def _count(self, limits: list[LimitCounts], fill: bool) -> Iterator[None]:
         """Append the counts of every limit."""
         for group in self._groups.in_force():
-            limits.append(group.usage())
+            counts = group.usage()
             yield
+            if fill:
+                filled = [0] * (len(FILL_BOUNDS) + 1)
+                for part in group.filled(partial(self._instant, None)):
+                    filled = [sum(pair) for pair in zip(filled, part, strict=True)]
+                    yield
+                counts = replace(counts, fill=tuple(filled))
+            limits.append(counts)
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
         many = self._groups.too_many()
@@ -363,7 +383,7 @@ class ControlledEngine(Engine):
     def after_fork_in_child(self) -> None:
         self.mirror(None)  # a lock that it uses may stay locked for ever
         # If the fork came from inside a change, the child finishes the change.
-        if not self._changing():
+        if not self.changing:
             self._lock = threading.RLock()
             self._swapping = threading.RLock()
 

@@ -7,6 +7,7 @@ anywhere. ``control`` describes how concurrent decisions stay apart.
 from __future__ import annotations
 
 from operator import setitem
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.attributes import Reader
@@ -20,6 +21,7 @@ from ratectl.engine.deciding import delayed
 from ratectl.engine.decision import Decision
 from ratectl.engine.looks import advanced, count_absent, count_admitted, count_refused
 from ratectl.engine.scopes import exact_scope
+from ratectl.engine.timings import TIMED
 from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
@@ -42,6 +44,9 @@ _NOTHING: Final[Mapping[str, str]] = {}
 
 _NEVER_SEEN: Final[Any] = object()
 _UNDEFINED: Final[Any] = None
+
+_TIMED: Final = 2 * TIMED - 1
+"""Bits of ``turn``, which each decision moves by two."""
 
 _TRIES: Final = 4
 """Attempts of a decision; after as many interruptions, it is made alone."""
@@ -86,6 +91,7 @@ class PureEngine(WaitingEngine):
     ) -> Decision:  # fmt: skip
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
+        began = 0 if self._turns.turn & _TIMED else perf_counter_ns()
         try:
             decision, now = self._decide(scope, attributes, cost, now)
             if decision._charged is None:  # noqa: SLF001
@@ -93,6 +99,12 @@ class PureEngine(WaitingEngine):
             mirror = self._mirror
             if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
                 decision._charged = decision._charged or nothing_charged(self, cost)  # noqa: SLF001
+            if began:
+                try:
+                    self._stopwatch.add(perf_counter_ns() - began)
+                except BaseException:  # a signal handler's: the caller never gets the decision
+                    decision.release()
+                    raise
             return decision
         except Exception as error:
             if self._failed is None or isinstance(error, UsageError):

@@ -24,7 +24,7 @@ from ratectl.simulate.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.engine.api import Engine, LimitUsage
+    from ratectl.engine.api import Engine, LimitCounts
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.policy.language.model import PolicyTree
@@ -119,7 +119,7 @@ class _Player:
         self.now = 0
         self.until: int | None = None
         self._tree = tree
-        self._ended: dict[_Row, list[LimitUsage]] = {}
+        self._ended: dict[_Row, list[LimitCounts]] = {}
         activate_tree(tree, 1)
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
@@ -149,7 +149,7 @@ class _Player:
         self.until = plans.until_ns
         self._keep_ended(before, self._rows())
 
-    def _rows(self) -> dict[_Row, LimitUsage]:
+    def _rows(self) -> dict[_Row, LimitCounts]:
         """Return the counts of each limit; nothing if no exception can end a limit."""
         if not self._tree.exceptions:
             return {}
@@ -157,7 +157,7 @@ class _Player:
         return {(row.scope, row.limit, row.budget, row.overrides): row for row in rows}
 
     def _keep_ended(
-        self, before: Mapping[_Row, LimitUsage], after: Mapping[_Row, LimitUsage]
+        self, before: Mapping[_Row, LimitCounts], after: Mapping[_Row, LimitCounts]
     ) -> None:
         """Keep the counts of buckets that ended with an exception: the engine drops them."""
         for row, usage in after.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.api import EngineUsage, LimitUsage
+    from ratectl.engine.api import EngineCounts, LimitCounts
     from ratectl.simulate.sources import Reading
 
 __all__ = ["Change", "LimitCount", "Report", "ScopeCount", "Side", "Slice", "limit_counts"]
@@ -138,16 +138,16 @@ def refused(reasons: Mapping[str, int]) -> int:
     return reasons.get("limited", 0) + reasons.get("never", 0)
 
 
-def limit_counts(usage: EngineUsage) -> tuple[LimitCount, ...]:
+def limit_counts(usage: EngineCounts) -> tuple[LimitCount, ...]:
     """Return counts by scope, name and overrides; a limit that ended and restarted has one row."""
-    rows: dict[tuple[str, str, bool, tuple[str, ...], str], list[LimitUsage]] = {}
+    rows: dict[tuple[str, str, bool, tuple[str, ...], str], list[LimitCounts]] = {}
     for part in usage.limits:
         key = (part.scope, part.limit, part.budget, part.overrides, part.unit)
         rows.setdefault(key, []).append(part)
     return tuple(_limit_count(rows[key]) for key in sorted(rows))
 
 
-def _limit_count(parts: Sequence[LimitUsage]) -> LimitCount:
+def _limit_count(parts: Sequence[LimitCounts]) -> LimitCount:
     keys: Counter[str] = Counter()
     for part in parts:
         keys.update(dict(part.top_refused))

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ratectl.engine.api import EngineUsage, LimitUsage, PlanSet
+    from ratectl.engine.api import EngineCounts, LimitCounts, PlanSet
     from ratectl.engine.limit_plan import Identity
 
 __all__ = ["Coverage", "Item", "Meter", "Share"]
@@ -99,7 +99,7 @@ class Meter:
         """Record a limit whose values a step compared."""
         self._met.add(Item(scope, name, budget))
 
-    def used(self, usage: EngineUsage) -> None:
+    def used(self, usage: EngineCounts) -> None:
         """Record the decisions of an engine."""
         for limit in usage.limits:
             item = Item(limit.scope, limit.limit, limit.budget)
@@ -128,5 +128,5 @@ def _item(identity: Identity) -> Item:
     return Item(scope, name, budget)
 
 
-def _refusals(usage: LimitUsage) -> int:
+def _refusals(usage: LimitCounts) -> int:
     return usage.refused + usage.never + usage.shadow_refused

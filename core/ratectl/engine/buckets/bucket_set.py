@@ -8,16 +8,16 @@ that instant: what others do with the bucket afterwards does not concern them.
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratectl.engine.algorithms.protocol import State, migrate
-from ratectl.engine.api import LimitUsage
+from ratectl.engine.api import FILL_BOUNDS, LimitCounts
 from ratectl.engine.buckets.counters import plain, shown
 from ratectl.engine.buckets.events import Event, Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.buckets.carry import Carry, Left
@@ -35,6 +35,11 @@ _serials = count(1)
 """Serial numbers of buckets: a recreated bucket differs from the one that was charged."""
 
 _PENDING: Final = 32
+
+_EXAMINED: Final = 10_000
+"""Most keys of a limit that are examined for their use."""
+
+_PIECE: Final = 64
 
 
 class Maker(Protocol):
@@ -351,11 +356,29 @@ class Group:
         """Count a refused request of these attributes."""
         self.counters.refuse(key, never=never)
 
-    def usage(self) -> LimitUsage:
+    def filled(self, now: Callable[[], int]) -> Iterator[tuple[int, ...]]:
+        """Count keys by their use (see ``LimitCounts.fill``), in small pieces under the lock."""
+        keys = list(islice(self.buckets, _EXAMINED))
+        for start in range(0, len(keys), _PIECE):
+            at = now()
+            counts = [0] * (len(FILL_BOUNDS) + 1)
+            for key in keys[start : start + _PIECE]:
+                bucket = self.tracked(key)
+                if bucket is not None:
+                    counts[self._fill_of(bucket[0], at)] += 1
+            yield tuple(counts)
+
+    def _fill_of(self, state: State, now: int) -> int:
+        """Return the number of bounds that the use of a bucket has reached."""
+        algorithm = self.algorithm
+        used, capacity = 10 * algorithm.used(state, now), algorithm.capacity
+        return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
+
+    def usage(self) -> LimitCounts:
         counters = self.counters
         lowest, counters.lowest = counters.lowest, None
         top = sorted(counters.refused_keys.items(), key=lambda item: -item[1])[:10]
-        return LimitUsage(
+        return LimitCounts(
             scope=self.scope,
             limit=self.name,
             overrides=self.overrides,

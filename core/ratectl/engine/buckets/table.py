@@ -58,6 +58,7 @@ class Table:
         self._queue: deque[tuple[Group, Key]] = deque()
         self._dropped: list[Group] = []
         self.overflowed = 0
+        self.evicted = 0
 
     def __len__(self) -> int:
         return self._count
@@ -66,6 +67,16 @@ class Table:
     def capacity(self) -> int:
         """Most buckets of the table."""
         return self._max
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the buckets: at most so much."""
+        return self._count * _BUCKET_BYTES
+
+    @property
+    def max_bytes(self) -> int:
+        """Most memory of the buckets."""
+        return self._max * _BUCKET_BYTES
 
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
@@ -133,6 +144,7 @@ class Table:
                 self._queue.popleft()
                 del group.buckets[key]
                 self._count -= 1
+                self.evicted += 1
             else:
                 if not self.evicts:
                     group.tracked(key)  # only to follow the changes

@@ -13,6 +13,9 @@ def now() -> int: ...
 def bind(
     describe: Callable[[Any], str], settle_nothing: Callable[[Any, object], None], /
 ) -> None: ...
+def fill(
+    group: Group, at: int, most: int, now: int, /
+) -> tuple[int, tuple[int, int, int, int, int]]: ...
 def witness(file: int, /) -> bool: ...
 def dismiss(file: int, /) -> None: ...
 
@@ -117,6 +120,9 @@ class Core:
     most_buckets: int
     bytes: int
     overflowed: int
+    evicted: int
+    most_bytes: int
+    timings: tuple[tuple[int, ...], int]
     sweeping: bool
     evicts: bool
     def __init__(

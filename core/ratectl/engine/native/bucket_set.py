@@ -30,6 +30,10 @@ _MARKS: Final = Concurrency(1, 1)
 """Rule of the smallest buckets: a mark is a key alone."""
 
 
+_PLACES: Final = 512
+"""Places of a table that are examined in one piece of work: some microseconds."""
+
+
 def _packed(packing: Packing[Any, Any] | None, bucket: Bucket) -> Any:
     """Return epoch, serial number and fields of a bucket; a list, to be boxed, if it has none."""
     state, epoch, serial = bucket
@@ -252,6 +256,12 @@ class FastGroup(Group):
         super().forget_events(before)
         self.store.forget(before)
         self._foreign = False
+
+    def filled(self, now: Callable[[], int]) -> Iterator[tuple[int, ...]]:
+        at = 0
+        while at >= 0:
+            at, counts = _fast.fill(self.store, at, _PLACES, min(now(), _fast.MOST))
+            yield counts
 
     def usage(self) -> Any:
         self.store.flush()

@@ -25,6 +25,7 @@ from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastCarry, FastGroup
 from ratectl.engine.native.table import FastTable
 from ratectl.engine.scopes import MAX_CHARS, exact_scope
+from ratectl.engine.timings import Timings
 from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
@@ -345,6 +346,9 @@ class FastEngine(WaitingEngine):
         self._classes = {}
         self._core.install(self._core_active, self._plans.generation)
         return spent
+
+    def _timings(self) -> Timings:
+        return Timings(*self._core.timings)
 
     def _count_no_policy(self) -> int:
         return self._no_policy + self._core.no_policy

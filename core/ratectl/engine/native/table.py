@@ -41,6 +41,18 @@ class FastTable(Table):
         return self._core.overflowed
 
     @property
+    def evicted(self) -> int:  # type: ignore[override]
+        return self._core.evicted
+
+    @property
+    def bytes(self) -> int:
+        return self._core.bytes
+
+    @property
+    def max_bytes(self) -> int:
+        return self._core.most_bytes
+
+    @property
     def evicts(self) -> bool:
         return self._core.evicts
 

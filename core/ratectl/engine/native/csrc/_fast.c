@@ -10,7 +10,8 @@
      slots.h       slots of concurrency limits     decide.h      look, then charge all or none
      kinds.h       the table of algorithms         check.h       check, check_many, release, settle
      table.h       buckets by key, bounded         gate.h        the answer alone
-     counters.h    counts of requests              witness.h     a record of crashes
+     counters.h    counts of requests              fill.h        how full buckets are
+     timing.h      how long decisions took         witness.h     a record of crashes
 
    Under the GIL, C code that runs no Python is atomic, and needs no other lock. It is built on the
    limited API, which free-threaded Python lacks: there the build fails, and pure.py is used. */
@@ -18,6 +19,7 @@
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000
 #endif
+#include "fill.h"
 #include "gate.h"
 #include "witness.h"
 
@@ -157,8 +159,17 @@ COMMON(buckets, PyLong_FromLongLong, budget.buckets)
 COMMON(most_buckets, PyLong_FromLongLong, budget.most_buckets)
 COMMON(bytes, PyLong_FromSize_t, budget.used)
 COMMON(overflowed, PyLong_FromLongLong, overflowed)
+COMMON(evicted, PyLong_FromLongLong, evicted)
+COMMON(most_bytes, PyLong_FromSize_t, budget.most)
 COMMON(sweeping, PyBool_FromLong, sweeping)
 COMMON(evicts, PyBool_FromLong, evicts)
+
+static PyObject *
+core_get_timings(Core *core, void *unused)
+{
+    (void)unused;
+    return timings_shown(&core->timings);
+}
 
 static int
 core_set_sweeping(Core *core, PyObject *value, void *unused)
@@ -229,6 +240,9 @@ static PyGetSetDef core_getset[] = {
     {"most_buckets", (getter)core_get_most_buckets, NULL, NULL, NULL},
     {"bytes", (getter)core_get_bytes, NULL, NULL, NULL},
     {"overflowed", (getter)core_get_overflowed, NULL, NULL, NULL},
+    {"evicted", (getter)core_get_evicted, NULL, NULL, NULL},
+    {"most_bytes", (getter)core_get_most_bytes, NULL, NULL, NULL},
+    {"timings", (getter)core_get_timings, NULL, NULL, NULL},
     {"sweeping", (getter)core_get_sweeping, (setter)core_set_sweeping, NULL, NULL},
     {"evicts", (getter)core_get_evicts, (setter)core_set_evicts, NULL, NULL},
     {"last", (getter)core_get_last, (setter)core_set_last, NULL, NULL},
@@ -284,6 +298,7 @@ static PyMethodDef module_methods[] = {
      "Nothing: what a call of C code costs."},
     {"now", now_call, METH_NOARGS, "The clock of engines, in nanoseconds: time.monotonic_ns()'s."},
     {"bind", bind_call, METH_VARARGS, NULL},
+    {"fill", fill, METH_VARARGS, NULL},
     {"witness", witness_call, METH_O,
      "Have a crash of this process write the number of its signal to an open file."},
     {"dismiss", dismiss_call, METH_O, "Have it write nothing any more to that file."},

@@ -247,6 +247,7 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
     i64 at = 0;
     PyObject *decision = Py_None;
     int clock = now == NULL || now == Py_None;
+    i64 began = unlikely(core->timings.calls++ % TIMED == 0) ? monotonic_ns() : 0;
     if (unlikely(core->generation == 0 && core->unready != Py_None)) {
         if (core->unready == NULL) /* after core_clear */
             return PyErr_Format(PyExc_RuntimeError, "this engine has been collected");
@@ -260,6 +261,8 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
         Py_DECREF(decision);
         decision = slowly(core, scope, attributes, cost, now);
     }
+    if (unlikely(began) && decision != NULL)
+        time_taken(&core->timings, monotonic_ns() - began);
     return likely(decision != NULL) ? decision : failing(core, scope);
 }
 

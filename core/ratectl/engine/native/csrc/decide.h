@@ -8,6 +8,7 @@
 #define RATECTL_DECIDE_H
 
 #include "decision.h"
+#include "timing.h"
 
 #define MOST_LIMITS 64
 #define RECENT 16
@@ -35,6 +36,7 @@ typedef struct Core {
     char watched;           /* Python has to see every release: somebody waits for a slot */
     int own_clock;          /* the core reads the clock itself */
     Known recent[RECENT];
+    Timings timings;
 } Core;
 
 /* Origin of a request: a caller; Python, which has seen it; or Python, changing the engine

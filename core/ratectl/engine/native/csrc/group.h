@@ -13,7 +13,7 @@ typedef struct {
     Secret secret;
     Budget budget;
     u32 serial;
-    i64 overflowed;
+    i64 overflowed, evicted;
     int sweeping;           /* eviction is possible: no swap is under way */
     int evicts;             /* eviction is on; off in some tests */
     struct Group *hand;     /* group whose buckets are examined next */
@@ -264,8 +264,10 @@ sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
         int kept = 0;
         for (int i = 0; i < held_count && !kept; i++)
             kept = held[i] == b;
-        if (!kept && evictable(g, b, now))
+        if (!kept && evictable(g, b, now)) {
             table_remove(&g->table, b);
+            common->evicted++;
+        }
     }
 }
 

@@ -325,6 +325,7 @@ group_remove(Group *g, PyObject *key)
         if (unbox(g, b, 0) < 0)
             return NULL;
         table_remove(&g->table, b);
+        g->common->evicted++;
     }
     Py_RETURN_NONE;
 }

@@ -1,0 +1,49 @@
+"""Credentials of the admin endpoint, from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.agent.serving.endpoints import Tls
+
+__all__ = ["tls_of", "token_in"]
+
+_MOST_TOKEN = 4_096
+
+
+def token_in(path: str | None) -> str | None:
+    """Return the token in a file, without spaces around it; None without a file.
+
+    :raises UsageError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return file.read(_MOST_TOKEN).strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"--admin-token-file {path}: {reason}") from None
+
+
+def tls_of(paths: Sequence[str] | None) -> Tls | None:
+    """Return the certificates of ``--admin-tls``; None without one.
+
+    :raises UsageError: there are not two or three files.
+    """
+    if not paths:
+        return None
+    from ratectl.agent.serving.endpoints import Tls
+
+    if len(paths) not in (2, 3):
+        raise UsageError(
+            f"--admin-tls is given two or three times, not {len(paths)}: certificate, key, and the "
+            "authority of clients' certificates"
+        )
+    return Tls(*paths)

@@ -1,0 +1,1 @@
+"""Metrics of one agent: families of numbers, for Prometheus and OpenTelemetry."""

@@ -1,0 +1,1 @@
+"""Endpoints of an agent over HTTP: metrics and health, and its usage for operators."""

@@ -1,0 +1,183 @@
+"""The two endpoints of an agent: metrics and health for probes, usage for operators."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.agent.serving.address import is_loopback, parse_address
+from ratectl.agent.serving.server import Answer, Endpoint, Server
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    import os
+    import socket
+
+    from ratectl.agent.agent import Agent
+    from ratectl.agent.serving.address import Address
+    from ratectl.agent.serving.server import Asked
+
+__all__ = ["Endpoints", "Tls", "serve"]
+
+_LEAST_TOKEN: Final = 16
+"""Least characters of a bearer token."""
+
+_JSON: Final = "application/json; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificate of the admin endpoint, and the authority of its clients."""
+
+    certificate: str | os.PathLike[str]
+    """File with the certificate and its chain (PEM)."""
+    key: str | os.PathLike[str]
+    """File with the private key (PEM)."""
+    client_ca: str | os.PathLike[str] | None = None
+    """File with the authorities that sign clients' certificates (PEM). Clients must have one."""
+
+
+class Endpoints:
+    """Endpoints of one agent, until they or the agent are closed."""
+
+    def __init__(self, metrics: Server | None, admin: Server | None) -> None:
+        self._servers = {"metrics": metrics, "admin": admin}
+
+    @property
+    def metrics(self) -> Address | None:
+        """Address of ``/metrics``, ``/healthz`` and ``/readyz``."""
+        return self._address("metrics")
+
+    @property
+    def admin(self) -> Address | None:
+        """Address of ``/v1/usage``."""
+        return self._address("admin")
+
+    def _address(self, name: str) -> Address | None:
+        server = self._servers[name]
+        return None if server is None else server.address
+
+    def close(self) -> None:
+        """Stop listening. Safe to repeat."""
+        for server in filter(None, self._servers.values()):
+            server.close()
+
+    def in_child(self) -> None:
+        """Leave the addresses to the parent."""
+        for server in filter(None, self._servers.values()):
+            server.in_child()
+
+
+def serve(
+    agent: Agent,
+    metrics: str | None,
+    admin: str | None,
+    token: str | None,
+    tls: Tls | None,
+) -> Endpoints:
+    """Start the endpoints; see ``Agent.serve``."""
+    if admin is None and (token is not None or tls is not None):
+        raise UsageError("a token and certificates are for the admin endpoint: name its address")
+    if metrics is None and admin is None:
+        raise UsageError("name an address: serve(metrics='127.0.0.1:9464')")
+    if agent._closed:  # noqa: SLF001
+        raise UsageError("the agent is closed")
+    context = None if tls is None else _context(tls)
+    started: list[Server] = []
+    try:
+        pages = None if metrics is None else _metrics_pages(agent)
+        if metrics is not None and pages is not None:
+            address = parse_address(metrics)
+            started.append(Server(Endpoint(pages), address, address.listen(), None))
+        if admin is not None:
+            address = parse_address(admin)
+            listener = address.listen()
+            try:
+                endpoint = _admin(agent, listener, token, tls)
+            except BaseException:
+                listener.close()
+                raise
+            started.append(Server(endpoint, address, listener, context))
+    except BaseException:
+        for server in started:
+            server.close()
+        raise
+    one, other = (started[0] if metrics else None), (started[-1] if admin else None)
+    endpoints = Endpoints(one, other)
+    agent._companions.join(endpoints)  # noqa: SLF001
+    return endpoints
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:  # also of ssl
+        raise UsageError(
+            f"the certificate of the admin endpoint cannot be used: {error.strerror or error}"
+        ) from None
+    return context
+
+
+# Metrics ----------------------------------------------------------------------------------------
+
+
+def _metrics_pages(agent: Agent) -> dict[str, Any]:
+    """Return the pages for probes and monitoring.
+
+    :raises UsageError: ``prometheus_client`` is not installed.
+    """
+    from ratectl.agent.metrics.exposition import exposition
+
+    expose = exposition(agent)
+
+    def show_metrics(asked: Asked) -> Answer:
+        body, kind = expose(asked.accept)
+        return Answer(body, kind)
+
+    def healthz(_: Asked) -> Answer:
+        return Answer(b"ok\n")
+
+    def readyz(_: Asked) -> Answer:
+        if agent.generation:
+            return Answer(f"generation {agent.generation} is in force\n".encode())
+        why = agent.status.error or "no generation is in force"
+        return Answer(f"{why}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return {"/metrics": show_metrics, "/healthz": healthz, "/readyz": readyz}
+
+
+# Admin ------------------------------------------------------------------------------------------
+
+
+def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | None) -> Endpoint:
+    """Return the admin endpoint.
+
+    :raises UsageError: others could read it.
+    """
+    local = is_loopback(listener)
+    if token is not None and (len(token) < _LEAST_TOKEN or not token.isascii()):
+        raise UsageError(f"a token has at least {_LEAST_TOKEN} ASCII characters")
+    mutual = tls is not None and tls.client_ca is not None
+    if not local and token is None and not mutual:
+        raise UsageError(
+            "other machines reach the admin endpoint there: give a token, or certificates with the "
+            "authority of its clients; or listen on 127.0.0.1 or a Unix socket"
+        )
+
+    def usage(_: Asked) -> Answer:
+        return _json("AgentUsage", agent.usage().as_dict())
+
+    return Endpoint({"/v1/usage": usage}, token, own_host=local)
+
+
+def _json(kind: str, data: dict[str, Any]) -> Answer:
+    document = {"apiVersion": "ratectl/v1", "kind": kind, **data}
+    return Answer(json.dumps(document).encode() + b"\n", _JSON)

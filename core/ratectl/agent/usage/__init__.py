@@ -1,0 +1,1 @@
+"""Usage of one agent: what it has decided, and how full its limits are."""

@@ -1,0 +1,99 @@
+"""Counts of one limit over the last minute."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from ratectl.engine.api import LimitCounts
+
+__all__ = ["RECENT_SECONDS", "Decided", "History"]
+
+RECENT_SECONDS: Final = 60.0
+
+
+class Decided(NamedTuple):
+    """Numbers of requests, without those that a shadow limit refused."""
+
+    allowed: int = 0
+    refused: int = 0
+
+    def plus(self, other: Decided) -> Self:
+        return self._replace(
+            allowed=self.allowed + other.allowed, refused=self.refused + other.refused
+        )
+
+    def or_more(self, other: Decided) -> Self:
+        """Return the larger one of each number."""
+        return self._replace(
+            allowed=max(self.allowed, other.allowed), refused=max(self.refused, other.refused)
+        )
+
+
+class _Sample(NamedTuple):
+    """Counts of one limit between two reads."""
+
+    at: float
+    """Time of the later read (monotonic seconds)."""
+    allowed: int
+    refused: int
+    """Refused, or refused by a shadow limit."""
+    fullness: float | None
+    """Use of the fullest bucket, 0 to 1; None if unknown."""
+
+    def joined(self, later: _Sample) -> _Sample:
+        """Return one sample of two that follow each other."""
+        known = [full for full in (self.fullness, later.fullness) if full is not None]
+        return _Sample(
+            later.at,
+            self.allowed + later.allowed,
+            self.refused + later.refused,
+            max(known, default=None),
+        )
+
+
+class History:
+    """Samples of one limit over the last minute. Reads without any request leave none."""
+
+    __slots__ = ("_before", "decided", "samples")
+
+    def __init__(self, before: LimitCounts | None = None) -> None:
+        """``before``: counts that do not count."""
+        self.samples: deque[_Sample] = deque()
+        self._before = (0, 0, 0) if before is None else _numbers(before)
+        self.decided = Decided()
+        """Decided between the last two reads."""
+
+    def add(self, at: float, limit: LimitCounts, joins: float | None) -> None:
+        """Add a read. ``joins``: time of an earlier read whose sample this one is joined to."""
+        now = _numbers(limit)
+        allowed, refused, shadow_refused = (
+            count - before for count, before in zip(now, self._before, strict=True)
+        )
+        self._before = now
+        self.decided = Decided(allowed, refused)
+        sample = _Sample(at, allowed, refused + shadow_refused, _fullness(limit))
+        samples = self.samples
+        if samples and samples[-1].at == joins:
+            samples.append(samples.pop().joined(sample))
+        elif sample.allowed or sample.refused or sample.fullness is not None:
+            samples.append(sample)
+        while samples and samples[0].at <= at - RECENT_SECONDS:
+            samples.popleft()
+
+    def peak(self) -> float | None:
+        """Return the use of the fullest bucket, 0 to 1; None if unknown."""
+        known = (sample.fullness for sample in self.samples if sample.fullness is not None)
+        return max(known, default=None)
+
+
+def _numbers(limit: LimitCounts) -> tuple[int, int, int]:
+    """Return the requests that were allowed, refused, and refused by shadow."""
+    return limit.allowed, limit.refused + limit.never, limit.shadow_refused
+
+
+def _fullness(limit: LimitCounts) -> float | None:
+    if limit.lowest is None or not limit.most:
+        return None
+    return min(1.0, max(0.0, (limit.most - limit.lowest) / limit.most))

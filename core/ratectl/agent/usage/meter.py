@@ -1,0 +1,166 @@
+"""The meter of one agent: it reads the engine's counts, and keeps those of the last minute."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.agent.usage.history import RECENT_SECONDS, Decided, History
+from ratectl.agent.usage.requests import requests_of
+from ratectl.agent.usage.summary import AgentUsage, LimitUsage
+from ratectl.engine.api import EngineCounts
+from ratectl.records import utc_now
+from ratectl.runtime.cooperative import paced, release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.agent.failures import Failures
+    from ratectl.agent.line import Line
+    from ratectl.engine.api import Engine, LimitCounts
+
+__all__ = ["UsageMeter"]
+
+_JOINED_SECONDS: Final = 1.0
+"""Reads within so long are kept as one: a meter may be read at any rate."""
+
+_COUNTS: Final = (
+    "allowed", "refused", "never", "shadow_refused", "waited", "absent",
+)  # fmt: skip
+
+
+class _Key(NamedTuple):
+    """Identity of a limit's counts."""
+
+    scope: str
+    limit: str
+    overrides: tuple[str, ...]
+    budget: bool
+    unit: str
+
+
+class UsageMeter:
+    """Usage of one agent. Thread-safe; a report, a scrape and the program may all read it.
+
+    A read resets what the engine keeps since the last read, so an engine has one meter.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        failures: Failures,
+        line: Line,
+        clock: Callable[[], int],
+        uncounted: EngineCounts | None = None,
+    ) -> None:
+        """``clock``: the engine's clock (nanoseconds).
+
+        ``uncounted``: counts that belong to the process which forked this one.
+        """
+        self._engine, self._failures, self._line, self._clock = engine, failures, line, clock
+        self._reading = threading.RLock()
+        self._since = utc_now()
+        self._reads = deque([clock() / 1e9])
+        self._histories: dict[_Key, History] = {}
+        self._last = self._uncounted = uncounted or EngineCounts(0, (), 0, 0, 0)
+        self._before = {_key(limit): limit for limit in self._uncounted.limits}
+        self._failed_before = (failures.allowed, failures.refused) if uncounted else (0, 0)
+        self._decided = Decided()
+
+    def in_child(self) -> UsageMeter:
+        """Return the meter of a forked child: it counts from the fork on."""
+        counts = self._last
+        if not self._engine.changing:  # otherwise this would wait for itself
+            counts = self._engine.usage()
+        return UsageMeter(self._engine, self._failures, self._line, self._clock, counts)
+
+    def read(self, agent_id: str) -> AgentUsage:
+        """Return the usage now. Takes some milliseconds with thousands of limits or keys."""
+        with self._reading:
+            before, self._last = self._last, self._engine.usage(fill=True)
+            usage = self._taken(self._last, agent_id)
+            counted = list(before.limits)
+            del before
+        release(counted)
+        return usage
+
+    @property
+    def decided(self) -> Decided:
+        """Requests since the start, as of the last read; never more than were made."""
+        return self._decided
+
+    def _taken(self, counts: EngineCounts, agent_id: str) -> AgentUsage:
+        now = self._clock() / 1e9
+        joins = self._join(now)
+        histories: dict[_Key, History] = {}
+        limits = []
+        for limit in paced(counts.limits):
+            key = _key(limit)
+            before = self._before.get(key)
+            history = self._histories.get(key) or History(before)
+            histories[key] = history
+            history.add(now, limit, joins)
+            limits.append(_summary(limit, before, history))
+        self._histories = histories
+        decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
+        self._decided = self._decided.plus(requests_of(decided))
+        allowed, refused = self._failed_before
+        return AgentUsage(
+            id=agent_id,
+            generation=counts.generation,
+            since=self._since,
+            at=utc_now(),
+            recent_seconds=round(now - self._reads[0], 3),
+            limits=tuple(limits),
+            no_policy=counts.no_policy - self._uncounted.no_policy,
+            failed_allowed=self._failures.allowed - allowed,
+            failed_refused=self._failures.refused - refused,
+            waiting=len(self._line),
+            buckets=counts.buckets,
+            bytes=counts.bytes,
+            max_bytes=counts.max_bytes,
+            evicted=counts.evicted - self._uncounted.evicted,
+            overflowed=counts.overflowed - self._uncounted.overflowed,
+            timings=counts.timings.since(self._uncounted.timings),
+        )
+
+    def _join(self, now: float) -> float | None:
+        """Note a read. Return the time of the read whose samples it is joined to, if any.
+
+        The first kept read is the one before the oldest kept sample: up to one interval more than a
+        minute ago. There the recent counts begin.
+        """
+        reads = self._reads
+        joins = reads.pop() if len(reads) > 1 and now - reads[-2] < _JOINED_SECONDS else None
+        while len(reads) > 1 and reads[1] <= now - RECENT_SECONDS:
+            reads.popleft()
+        reads.append(now)
+        return joins
+
+
+def _key(limit: LimitCounts) -> _Key:
+    return _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
+
+
+def _summary(limit: LimitCounts, before: LimitCounts | None, history: History) -> LimitUsage:
+    peak = history.peak()
+    below_half, below_80, below_90, below_full, full = limit.fill or (0,) * 5
+    return LimitUsage(
+        scope=limit.scope,
+        limit=limit.limit,
+        budget=limit.budget,
+        overrides=limit.overrides,
+        unit=limit.unit,
+        per=limit.per,
+        shadow=limit.shadow,
+        capacity=limit.most,
+        **{name: getattr(limit, name) - getattr(before, name, 0) for name in _COUNTS},
+        keys=limit.keys,
+        near_keys=below_90 + below_full + full,
+        keys_by_use=(below_half, below_80, below_90, below_full, full),
+        peak=None if peak is None else round(peak, 4),
+        recent_allowed=sum(sample.allowed for sample in history.samples),
+        recent_refused=sum(sample.refused for sample in history.samples),
+        top_refused=limit.top_refused,
+    )

@@ -1,0 +1,100 @@
+"""What ``agent.usage()`` returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ratectl.engine.timings import Timings
+
+__all__ = ["AgentUsage", "LimitUsage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitUsage:
+    """Usage of one limit or budget in one agent, or of its buckets that certain overrides select.
+
+    Counts are of requests since the agent started. A request is counted by every limit that it
+    meets, so the counts of several limits do not add up to a number of requests.
+    """
+
+    scope: str
+    limit: str
+    budget: bool
+    """True for a budget: all requests at and below its scope use its buckets."""
+    overrides: tuple[str, ...]
+    """Overrides that select these buckets, such as ``gold@/payments``; empty if none does."""
+    unit: str
+    """What the limit counts: the unit of ``capacity``. The other numbers are requests or keys."""
+    per: tuple[str, ...]
+    """Attributes that it counts per."""
+    shadow: bool
+    capacity: int
+    """Cost that a full bucket admits at once: the burst, the count of a window, or slots."""
+    allowed: int
+    refused: int
+    """Refused for now: waiting would have helped."""
+    never: int
+    """Refused for good: the cost exceeds the capacity, or the rate is zero."""
+    shadow_refused: int
+    """Admitted requests that this limit, in shadow, would have refused."""
+    waited: int
+    """Requests that waited for this limit, however they ended."""
+    absent: int
+    """Requests that lacked an attribute which it counts per."""
+    keys: int
+    """Keys whose bucket is not full."""
+    near_keys: int
+    """Keys that use at least 80 % of their bucket, of those in ``keys_by_use``."""
+    keys_by_use: tuple[int, int, int, int, int]
+    """Keys that use less than 50 % of their bucket, 50 to 80, 80 to 90, 90 to 100, and all of it.
+
+    The pure engine examines the first 10,000 keys of a limit."""
+    peak: float | None
+    """Use of the fullest bucket in the last minute, 0 to 1; None if nothing was admitted."""
+    recent_allowed: int
+    """Requests in the last minute (see ``AgentUsage.recent_seconds``)."""
+    recent_refused: int
+    """Requests of the last minute that were refused, or that a shadow limit would have refused."""
+    top_refused: tuple[tuple[str, int], ...]
+    """Most refused keys, most first, with approximate counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentUsage:
+    """Usage of one agent since it started."""
+
+    id: str
+    generation: int
+    since: str
+    """Time at which counting began: the agent's start, or the fork (ISO 8601, UTC)."""
+    at: str
+    """Time of this reading."""
+    recent_seconds: float
+    """Seconds that the ``recent_…`` counts cover: up to a minute, and one reading more."""
+    limits: tuple[LimitUsage, ...]
+    no_policy: int
+    """Requests admitted because no policy covers their scope."""
+    failed_allowed: int
+    """Requests that ``on_error`` allowed, as the limiter failed or had no policies yet."""
+    failed_refused: int
+    """Requests that ``on_error`` refused."""
+    waiting: int
+    """Requests that wait in ``acquire`` now."""
+    buckets: int
+    bytes: int
+    """Memory of the buckets."""
+    max_bytes: int
+    evicted: int
+    """Buckets that were dropped because they equalled new ones."""
+    overflowed: int
+    """Requests that shared a bucket because there was no room for one of their own."""
+    timings: Timings
+    """Times of one call of ``check`` in 1,024."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        data = asdict(self)
+        data["timings"] = {"counts": self.timings.counts, "sum_ns": self.timings.sum_ns}
+        return data

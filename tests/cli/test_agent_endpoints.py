@@ -1,0 +1,138 @@
+"""``ratectl agent run`` with endpoints, as a real process that follows a real store."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_support import PROGRAM, Cli
+
+from ratectl.stores import open_store
+from support import once, policies, publish_policies
+from unix_http import UnixConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TREE = policies(**{"/mail": {"limits": {"spike": {"rate": "10/s"}}}})
+
+
+class Running:
+    """A running agent, and what it has logged."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+
+    def logged(self, pattern: str) -> re.Match[str]:
+        """Wait for a line."""
+        assert self.process.stderr is not None
+        while True:
+            line = self.process.stderr.readline()
+            assert line, self.lines
+            self.lines.append(line)
+            found = re.search(pattern, line)
+            if found:
+                return found
+
+
+@contextmanager
+def agent_run(store: str, tmp_path: Path, *options: str) -> Iterator[Running]:
+    words = [*PROGRAM, "agent", "run", "--store", store, "--state-dir", str(tmp_path / "state")]
+    with subprocess.Popen([*words, *options], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield Running(process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response.status, body
+
+
+@once
+def test_agent_becomes_ready_and_serves_its_usage(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/rates.db"
+    admin = tmp_path / "admin.sock"
+    options = ("--metrics", "127.0.0.1:0", "--admin", f"unix:{admin}")
+    with open_store(url) as store, agent_run(url, tmp_path, *options) as running:
+        port = int(running.logged(r"metrics on 127\.0\.0\.1:(\d+)")[1])
+        assert get(port, "/healthz") == (200, "ok\n")
+        assert get(port, "/readyz")[0] == 503
+        publish_policies(store, TREE)
+        deadline = time.monotonic() + 20
+        while get(port, "/readyz")[0] != 200:
+            assert time.monotonic() < deadline
+        text = get(port, "/metrics")[1]
+        assert "ratectl_generation 1.0" in text
+        assert "ratectl_store_connected 1.0" in text
+        contact = re.search(r"^ratectl_store_contact_timestamp_seconds (\S+)", text, re.MULTILINE)
+        assert contact is not None
+        assert abs(float(contact[1]) - time.time()) < 60
+        while "\nratectl_report_timestamp_seconds " not in get(port, "/metrics")[1]:
+            assert time.monotonic() < deadline
+        connection = UnixConnection(str(admin))
+        connection.request("GET", "/v1/usage")
+        assert json.loads(connection.getresponse().read())["generation"] == 1
+        connection.close()
+    assert not admin.exists()
+
+
+@once
+def test_admin_with_a_token_from_a_file(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    url = f"sqlite:///{tmp_path}/rates.db"
+    with agent_run(
+        url, tmp_path, "--admin", "127.0.0.1:0", "--admin-token-file", str(token)
+    ) as running:
+        port = int(running.logged(r"admin on 127\.0\.0\.1:(\d+)")[1])
+        assert get(port, "/v1/usage")[0] == 401
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/v1/usage", headers={"Authorization": "Bearer 0123456789abcdef"})
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--metrics", "9464"), "'9464' is no address"),
+        (("--admin", "0.0.0.0:0"), "other machines reach the admin endpoint there"),
+        (("--admin-token-file", "none"), "--admin-token-file none: No such file or directory"),
+        (("--admin", "127.0.0.1:0", "--admin-tls", "a"), "two or three times, not 1"),
+        (("--admin-tls", "a", "--admin-tls", "b"), "for the admin endpoint: name its address"),
+    ],
+)
+def test_endpoints_that_cannot_be_served(
+    cli: Cli, clean_place: Path, options: tuple[str, ...], message: str
+) -> None:
+    run = cli("agent", "run", "--store", f"sqlite:///{clean_place}/a.db", *options)
+    assert run.code == 64
+    assert message in run.err
+
+
+def test_address_in_use_is_an_error(cli: Cli, clean_place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        store = f"sqlite:///{clean_place}/a.db"
+        run = cli("agent", "run", "--store", store, "--metrics", address)
+    assert (run.code, f"cannot listen on {address}: Address already in use" in run.err) == (
+        64,
+        True,
+    )
