@@ -10,7 +10,7 @@ import pytest
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.fleet.usage import read_usage
-from ratectl.records import Beat
+from ratectl.records import Beat, Record
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def report_forged(url: str, state: Path, name: str, value: Any) -> None:
         (record,) = wait_for(
             lambda: [each for each in read_usage(store) if each.limits], "it reports"
         )
-        forged = json.loads(record.encode())
+        forged = json.loads(Record.encode(record))
         place = forged["limits"][0] if name in forged["limits"][0] else forged
         place[name] = value
         store.put("usage/ghost", json.dumps(forged).encode())

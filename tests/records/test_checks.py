@@ -23,6 +23,7 @@ from ratectl.records import (
     LimitReport,
     Manifest,
     Obeyed,
+    Record,
     RolloutRecord,
     UsageRecord,
     now_ms,
@@ -62,7 +63,8 @@ BEAT = Beat(id="a", generation=2, since=NOW, reported=NOW, requests=5, refused=1
 LIMIT = LimitReport(
     scope="/", limit="spike", shadow=False, most=10, allowed=5, refused=1, never=0,
     shadow_refused=0, keys=1, recent_allowed=5, recent_refused=1, peak=0.5,
-    top_refused=[("acme", 1)], overrides=["gold"],
+    top_refused=[("acme", 1)], overrides=["gold"], rates=[1.0, 0.5, 0.0], refused_rates=[0.0],
+    trend=[(5, 1, 0.5), (0, 0, None)], busiest=[("acme", 6, 0, 0.5)],
 )  # fmt: skip
 BESIDE = BesideReport(
     rollout="r", generation=3, requests=5, newly_refused=1, newly_allowed=0,
@@ -146,7 +148,8 @@ BAD: list[tuple[str, str, Any]] = [
 
 def changed(record: Any, path: str, value: Any) -> bytes:
     """Return the bytes of a record with another value at a path."""
-    data = json.loads(record.encode())
+    compressed = isinstance(record, UsageRecord)
+    data = json.loads(Record.encode(record) if compressed else record.encode())
     *steps, name = path.split(".")
     place = data
     for step in steps:

@@ -19,6 +19,7 @@ from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.usage.keys import keys_shown
 from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
 from ratectl.agent.wall_clock import WallClock
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ratectl.agent.limited import F
     from ratectl.agent.serving.endpoints import Endpoints, Tls
     from ratectl.agent.state import AgentStatus
+    from ratectl.agent.usage.keys import Keys
     from ratectl.agent.usage.summary import AgentUsage
     from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
@@ -69,11 +71,12 @@ class Agent:
         on_error: Literal["allow", "deny"] = "allow",
         state_dir: str | os.PathLike[str] | None = None,
         ready_timeout: float = 2.0,
-        report_interval: float = 2.0,
+        report_interval: float = 5.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
         public_keys: Sequence[str | os.PathLike[str]] | None = None,
         environment: str | None = None,
         stable_keys: bytes | None = None,
+        keys: Keys = "plain",
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -90,6 +93,8 @@ class Agent:
         identity of the first head that the agent accepts.
         ``stable_keys``: a secret of at least 16 bytes, shared by agents. Keys are then hashed under
         it, so that the same key has the same number in all of them.
+        ``keys``: how usage shows keys: ``plain`` (addresses are cut to their network), ``full``,
+        ``hashed`` (under ``stable_keys``, if given) or ``off``.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -106,9 +111,10 @@ class Agent:
         given = source if isinstance(source, GivenPolicies) else None
         self._fake_clock = given.clock if given else None
         wall = WallClock(self._fake_clock)
-        keys = None if stable_keys is None else StableKeys(stable_keys)
-        open_new = partial(open_engine, wall.monotonic_ns, max_bytes=max_bytes, stable_keys=keys)
+        stable = None if stable_keys is None else StableKeys(stable_keys)
+        open_new = partial(open_engine, wall.monotonic_ns, max_bytes=max_bytes, stable_keys=stable)
         self._engine = open_new()
+        self._engine.show_key = keys_shown(keys, stable_keys)
         self._failures = Failures(self._engine, allow=on_error == "allow")
         self._engine.guard(self._failures.failed, self._failures.unready)
         self._line = Line(self._engine, wall.monotonic_ns)
@@ -160,6 +166,7 @@ class Agent:
         on_error: Literal["allow", "deny"] = "allow",
         max_bytes: int = DEFAULT_MAX_BYTES,
         stable_keys: bytes | None = None,
+        keys: Keys = "plain",
     ) -> Self:
         """Return an agent that enforces these policies for ever, without a store and without files.
 
@@ -178,6 +185,7 @@ class Agent:
             on_error=on_error,
             max_bytes=max_bytes,
             stable_keys=stable_keys,
+            keys=keys,
         )
 
     # Deciding -----------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from ratectl.engine.timings import NO_TIMINGS, Timings
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
+    from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.place import Place
+    from ratectl.engine.buckets.traffic import Busy
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
@@ -136,6 +138,10 @@ class LimitCounts:
     """Keys with a tracked bucket: one that is not full."""
     top_refused: tuple[tuple[str, int], ...]
     """Most refused keys since the start, most first; approximate beyond a few dozen keys."""
+    refused_error: int = 0
+    """Part of each count of ``top_refused`` that may be other keys'."""
+    busiest: tuple[Busy, ...] = ()
+    """Busiest keys, most requests first. Empty unless it was asked for with ``fill``."""
     fill: tuple[int, ...] = ()
     """Keys by their use: below the first of ``FILL_BOUNDS``, below the second …, from the last on.
 
@@ -195,6 +201,8 @@ class Engine(ABC):
 
     name: str
     """Name of the implementation: ``pure`` or ``c``."""
+    show_key: Show
+    """Texts of keys in ``usage``."""
     stable_keys: StableKeys | None = None
     """Numbers of keys that are the same in other processes; None without a shared secret."""
 
@@ -333,7 +341,8 @@ class Engine(ABC):
     def usage(self, *, fill: bool = False, pause: Callable[[], object] = ...) -> EngineCounts:
         """Return the counts so far and reset each limit's ``lowest``. ``pause``: see ``swap``.
 
-        ``fill``: also examine every bucket, to count keys by their use of the limit.
+        ``fill``: also examine every bucket, to count keys by their use of the limit, and show the
+        busiest keys.
         """
 
     @property

@@ -32,7 +32,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from ratectl.engine.active_scope import Active, Selection
 from ratectl.engine.api import FILL_BOUNDS, Engine, EngineCounts, PlanSet, ScopePlan
+from ratectl.engine.buckets.counters import shown
 from ratectl.engine.buckets.groups import Groups
+from ratectl.engine.buckets.reading import busiest
 from ratectl.engine.timings import Stopwatch
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.runtime.cooperative import breathe, paced, release
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import LimitCounts, Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.changes import LimitName, Step
+    from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
     from ratectl.engine.timings import Timings
@@ -120,6 +123,7 @@ class ControlledEngine(Engine):
         self._groups = Groups(maker, table, self._plans)
         self._no_policy = 0
         self._stopwatch = Stopwatch()
+        self.show_key: Show = shown
         self._failed: Callable[[str, Exception], Decision] | None = None
         self._unready: Callable[[], Decision] | None = None
 
@@ -344,14 +348,15 @@ class ControlledEngine(Engine):
     def _count(self, limits: list[LimitCounts], fill: bool) -> Iterator[None]:
         """Append the counts of every limit."""
         for group in self._groups.in_force():
-            counts = group.usage()
+            counts = group.usage(self.show_key)
             yield
             if fill:
                 filled = [0] * (len(FILL_BOUNDS) + 1)
                 for part in group.filled(partial(self._instant, None)):
                     filled = [sum(pair) for pair in zip(filled, part, strict=True)]
                     yield
-                counts = replace(counts, fill=tuple(filled))
+                top = busiest(group, self._instant(None), self.show_key)
+                counts = replace(counts, fill=tuple(filled), busiest=top)
             limits.append(counts)
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:

@@ -109,7 +109,7 @@ class DecidingEngine(ControlledEngine):
             decision = self._admission(active, looks, tightest, state_then, least, now)
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001
-            count_admitted(looks, lefts)
+            count_admitted(looks, lefts, attributes)
             if absent:
                 count_absent(absent)
             kept = True

@@ -30,11 +30,13 @@ def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]
     return moved
 
 
-def count_admitted(looks: list[Look], lefts: list[int]) -> None:
+def count_admitted(looks: list[Look], lefts: list[int], attributes: Mapping[str, str]) -> None:
     """Count an admitted request. ``lefts``: the remaining cost of each limit that admitted it."""
     remaining = iter(lefts)
-    for group, _, _, _, wait in looks:
+    for group, key, _, _, wait in looks:
         counters = group.counters
+        if group.per:
+            group.count_key(key, attributes)
         if wait:
             counters.shadow_refused += 1
             continue
@@ -48,6 +50,8 @@ def count_admitted(looks: list[Look], lefts: list[int]) -> None:
 def count_refused(looks: list[Look], attributes: Mapping[str, str]) -> None:
     """Count a request that was refused."""
     for group, key, _, _, wait in looks:
+        if group.per:
+            group.count_key(key, attributes)
         if wait and group.shadow:
             group.counters.shadow_refused += 1
         elif wait:

@@ -259,7 +259,7 @@ class PureEngine(WaitingEngine):
         )  # fmt: skip
         if not self._put(turn, now, tables, keys, made):
             return None
-        count_admitted(looks, lefts)
+        count_admitted(looks, lefts, attributes)
         if absent:
             count_absent(absent)
         return decision
@@ -300,6 +300,8 @@ class PureEngine(WaitingEngine):
         buckets[key] = bucket
         counters = group.counters
         counters.allowed += 1
+        if group.per:
+            counters.traffic.add(key)
         lowest = counters.lowest
         if lowest is None or left < lowest:
             counters.lowest = left

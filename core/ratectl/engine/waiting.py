@@ -109,6 +109,8 @@ class WaitingEngine(DecidingEngine):
         self._show(scope, attributes, cost, self._clock(), decision)
 
     def _count_refusal(self, place: Place, attributes: Attributes) -> None:
+        if place.group.per:
+            place.group.count_key(place.key, attributes)
         place.group.count_refusal(place.key, attributes, never=False)
         if place.group.lacks(attributes):
             place.group.counters.absent += 1

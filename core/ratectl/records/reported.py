@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from ratectl.errors import BundleError
 from ratectl.records.base import Record
 from ratectl.records.checks import check_counts, check_fields, sequence_problem
 
@@ -16,6 +18,13 @@ __all__ = [
     "Obeyed",
     "UsageRecord",
 ]
+
+
+_MAX_JSON: Final = 4 << 20
+"""Most bytes of a usage record before it is compressed."""
+
+_PAIRS: Final = ("trend", "busiest", "top_refused")
+_LISTS: Final = (*_PAIRS, "rates", "refused_rates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +135,17 @@ class LimitReport:
     """Requests that lacked an attribute which the limit counts per."""
     unit: str = "requests"
     """What the limit counts: the unit of ``most``. The other numbers are requests."""
+    near_keys: int = 0
+    """Keys that use at least 80 % of their bucket now."""
+    rates: list[float] = field(default_factory=list)
+    """Requests per second: since the last report, over a minute, over 15 minutes."""
+    refused_rates: list[float] = field(default_factory=list)
+    trend: list[tuple[int, int, float | None]] = field(default_factory=list)
+    """Allowed, refused and use of the fullest bucket in each of the last minutes, newest last."""
+    busiest: list[tuple[str, int, int, float | None]] = field(default_factory=list)
+    """Busiest keys: requests, the part of them that may be other keys', use of the bucket."""
+    refused_error: int = 0
+    """Part of each count of ``top_refused`` that may be other keys'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +182,24 @@ class UsageRecord(Record):
     overflowed: int
     beside: BesideReport | None = None
 
+    def encode(self) -> bytes:
+        """Return the record as JSON, compressed: its many limits have much in common."""
+        return zlib.compress(Record.encode(self), 1)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """See ``Record.decode``. JSON that is not compressed is read as well."""
+        if data[:1] == b"{":
+            return super(UsageRecord, cls).decode(data)
+        unpacking = zlib.decompressobj()
+        try:
+            text = unpacking.decompress(data, _MAX_JSON)
+        except zlib.error as error:
+            raise BundleError(f"not a readable {cls.__name__}: {error}") from None
+        if not unpacking.eof or unpacking.unused_data:
+            raise BundleError(f"not a readable {cls.__name__}: too long, or cut off")
+        return super(UsageRecord, cls).decode(text)
+
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
         if value.get("beside") is not None:
@@ -169,7 +207,7 @@ class UsageRecord(Record):
                 **_known(BesideReport, _with_tuples(value["beside"], "limits"))
             )
         value["limits"] = [
-            LimitReport(**_known(LimitReport, _with_tuples(limit, "top_refused")))
+            LimitReport(**_known(LimitReport, _with_tuples(limit, *_PAIRS)))
             for limit in value["limits"]
         ]
         return cls(**_known(cls, value))
@@ -182,6 +220,15 @@ class UsageRecord(Record):
         for limit in self.limits:
             if limit.peak is not None and limit.peak > 1:
                 raise ValueError(f"peak cannot be {limit.peak!r}, more than full")
+            for name in _LISTS:
+                for value in getattr(limit, name):
+                    _check_numbers(name, value)
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and number < 0:
+            raise ValueError(f"{name} cannot hold {number!r}, less than 0")
 
 
 def _known(kind: Any, value: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +236,7 @@ def _known(kind: Any, value: dict[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in value.items() if name in kind.__dataclass_fields__}
 
 
-def _with_tuples(value: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a JSON object with tuples in place of the arrays in one of its fields."""
-    return {**value, name: [tuple(array) for array in value.get(name, ())]}
+def _with_tuples(value: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return a JSON object with tuples in place of the arrays in some of its fields."""
+    tuples = {name: [tuple(array) for array in value.get(name, ())] for name in names}
+    return {**value, **tuples}

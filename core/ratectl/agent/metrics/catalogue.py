@@ -145,10 +145,13 @@ CATALOGUE: Final = (
         "Limits that are counted together under the scope and name (other).",
     ),
     Metric(
-        "ratectl_agent_info", "gauge", "1, with the version and the engine of the agent.", ("version", "engine"),
+        "ratectl_agent_info",
+        "gauge",
+        "1, with the version and the engine of the agent.",
+        ("version", "engine"),
         "max",
     ),
-)  # fmt: skip
+)
 """All metrics, in the order in which they are exposed."""
 
 NAMES: Final = {metric.name: metric for metric in CATALOGUE}

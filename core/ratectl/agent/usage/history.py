@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 if TYPE_CHECKING:
     from ratectl.engine.api import LimitCounts
 
-__all__ = ["RECENT_SECONDS", "Decided", "History"]
+__all__ = ["RECENT_SECONDS", "TREND_MINUTES", "Decided", "History", "Minute"]
 
 RECENT_SECONDS: Final = 60.0
+
+TREND_MINUTES: Final = 15
 
 
 class Decided(NamedTuple):
@@ -53,10 +55,23 @@ class _Sample(NamedTuple):
         )
 
 
-class History:
-    """Samples of one limit over the last minute. Reads without any request leave none."""
+class Minute(NamedTuple):
+    """Counts of one limit in one minute of the clock."""
 
-    __slots__ = ("_before", "decided", "samples")
+    number: int
+    allowed: int
+    refused: int
+    peak: float | None
+    """Use of the fullest bucket, 0 to 1; None if nothing was admitted."""
+
+
+class History:
+    """Counts of one limit over the last minute, and by minutes over the last quarter of an hour.
+
+    Reads without any request leave nothing behind.
+    """
+
+    __slots__ = ("_before", "decided", "minutes", "samples")
 
     def __init__(self, before: LimitCounts | None = None) -> None:
         """``before``: counts that do not count."""
@@ -64,6 +79,7 @@ class History:
         self._before = (0, 0, 0) if before is None else _numbers(before)
         self.decided = Decided()
         """Decided between the last two reads."""
+        self.minutes: deque[Minute] = deque(maxlen=TREND_MINUTES)
 
     def add(self, at: float, limit: LimitCounts, joins: float | None) -> None:
         """Add a read. ``joins``: time of an earlier read whose sample this one is joined to."""
@@ -75,12 +91,28 @@ class History:
         self.decided = Decided(allowed, refused)
         sample = _Sample(at, allowed, refused + shadow_refused, _fullness(limit))
         samples = self.samples
-        if samples and samples[-1].at == joins:
-            samples.append(samples.pop().joined(sample))
-        elif sample.allowed or sample.refused or sample.fullness is not None:
-            samples.append(sample)
+        if sample.allowed or sample.refused or sample.fullness is not None:
+            joined = samples and samples[-1].at == joins
+            samples.append(samples.pop().joined(sample) if joined else sample)
+            self._add_to_minute(sample)
         while samples and samples[0].at <= at - RECENT_SECONDS:
             samples.popleft()
+
+    def _add_to_minute(self, sample: _Sample) -> None:
+        number = int(sample.at // 60)
+        known = Minute(number, 0, 0, None)
+        if self.minutes and self.minutes[-1].number == number:
+            known = self.minutes.pop()
+        peaks = [peak for peak in (known.peak, sample.fullness) if peak is not None]
+        allowed, refused = known.allowed + sample.allowed, known.refused + sample.refused
+        self.minutes.append(Minute(number, allowed, refused, max(peaks, default=None)))
+
+    def trend(self, at: float) -> tuple[Minute, ...]:
+        """Return the minutes of the last quarter of an hour, the one under way last."""
+        last = int(at // 60)
+        known = {minute.number: minute for minute in self.minutes}
+        numbers = range(last - TREND_MINUTES + 1, last + 1)
+        return tuple(known.get(number) or Minute(number, 0, 0, None) for number in numbers)
 
     def peak(self) -> float | None:
         """Return the use of the fullest bucket, 0 to 1; None if unknown."""

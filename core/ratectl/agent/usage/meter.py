@@ -6,15 +6,15 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.agent.usage.history import RECENT_SECONDS, Decided, History
+from ratectl.agent.usage.history import RECENT_SECONDS, TREND_MINUTES, Decided, History
 from ratectl.agent.usage.requests import requests_of
-from ratectl.agent.usage.summary import AgentUsage, LimitUsage
+from ratectl.agent.usage.summary import AgentUsage, LimitUsage, Rates
 from ratectl.engine.api import EngineCounts
 from ratectl.records import utc_now
 from ratectl.runtime.cooperative import paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ratectl.agent.failures import Failures
     from ratectl.agent.line import Line
@@ -61,7 +61,8 @@ class UsageMeter:
         self._engine, self._failures, self._line, self._clock = engine, failures, line, clock
         self._reading = threading.RLock()
         self._since = utc_now()
-        self._reads = deque([clock() / 1e9])
+        self._began = clock() / 1e9
+        self._reads = deque([self._began])
         self._histories: dict[_Key, History] = {}
         self._last = self._uncounted = uncounted or EngineCounts(0, (), 0, 0, 0)
         self._before = {_key(limit): limit for limit in self._uncounted.limits}
@@ -93,6 +94,7 @@ class UsageMeter:
     def _taken(self, counts: EngineCounts, agent_id: str) -> AgentUsage:
         now = self._clock() / 1e9
         joins = self._join(now)
+        spans = self._spans(now)
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
@@ -101,7 +103,7 @@ class UsageMeter:
             history = self._histories.get(key) or History(before)
             histories[key] = history
             history.add(now, limit, joins)
-            limits.append(_summary(limit, before, history))
+            limits.append(_summary(limit, before, history, now, spans))
         self._histories = histories
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
         self._decided = self._decided.plus(requests_of(decided))
@@ -138,13 +140,39 @@ class UsageMeter:
         reads.append(now)
         return joins
 
+    def _spans(self, now: float) -> Rates:
+        """Return the seconds since the last reading, those of the minute, and of 15 minutes."""
+        reads = self._reads
+        began = max(self._began, 60 * (now // 60 - TREND_MINUTES + 1))
+        return now - reads[-2], now - reads[0], now - began
+
 
 def _key(limit: LimitCounts) -> _Key:
     return _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
 
 
-def _summary(limit: LimitCounts, before: LimitCounts | None, history: History) -> LimitUsage:
-    peak = history.peak()
+def _rates(counts: Iterable[int], spans: Rates) -> Rates:
+    """Return counts per second."""
+    now, minute, quarter = (
+        round(count / span, 3) if span > 0 else 0.0
+        for count, span in zip(counts, spans, strict=True)
+    )
+    return now, minute, quarter
+
+
+def _summary(
+    limit: LimitCounts, before: LimitCounts | None, history: History, now: float, spans: Rates
+) -> LimitUsage:
+    peak, trend = history.peak(), history.trend(now)
+    allowed, refused = (
+        (
+            sum(getattr(sample, name) for sample in history.samples if sample.at == now),
+            sum(getattr(sample, name) for sample in history.samples),
+            sum(getattr(minute, name) for minute in trend),
+        )
+        for name in ("allowed", "refused")
+    )
+    all_of_them = map(sum, zip(allowed, refused, strict=True))
     below_half, below_80, below_90, below_full, full = limit.fill or (0,) * 5
     return LimitUsage(
         scope=limit.scope,
@@ -160,7 +188,12 @@ def _summary(limit: LimitCounts, before: LimitCounts | None, history: History) -
         near_keys=below_90 + below_full + full,
         keys_by_use=(below_half, below_80, below_90, below_full, full),
         peak=None if peak is None else round(peak, 4),
-        recent_allowed=sum(sample.allowed for sample in history.samples),
-        recent_refused=sum(sample.refused for sample in history.samples),
+        recent_allowed=allowed[1],
+        recent_refused=refused[1],
+        rates=_rates(all_of_them, spans),
+        refused_rates=_rates(refused, spans),
+        trend=trend,
+        busiest=limit.busiest,
         top_refused=limit.top_refused,
+        refused_error=limit.refused_error,
     )

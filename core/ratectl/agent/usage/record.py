@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.records import LimitReport, UsageRecord
 from ratectl.runtime.cooperative import paced
@@ -15,37 +16,49 @@ __all__ = ["usage_record"]
 _MAX_LIMITS: Final = 1_000
 """Most limits in one record: with the longest names it stays below the value limit of a store."""
 
-_MAX_OVERRIDE_CHARS: Final = 250_000
-"""Most characters of override names in one record: a limit may have any number of overrides."""
+_MAX_BYTES: Final = 64 * 1024
+"""Most bytes of a record: each agent writes one every few seconds."""
+
+_DETAILED: Final = (1_000, 300, 100, 30, 10, 0)
+"""Numbers of limits with keys and a trend, tried in turn until the record is small enough."""
+
+_DETAILS: Final[dict[str, Any]] = {"trend": [], "busiest": [], "top_refused": []}
 
 
 def usage_record(usage: AgentUsage) -> UsageRecord:
-    """Return the record: the most active limits first, and only as many as fit."""
+    """Return the record: the most active limits first, and only as many as fit.
+
+    The least active ones first lose their keys and their trend.
+    """
     limits = sorted(usage.limits, key=lambda limit: -(limit.recent_allowed + limit.recent_refused))
-    kept = _fitting(limits)
+    reports = [_report(limit) for limit in paced(limits[:_MAX_LIMITS])]
+    record = _record(usage, reports)
+    for detailed in _DETAILED:
+        if len(record.encode()) <= _MAX_BYTES:
+            return record
+        bare = [replace(report, **_DETAILS) for report in paced(reports[detailed:])]
+        reports = [*reports[:detailed], *bare]
+        record = _record(usage, reports)
+    while len(record.encode()) > _MAX_BYTES:
+        reports = reports[: len(reports) * 3 // 4]
+        record = _record(usage, reports)
+    return record
+
+
+def _record(usage: AgentUsage, reports: list[LimitReport]) -> UsageRecord:
     return UsageRecord(
         id=usage.id,
         generation=usage.generation,
         since=usage.since,
         reported=usage.at,
         recent_seconds=usage.recent_seconds,
-        limits=[_report(limit) for limit in paced(kept)],
-        omitted=len(limits) - len(kept),
+        limits=reports,
+        omitted=len(usage.limits) - len(reports),
         no_policy=usage.no_policy,
         errors=usage.failed_allowed + usage.failed_refused,
         buckets=usage.buckets,
         overflowed=usage.overflowed,
     )
-
-
-def _fitting(limits: list[LimitUsage]) -> list[LimitUsage]:
-    """Return the longest beginning of ``limits`` that fits into one record."""
-    room = _MAX_OVERRIDE_CHARS
-    for count, limit in enumerate(limits[:_MAX_LIMITS]):
-        room -= sum(map(len, limit.overrides))
-        if room < 0:
-            return limits[:count]
-    return limits[:_MAX_LIMITS]
 
 
 def _report(limit: LimitUsage) -> LimitReport:
@@ -68,4 +81,10 @@ def _report(limit: LimitUsage) -> LimitReport:
         overrides=list(limit.overrides),
         unit=limit.unit,
         absent=limit.absent,
+        near_keys=limit.near_keys,
+        rates=list(limit.rates),
+        refused_rates=list(limit.refused_rates),
+        trend=[(minute.allowed, minute.refused, minute.peak) for minute in limit.trend],
+        busiest=[(busy.key[:100], busy.requests, busy.error, busy.use) for busy in limit.busiest],
+        refused_error=limit.refused_error,
     )

@@ -6,9 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ratectl.agent.usage.history import Minute
+    from ratectl.engine.buckets.traffic import Busy
     from ratectl.engine.timings import Timings
 
 __all__ = ["AgentUsage", "LimitUsage"]
+
+
+Rates = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +62,18 @@ class LimitUsage:
     """Requests in the last minute (see ``AgentUsage.recent_seconds``)."""
     recent_refused: int
     """Requests of the last minute that were refused, or that a shadow limit would have refused."""
+    rates: Rates
+    """Requests per second: since the last reading, over the last minute, and over 15 minutes."""
+    refused_rates: Rates
+    """Of them, those that were refused, or that a shadow limit would have refused."""
+    trend: tuple[Minute, ...]
+    """The last 15 minutes of the clock, the one under way last."""
+    busiest: tuple[Busy, ...]
+    """Busiest keys, most requests first: at most 20. Of a few hundred keys, counts are exact."""
     top_refused: tuple[tuple[str, int], ...]
-    """Most refused keys, most first, with approximate counts."""
+    """Most refused keys, most first: at most 20."""
+    refused_error: int
+    """Part of each count of ``top_refused`` that may be other keys'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,5 +111,8 @@ class AgentUsage:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
         data = asdict(self)
-        data["timings"] = {"counts": self.timings.counts, "sum_ns": self.timings.sum_ns}
+        data["timings"] = self.timings._asdict()
+        for limit in data["limits"]:
+            limit["trend"] = [minute._asdict() for minute in limit["trend"]]
+            limit["busiest"] = [busy._asdict() for busy in limit["busiest"]]
         return data

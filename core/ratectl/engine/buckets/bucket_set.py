@@ -8,20 +8,21 @@ that instant: what others do with the bucket afterwards does not concern them.
 
 from __future__ import annotations
 
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratectl.engine.algorithms.protocol import State, migrate
-from ratectl.engine.api import FILL_BOUNDS, LimitCounts
-from ratectl.engine.buckets.counters import plain, shown
+from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.events import Event, Saved
+from ratectl.engine.buckets.reading import counts_of, filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm
+    from ratectl.engine.api import LimitCounts
     from ratectl.engine.buckets.carry import Carry, Left
-    from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.counters import Counters, Key, Show
     from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
@@ -35,11 +36,6 @@ _serials = count(1)
 """Serial numbers of buckets: a recreated bucket differs from the one that was charged."""
 
 _PENDING: Final = 32
-
-_EXAMINED: Final = 10_000
-"""Most keys of a limit that are examined for their use."""
-
-_PIECE: Final = 64
 
 
 class Maker(Protocol):
@@ -352,49 +348,18 @@ class Group:
         if debt > self.max_debt:
             self.max_debt = debt
 
+    def count_key(self, key: Key, attributes: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Count a request of these attributes in the traffic of its key."""
+        self.counters.traffic.add(key)
+
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:  # noqa: ARG002
         """Count a refused request of these attributes."""
         self.counters.refuse(key, never=never)
 
     def filled(self, now: Callable[[], int]) -> Iterator[tuple[int, ...]]:
         """Count keys by their use (see ``LimitCounts.fill``), in small pieces under the lock."""
-        keys = list(islice(self.buckets, _EXAMINED))
-        for start in range(0, len(keys), _PIECE):
-            at = now()
-            counts = [0] * (len(FILL_BOUNDS) + 1)
-            for key in keys[start : start + _PIECE]:
-                bucket = self.tracked(key)
-                if bucket is not None:
-                    counts[self._fill_of(bucket[0], at)] += 1
-            yield tuple(counts)
+        return filled(self, now)
 
-    def _fill_of(self, state: State, now: int) -> int:
-        """Return the number of bounds that the use of a bucket has reached."""
-        algorithm = self.algorithm
-        used, capacity = 10 * algorithm.used(state, now), algorithm.capacity
-        return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
-
-    def usage(self) -> LimitCounts:
-        counters = self.counters
-        lowest, counters.lowest = counters.lowest, None
-        top = sorted(counters.refused_keys.items(), key=lambda item: -item[1])[:10]
-        return LimitCounts(
-            scope=self.scope,
-            limit=self.name,
-            overrides=self.overrides,
-            budget=self.budget,
-            shadow=self.shadow,
-            per=self.per,
-            skips=self.skips,
-            unit=self.unit,
-            allowed=counters.allowed,
-            refused=counters.refused,
-            never=counters.never,
-            shadow_refused=counters.shadow_refused,
-            waited=counters.waited,
-            absent=counters.absent,
-            most=self.algorithm.capacity,
-            lowest=lowest,
-            keys=len(self.buckets),
-            top_refused=tuple((shown(key), count) for key, count in top),
-        )
+    def usage(self, show: Show) -> LimitCounts:
+        """Return the counts so far, and reset ``lowest``. ``show``: texts for keys."""
+        return counts_of(self, show)

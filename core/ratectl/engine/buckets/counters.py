@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
-__all__ = ["Counters", "Key", "plain", "shown"]
+from ratectl.engine.buckets.traffic import Traffic
+
+__all__ = ["TOP", "Counters", "Key", "Show", "plain", "shown"]
 
 Key = object
 """A value (str), None for an absent attribute, a tuple of these, or the digest of a long value."""
 
 _LONG_KEY: Final = 256
-_TOP: Final = 32
+TOP: Final = 32
+"""Refused keys that are counted."""
+
+Show = Callable[[Key], str]
+"""Returns the text of a key for people; an empty one for a key that is not shown."""
 
 
 class Counters:
@@ -25,6 +32,7 @@ class Counters:
         "refused",
         "refused_keys",
         "shadow_refused",
+        "traffic",
         "waited",
     )
 
@@ -37,6 +45,12 @@ class Counters:
         self.absent = 0
         self.lowest: int | None = None
         self.refused_keys: dict[Key, int] = {}
+        self.traffic = Traffic()
+
+    @property
+    def busiest(self) -> list[tuple[Key, int, int, Key]]:
+        """Busiest keys: as they are shown, count, error, and as they are stored."""
+        return [(key, count, error, key) for key, (count, error) in self.traffic.held.items()]
 
     def refuse(self, key: Key, *, never: bool) -> None:
         if never:
@@ -45,7 +59,7 @@ class Counters:
             self.refused += 1
         # Space-saving (Metwally et al. 2005): a new key takes over the least count.
         counts = self.refused_keys
-        if key not in counts and len(counts) >= _TOP:
+        if key not in counts and len(counts) >= TOP:
             rarest = min(counts, key=counts.__getitem__)
             counts[key] = counts.pop(rarest, 0) + 1  # another thread may have removed it
         else:

@@ -56,6 +56,8 @@ class Counters:
     absent: int
     lowest: int | None
     refused_keys: dict[object, int]
+    busiest: list[tuple[object, int, int, int]]
+    def seen(self, key: int, shown: object, /) -> None: ...
     def refuse(self, key: int, shown: object, never: bool, /) -> None: ...
 
 class Group:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Bucket
     from ratectl.engine.buckets.carry import Left
-    from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.counters import Counters, Key, Show
     from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
@@ -215,6 +215,10 @@ class FastGroup(Group):
         packing = packing_of(self.algorithm)
         return packing is not None and packing.part(state)
 
+    def count_key(self, key: Key, attributes: Mapping[str, str]) -> None:
+        counters: Any = self.counters
+        counters.seen(key, super().key(attributes))
+
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:
         counters: Any = self.counters
         counters.refuse(key, super().key(attributes), never)
@@ -263,6 +267,6 @@ class FastGroup(Group):
             at, counts = _fast.fill(self.store, at, _PLACES, min(now(), _fast.MOST))
             yield counts
 
-    def usage(self) -> Any:
+    def usage(self, show: Show) -> Any:
         self.store.flush()
-        return super().usage()
+        return super().usage(show)

@@ -11,7 +11,8 @@
      kinds.h       the table of algorithms         check.h       check, check_many, release, settle
      table.h       buckets by key, bounded         gate.h        the answer alone
      counters.h    counts of requests              fill.h        how full buckets are
-     timing.h      how long decisions took         witness.h     a record of crashes
+     timing.h      how long decisions took
+     traffic.h     the busiest keys                witness.h     a record of crashes
 
    Under the GIL, C code that runs no Python is atomic, and needs no other lock. It is built on the
    limited API, which free-threaded Python lacks: there the build fails, and pure.py is used. */

@@ -2,7 +2,7 @@
 #ifndef RATECTL_COUNTERS_H
 #define RATECTL_COUNTERS_H
 
-#include "base.h"
+#include "traffic.h"
 
 #define TOP 32
 
@@ -19,6 +19,7 @@ typedef struct {
     int has_lowest;
     int top_count;
     Refused *top;   /* the most refused keys; NULL before the first refusal */
+    Traffic *traffic;   /* the busiest keys; NULL before the first request */
 } Counters;
 
 /* Space-saving (Metwally et al. 2005): a new key takes over the least count.
@@ -120,11 +121,33 @@ counters_dealloc(Counters *c)
     for (int i = 0; i < c->top_count; i++)
         Py_DECREF(c->top[i].shown);
     PyMem_Free(c->top);
+    traffic_free(c->traffic);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(c);
     Py_DECREF(type);
 }
 
+/* seen(key, shown): count a request of a key. */
+static PyObject *
+counters_seen(Counters *c, PyObject *args)
+{
+    unsigned long long key;
+    PyObject *shown;
+    if (!PyArg_ParseTuple(args, "KO", &key, &shown))
+        return NULL;
+    if (traffic_missed(c->traffic, key))
+        traffic_hold(&c->traffic, key, Py_NewRef(shown));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+counters_busiest(Counters *c, void *unused)
+{
+    (void)unused;
+    return traffic_shown(c->traffic);
+}
+
 static PyMethodDef counters_methods[] = {
+    {"seen", (PyCFunction)counters_seen, METH_VARARGS, NULL},
     {"refuse", (PyCFunction)counters_refuse, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -140,6 +163,7 @@ static PyMemberDef counters_members[] = {
 static PyGetSetDef counters_getset[] = {
     {"lowest", (getter)counters_get_lowest, (setter)counters_set_lowest, NULL, NULL},
     {"refused_keys", (getter)counters_refused_keys, NULL, NULL, NULL},
+    {"busiest", (getter)counters_busiest, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot counters_slots[] = {

@@ -70,6 +70,7 @@ typedef struct {
     u64 absent;             /* groups, as bits, that count per an attribute which it lacks */
     PyObject *costs;        /* of a mapping of units: a dict that nobody else has; NULL: an integer */
     int waits;              /* it can wait: a refusal for now is not counted */
+    u64 missed;             /* looks, as bits, whose key must be held (see traffic.h) */
     i64 lag;                /* time by which the clock is behind `now`: it has stepped back */
     int count;
     int decisive;
@@ -466,6 +467,29 @@ shown_key(const Core *core, const Group *g, const Source *source)
     return shown;
 }
 
+/* The readable form of a key of texts of common length. NULL: it has other values, or no memory. */
+static PyObject *
+text_key(const Group *g, const Source *source)
+{
+    PyObject *shown = g->per_count == 1 ? NULL : PyTuple_New(g->per_count);
+    for (Py_ssize_t i = 0; i < g->per_count; i++) {
+        PyObject *value = source_get(source, PyTuple_GetItem(g->per, i));
+        if (value == NULL && !PyErr_Occurred())
+            value = Py_NewRef(Py_None);
+        if (value == NULL || (shown == NULL && g->per_count != 1) ||
+            !(value == Py_None ||
+              (PyUnicode_CheckExact(value) && PyUnicode_GetLength(value) <= 256))) {
+            Py_XDECREF(value);
+            Py_XDECREF(shown);
+            return NULL;
+        }
+        if (g->per_count == 1)
+            return value;
+        PyTuple_SetItem(shown, i, value);
+    }
+    return shown;
+}
+
 /* Count the refused keys. Python code may run: the decision has been made. -1: an exception that is
    no Exception, such as KeyboardInterrupt. */
 static __attribute__((noinline)) int
@@ -484,6 +508,39 @@ count_refused(const Core *core, const Request *q, const Source *source)
             return -1;
     }
     return 0;
+}
+
+/* Count a request in the traffic of a limit's keys. */
+static inline void
+count_key(Request *q, int i, Group *g, u64 key)
+{
+    if (g->per_count && unlikely(traffic_missed(g->counters->traffic, key)))
+        q->missed |= (u64)1 << i;
+}
+
+/* Count a decided request in the traffic of all keys that it has. */
+static __attribute__((noinline)) void
+count_keys(Request *q)
+{
+    for (int i = 0; i < q->count; i++)
+        if (q->looks[i].wait != UNASKED)
+            count_key(q, i, q->looks[i].group, q->looks[i].key);
+}
+
+/* Hold the missed keys: those that are texts, so that no Python code runs but the collector's. */
+static __attribute__((noinline)) void
+hold_keys(Request *q, const Source *source)
+{
+    for (int i = 0; i < q->count; i++) {
+        const Look *l = &q->looks[i];
+        if (!(q->missed >> i & 1))
+            continue;
+        PyObject *shown = text_key(l->group, source);
+        if (likely(shown != NULL))
+            traffic_hold(&l->group->counters->traffic, l->key, shown);
+        else
+            PyErr_Clear();
+    }
 }
 
 /* Count a decision in the limits that count per an attribute which the request lacks. */
@@ -516,6 +573,7 @@ admit_one(Request *q, u64 key, int details)
         g->lowest = left;
         g->has_lowest = 1;
     }
+    count_key(q, 0, g, key);
     q->count = 1;
     q->wait = 0;
     q->reason = OK;
@@ -549,6 +607,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
 {
     u64 keys[MOST_LIMITS];
     q->rule = NULL;
+    q->missed = 0;
     if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
     i64 answer = keys_of(q->selection, source, keys, &q->absent);
@@ -569,12 +628,20 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     }
     if (q->selection->count == 1 && likely(!q->absent)) {
         answer = admit_one(q, keys[0], details);
-        if (likely(answer == 1))
+        if (likely(answer == 1)) {
+            if (unlikely(q->missed))
+                hold_keys(q, source);
             return 1;
+        }
     }
     answer = decide_all(core, q, keys, details);
     if (unlikely(q->absent) && (answer == 1 || (answer == 0 && counts(q))))
         count_absent(q);
+    if (answer == 1 || (answer == 0 && counts(q))) {
+        count_keys(q);
+        if (unlikely(q->missed))
+            hold_keys(q, source);
+    }
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
     if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);

@@ -1,0 +1,102 @@
+"""What a group tells of its buckets: counts, keys by their use, busiest keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ratectl.engine.api import FILL_BOUNDS, LimitCounts
+from ratectl.engine.buckets.counters import TOP
+from ratectl.engine.buckets.traffic import Busy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ratectl.engine.algorithms.protocol import State
+    from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.counters import Key, Show
+
+__all__ = ["busiest", "counts_of", "filled"]
+
+_EXAMINED: Final = 10_000
+"""Most keys of a limit that are examined for their use."""
+
+_PIECE: Final = 64
+
+_SHOWN: Final = 20
+"""Most keys that are shown, of the busiest and of the most refused."""
+
+
+def counts_of(group: Group, show: Show) -> LimitCounts:
+    """Return the counts of a group so far, and reset ``lowest``. ``show``: texts for keys."""
+    counters = group.counters
+    lowest, counters.lowest = counters.lowest, None
+    refused = counters.refused_keys
+    top = Counter[str]()
+    for key, count in refused.items():
+        top[show(key)] += count
+    top.pop("", None)
+    return LimitCounts(
+        scope=group.scope,
+        limit=group.name,
+        overrides=group.overrides,
+        budget=group.budget,
+        shadow=group.shadow,
+        per=group.per,
+        skips=group.skips,
+        unit=group.unit,
+        allowed=counters.allowed,
+        refused=counters.refused,
+        never=counters.never,
+        shadow_refused=counters.shadow_refused,
+        waited=counters.waited,
+        absent=counters.absent,
+        most=group.algorithm.capacity,
+        lowest=lowest,
+        keys=len(group.buckets),
+        top_refused=tuple(top.most_common(_SHOWN)),
+        refused_error=min(refused.values()) if len(refused) >= TOP else 0,
+    )
+
+
+def filled(group: Group, now: Callable[[], int]) -> Iterator[tuple[int, ...]]:
+    """Count keys by their use (see ``LimitCounts.fill``), in small pieces under the lock."""
+    keys = list(islice(group.buckets, _EXAMINED))
+    for start in range(0, len(keys), _PIECE):
+        at = now()
+        counts = [0] * (len(FILL_BOUNDS) + 1)
+        for key in keys[start : start + _PIECE]:
+            bucket = group.tracked(key)
+            if bucket is not None:
+                counts[_fill_of(group, bucket[0], at)] += 1
+        yield tuple(counts)
+
+
+def _fill_of(group: Group, state: State, now: int) -> int:
+    """Return the number of bounds that the use of a bucket has reached."""
+    used, capacity = 10 * group.algorithm.used(state, now), group.algorithm.capacity
+    return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
+
+
+def busiest(group: Group, now: int, show: Show) -> tuple[Busy, ...]:
+    """Return the busiest keys, and how much each uses of its bucket.
+
+    Of keys with one text, such as addresses of one network, the requests are added, and the use is
+    that of the fullest bucket.
+    """
+    found: dict[str, Busy] = {}
+    for key, requests, error, stored in group.counters.busiest:
+        busy = Busy(show(key), requests, error, _use(group, stored, now))
+        known = found.get(busy.key)
+        found[busy.key] = busy if known is None else known.joined(busy)
+    found.pop("", None)
+    return tuple(sorted(found.values(), key=lambda busy: -busy.requests)[:_SHOWN])
+
+
+def _use(group: Group, key: Key, now: int) -> float | None:
+    bucket = group.tracked(key)
+    if bucket is None:
+        return None
+    capacity = group.algorithm.capacity
+    return min(1.0, group.algorithm.used(bucket[0], now) / capacity) if capacity else 1.0
