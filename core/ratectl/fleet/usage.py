@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 from ratectl.errors import BundleError
@@ -18,10 +19,30 @@ if TYPE_CHECKING:
 
     Warn = Callable[[str], None]
 
-__all__ = ["LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
+__all__ = ["BusyKey", "LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
 
 
 R = TypeVar("R", bound=Record)
+
+
+@dataclass(slots=True)
+class BusyKey:
+    """A busy key of one limit, in all agents that report it."""
+
+    key: str
+    requests: int = 0
+    error: int = 0
+    """Part of ``requests`` that may be other keys'."""
+    use: float | None = None
+    """Use of its fullest bucket in any agent, 0 to 1; None if it has none."""
+    agents: int = 0
+
+    def add(self, requests: int, error: int, use: float | None) -> None:
+        self.requests += requests
+        self.error += error
+        self.agents += 1
+        if use is not None:
+            self.use = max(self.use or 0.0, use)
 
 
 @dataclass(slots=True)
@@ -58,6 +79,17 @@ class LimitTotal:
     """Fullest recent use of any one bucket in any agent, 0 to 1; None if unknown."""
     top_refused: Counter[str] = field(default_factory=Counter)
     """Most refused keys, with approximate counts."""
+    refused_error: int = 0
+    """Part of each count of ``top_refused`` that may be other keys'."""
+    near_keys: int = 0
+    """Keys that use at least 80 % of their bucket, in all agents: a key counts in each."""
+    rates: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Requests per second: in the last seconds, over a minute, over 15 minutes."""
+    refused_rates: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    trend: list[tuple[int, int, float | None]] = field(default_factory=list)
+    """Allowed, refused and use of the fullest bucket in each of the last minutes, newest last."""
+    busiest: dict[str, BusyKey] = field(default_factory=dict)
+    """Busiest keys, by key."""
 
     @property
     def decided(self) -> int:
@@ -80,6 +112,29 @@ class LimitTotal:
         if report.peak is not None:
             self.peak = max(self.peak or 0.0, report.peak)
         self.top_refused.update(dict(report.top_refused))
+        self.refused_error += report.refused_error
+        self.near_keys += report.near_keys
+        self.rates = _added(self.rates, report.rates)
+        self.refused_rates = _added(self.refused_rates, report.refused_rates)
+        self.trend = _joined(self.trend, report.trend)
+        for key, requests, error, use in report.busiest:
+            self.busiest.setdefault(key, BusyKey(key)).add(requests, error, use)
+
+
+def _added(one: list[float], other: list[float]) -> list[float]:
+    """Return the sum of rates; an agent of another version may report fewer."""
+    return [sum(pair) for pair in zip_longest(one, other, fillvalue=0.0)]
+
+
+def _joined(
+    one: list[tuple[int, int, float | None]], other: list[tuple[int, int, float | None]]
+) -> list[tuple[int, int, float | None]]:
+    """Return the sum of two trends, whose last minutes are the same."""
+    joined = []
+    for here, there in zip_longest(reversed(one), reversed(other), fillvalue=(0, 0, None)):
+        peaks = [peak for peak in (here[2], there[2]) if peak is not None]
+        joined.append((here[0] + there[0], here[1] + there[1], max(peaks, default=None)))
+    return joined[::-1]
 
 
 @dataclass(slots=True)
