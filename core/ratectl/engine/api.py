@@ -141,7 +141,8 @@ class LimitCounts:
     refused_error: int = 0
     """Part of each count of ``top_refused`` that may be other keys'."""
     busiest: tuple[Busy, ...] = ()
-    """Busiest keys, most requests first. Empty unless it was asked for with ``fill``."""
+    """Busiest keys of the last minutes, most requests first: every five minutes, all counts are
+    halved. Empty unless it was asked for with ``fill``."""
     fill: tuple[int, ...] = ()
     """Keys by their use: below the first of ``FILL_BOUNDS``, below the second …, from the last on.
 

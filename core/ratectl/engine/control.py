@@ -35,6 +35,7 @@ from ratectl.engine.api import FILL_BOUNDS, Engine, EngineCounts, PlanSet, Scope
 from ratectl.engine.buckets.counters import shown
 from ratectl.engine.buckets.groups import Groups
 from ratectl.engine.buckets.reading import busiest
+from ratectl.engine.buckets.traffic import HALVED_NS
 from ratectl.engine.timings import Stopwatch
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.runtime.cooperative import breathe, paced, release
@@ -123,6 +124,8 @@ class ControlledEngine(Engine):
         self._groups = Groups(maker, table, self._plans)
         self._no_policy = 0
         self._stopwatch = Stopwatch()
+        self._halved = _LONG_AGO
+        """Instant at which the counts of busy keys were halved last."""
         self.show_key: Show = shown
         self._failed: Callable[[str, Exception], Decision] | None = None
         self._unready: Callable[[], Decision] | None = None
@@ -346,7 +349,13 @@ class ControlledEngine(Engine):
         return self._no_policy
 
     def _count(self, limits: list[LimitCounts], fill: bool) -> Iterator[None]:
-        """Append the counts of every limit."""
+        """Append the counts of every limit. ``fill``: also halve those of busy keys, if due."""
+        now = self._instant(None)
+        if self._halved == _LONG_AGO:
+            self._halved = now
+        halves = fill and now >= self._halved + HALVED_NS
+        if halves:
+            self._halved = now
         for group in self._groups.in_force():
             counts = group.usage(self.show_key)
             yield
@@ -357,6 +366,8 @@ class ControlledEngine(Engine):
                     yield
                 top = busiest(group, self._instant(None), self.show_key)
                 counts = replace(counts, fill=tuple(filled), busiest=top)
+                if halves:
+                    group.counters.halve()
             limits.append(counts)
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:

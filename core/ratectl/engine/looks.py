@@ -36,7 +36,11 @@ def count_admitted(looks: list[Look], lefts: list[int], attributes: Mapping[str,
     for group, key, _, _, wait in looks:
         counters = group.counters
         if group.per:
-            group.count_key(key, attributes)
+            held = group.held and group.held.get(key)
+            if held:
+                held[0] += 1
+            else:
+                group.count_key(key, attributes)
         if wait:
             counters.shadow_refused += 1
             continue

@@ -300,8 +300,13 @@ class PureEngine(WaitingEngine):
         buckets[key] = bucket
         counters = group.counters
         counters.allowed += 1
-        if group.per:
-            counters.traffic.add(key)
+        held = group.held
+        if held is not None:
+            counts = held.get(key)
+            if counts is None:
+                counters.traffic.add(key)
+            else:
+                counts[0] += 1
         lowest = counters.lowest
         if lowest is None or left < lowest:
             counters.lowest = left

@@ -31,8 +31,9 @@ class BusyKey:
 
     key: str
     requests: int = 0
+    """At least so many in the last minutes."""
     error: int = 0
-    """Part of ``requests`` that may be other keys'."""
+    """There may be so many more."""
     use: float | None = None
     """Use of its fullest bucket in any agent, 0 to 1; None if it has none."""
     agents: int = 0
@@ -89,7 +90,7 @@ class LimitTotal:
     trend: list[tuple[int, int, float | None]] = field(default_factory=list)
     """Allowed, refused and use of the fullest bucket in each of the last minutes, newest last."""
     busiest: dict[str, BusyKey] = field(default_factory=dict)
-    """Busiest keys, by key."""
+    """Busiest keys of the last minutes, by key. Every five minutes, agents halve all counts."""
 
     @property
     def decided(self) -> int:

@@ -143,7 +143,8 @@ class LimitReport:
     trend: list[tuple[int, int, float | None]] = field(default_factory=list)
     """Allowed, refused and use of the fullest bucket in each of the last minutes, newest last."""
     busiest: list[tuple[str, int, int, float | None]] = field(default_factory=list)
-    """Busiest keys: requests, the part of them that may be other keys', use of the bucket."""
+    """Busiest keys of the last minutes: at least so many requests (all are halved every five
+    minutes), so many more at most, and use of the bucket."""
     refused_error: int = 0
     """Part of each count of ``top_refused`` that may be other keys'."""
 

@@ -69,7 +69,8 @@ class LimitUsage:
     trend: tuple[Minute, ...]
     """The last 15 minutes of the clock, the one under way last."""
     busiest: tuple[Busy, ...]
-    """Busiest keys, most requests first: at most 20. Of a few hundred keys, counts are exact."""
+    """Busiest keys of the last minutes, most requests first: at most 20. Every five minutes, all
+    counts are halved."""
     top_refused: tuple[tuple[str, int], ...]
     """Most refused keys, most first: at most 20."""
     refused_error: int

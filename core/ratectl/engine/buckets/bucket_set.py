@@ -56,7 +56,7 @@ class Group:
 
     __slots__ = (
         "_events", "_followed", "algorithm", "buckets", "budget", "counters", "default", "ended",
-        "epoch", "max_debt", "name", "overflow", "overrides", "per", "saved", "scope",
+        "epoch", "held", "max_debt", "name", "overflow", "overrides", "per", "saved", "scope",
         "seen", "shadow", "single", "skips", "unit",
     )  # fmt: skip
 
@@ -85,6 +85,8 @@ class Group:
         """State of a key without a bucket; None for a full bucket."""
         self.saved: dict[int, Saved] = {}
         """States at the events at which requests may have left, by number of the event."""
+        self.held = self._held()
+        """Busy keys of a pure engine; None if keys are not counted here."""
         self.single = limit.per[0] if len(limit.per) == 1 else None
         """Attribute that buckets are counted per, if there is only one."""
         self._events: list[Event] = []
@@ -347,6 +349,9 @@ class Group:
         debt = algorithm.used(state, now) - algorithm.capacity
         if debt > self.max_debt:
             self.max_debt = debt
+
+    def _held(self) -> dict[Key, list[int]] | None:
+        return self.counters.traffic.held if self.per else None
 
     def count_key(self, key: Key, attributes: Mapping[str, str]) -> None:  # noqa: ARG002
         """Count a request of these attributes in the traffic of its key."""

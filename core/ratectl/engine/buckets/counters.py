@@ -52,6 +52,15 @@ class Counters:
         """Busiest keys: as they are shown, count, error, and as they are stored."""
         return [(key, count, error, key) for key, (count, error) in self.traffic.held.items()]
 
+    @property
+    def sampled(self) -> int:
+        """See ``Traffic.sampled``."""
+        return self.traffic.sampled
+
+    def halve(self) -> None:
+        """Halve the counts of the busiest keys."""
+        self.traffic.halve()
+
     def refuse(self, key: Key, *, never: bool) -> None:
         if never:
             self.never += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.api import FILL_BOUNDS, LimitCounts
 from ratectl.engine.buckets.counters import TOP
-from ratectl.engine.buckets.traffic import Busy
+from ratectl.engine.buckets.traffic import Busy, missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,8 +86,10 @@ def busiest(group: Group, now: int, show: Show) -> tuple[Busy, ...]:
     that of the fullest bucket.
     """
     found: dict[str, Busy] = {}
-    for key, requests, error, stored in group.counters.busiest:
-        busy = Busy(show(key), requests, error, _use(group, stored, now))
+    unseen = missed(group.counters.sampled)
+    for key, count, error, stored in group.counters.busiest:
+        more = error + unseen if error else 0
+        busy = Busy(show(key), count - error, more, _use(group, stored, now))
         known = found.get(busy.key)
         found[busy.key] = busy if known is None else known.joined(busy)
     found.pop("", None)

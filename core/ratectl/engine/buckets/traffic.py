@@ -1,12 +1,12 @@
 """Busiest keys of one limit, in bounded memory.
 
-Sample and hold (Estan and Varghese, "New Directions in Traffic Measurement and Accounting", 2002):
-a held key counts every request. A key that is not held becomes so at once while there is room, and
-later with a chance of one in ``SAMPLED``; it then takes the place and the count of the least busy
-one (Space-Saving, Metwally et al., 2005).
+Space-Saving (Metwally et al., 2005): a held key counts every request; one that is not held takes
+the place and the count of the least busy one. With many such requests, only a sample of them does
+(sample and hold: Estan and Varghese, 2002), so that few take the time.
 
-So the count of a key that was held from its first request on is exact. Other counts are too large
-by at most ``error``, and too small by at most ``MISSED`` in 999 of 1,000 cases.
+So a key that was held from its first request on is counted exactly. Of another, those since it is
+held are counted; it may have had as many more as the key had whose place it took and, in 999 of
+1,000 cases, at most seven times the number of requests of which one is sampled.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from ratectl.engine.buckets.counters import Key
 
-__all__ = ["MISSED", "MOST_HELD", "SAMPLED", "Busy", "Traffic"]
+__all__ = ["HALVED_NS", "MOST_HELD", "Busy", "Traffic", "missed"]
 
 MOST_HELD: Final = 256
 """Keys that are held for each limit."""
 
-SAMPLED: Final = 64
-"""Average number of requests of other keys until one of them becomes held."""
+MOST_SAMPLED: Final = 64
+"""Of so many requests of keys that are not held, one is a sample; fewer while there were few."""
 
-MISSED: Final = 440
-"""Requests of a key before it is held, at most so many in 999 of 1,000 cases: (63/64)^440."""
+SAMPLED_LATER: Final = 4_096
+"""Requests of keys that are not held until one in two is a sample, then one in three, and so on."""
+
+HALVED_NS: Final = 300 * 10**9
+"""Nanoseconds after which all counts are halved: so they are those of the last minutes."""
+
+
+def missed(sampled: int) -> int:
+    """Return the requests of a key before it is held: at most so many in 999 of 1,000 cases.
+
+    ``sampled``: one in so many requests is a sample; 0 if all keys are held.
+    """
+    return 7 * sampled if sampled > 1 else 0
 
 
 class Busy(NamedTuple):
@@ -34,9 +45,9 @@ class Busy(NamedTuple):
 
     key: str
     requests: int
-    """Admitted or refused."""
+    """At least so many, admitted or refused."""
     error: int
-    """Part of the count that may be other keys'."""
+    """There may have been so many more, in 999 of 1,000 cases; 0 if ``requests`` is exact."""
     use: float | None = None
     """Share of its bucket that is used now, 0 to 1; None if it has none."""
 
@@ -54,17 +65,21 @@ class Busy(NamedTuple):
 class Traffic:
     """Held keys of one limit, in pure Python."""
 
-    __slots__ = ("_chance", "_until", "held")
+    __slots__ = ("_chance", "_misses", "_until", "held")
 
     def __init__(self) -> None:
         self._chance = Random()  # noqa: S311  nothing depends on its being secret
-        self._until = self._gap()
+        self._misses = 0
+        self._until = 1
         self.held: dict[Key, list[int]] = {}
         """Count and error of each key."""
 
-    def _gap(self) -> int:
-        """Return the requests until the next sample: no fixed number, as traffic may repeat."""
-        return self._chance.randrange(1, 2 * SAMPLED)
+    @property
+    def sampled(self) -> int:
+        """One in so many requests of keys that are not held is a sample; 0 if all are held."""
+        if len(self.held) < MOST_HELD:
+            return 0
+        return min(MOST_SAMPLED, 1 + self._misses // SAMPLED_LATER)
 
     def add(self, key: Key) -> None:
         """Count a request of a key."""
@@ -74,12 +89,19 @@ class Traffic:
         elif len(self.held) < MOST_HELD:
             self.held[key] = [1, 0]
         else:
+            self._misses += 1
             self._until -= 1
             if self._until <= 0:
-                self._until = self._gap()
+                self._until = self._chance.randrange(1, 2 * self.sampled)  # traffic may repeat
                 self._replace(key)
 
     def _replace(self, key: Key) -> None:
         least = min(self.held, key=lambda held: self.held[held][0])
         count, _ = self.held.pop(least, (0, 0))  # another thread may have removed it
         self.held[key] = [count + 1, count]
+
+    def halve(self) -> None:
+        """Halve all counts."""
+        self._misses //= 2
+        for held in list(self.held.values()):
+            held[:] = held[0] // 2, held[1] // 2

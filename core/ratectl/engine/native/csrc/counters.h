@@ -139,6 +139,23 @@ counters_seen(Counters *c, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* halve(): halve the counts of the busiest keys. */
+static PyObject *
+counters_halve(Counters *c, PyObject *unused)
+{
+    (void)unused;
+    traffic_halve(c->traffic);
+    Py_RETURN_NONE;
+}
+
+/* One in so many requests of keys that are not held is a sample. */
+static PyObject *
+counters_sampled(Counters *c, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(c->traffic && c->traffic->full ? (long)sampled(c->traffic) : 0);
+}
+
 static PyObject *
 counters_busiest(Counters *c, void *unused)
 {
@@ -148,6 +165,7 @@ counters_busiest(Counters *c, void *unused)
 
 static PyMethodDef counters_methods[] = {
     {"seen", (PyCFunction)counters_seen, METH_VARARGS, NULL},
+    {"halve", (PyCFunction)counters_halve, METH_NOARGS, NULL},
     {"refuse", (PyCFunction)counters_refuse, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -164,6 +182,7 @@ static PyGetSetDef counters_getset[] = {
     {"lowest", (getter)counters_get_lowest, (setter)counters_set_lowest, NULL, NULL},
     {"refused_keys", (getter)counters_refused_keys, NULL, NULL, NULL},
     {"busiest", (getter)counters_busiest, NULL, NULL, NULL},
+    {"sampled", (getter)counters_sampled, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot counters_slots[] = {

@@ -284,6 +284,14 @@ refuses(const Look *l)
     return l->wait && l->wait != UNASKED;
 }
 
+/* Count a request in the traffic of a limit's keys. */
+static inline void
+count_key(Request *q, int i, Group *g, u64 key)
+{
+    if (g->per_count && unlikely(traffic_missed(g->counters->traffic, key)))
+        q->missed |= (u64)1 << i;
+}
+
 static __attribute__((noinline)) void
 refuse(Request *q, int details)
 {
@@ -298,6 +306,8 @@ refuse(Request *q, int details)
     for (int i = 0; i < q->count && counts(q); i++) {
         const Look *l = &q->looks[i];
         Counters *c = l->group->counters;
+        if (l->wait != UNASKED)
+            count_key(q, i, l->group, l->key);
         if (refuses(l))
             *(l->group->shadow ? &c->shadow_refused : l->wait == NEVER ? &c->never : &c->refused) += 1;
     }
@@ -402,6 +412,7 @@ admit(Request *q, int details)
         if (unlikely(l->wait)) {
             if (l->wait == UNASKED)
                 continue;
+            count_key(q, i, g, l->key);
             c->shadow_refused++;
             if (shadowed < 0 || outweighs(l->wait, q->looks[shadowed].wait))
                 shadowed = i;
@@ -411,6 +422,7 @@ admit(Request *q, int details)
             begin(q, l);
         i128 left = charge(g->rule, l->bucket, l->cost, q->now, l->slot);
         c->allowed++;
+        count_key(q, i, g, l->key);
         if (!g->has_lowest || left < g->lowest) {
             g->lowest = left;
             g->has_lowest = 1;
@@ -508,23 +520,6 @@ count_refused(const Core *core, const Request *q, const Source *source)
             return -1;
     }
     return 0;
-}
-
-/* Count a request in the traffic of a limit's keys. */
-static inline void
-count_key(Request *q, int i, Group *g, u64 key)
-{
-    if (g->per_count && unlikely(traffic_missed(g->counters->traffic, key)))
-        q->missed |= (u64)1 << i;
-}
-
-/* Count a decided request in the traffic of all keys that it has. */
-static __attribute__((noinline)) void
-count_keys(Request *q)
-{
-    for (int i = 0; i < q->count; i++)
-        if (q->looks[i].wait != UNASKED)
-            count_key(q, i, q->looks[i].group, q->looks[i].key);
 }
 
 /* Hold the missed keys: those that are texts, so that no Python code runs but the collector's. */
@@ -637,11 +632,8 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     answer = decide_all(core, q, keys, details);
     if (unlikely(q->absent) && (answer == 1 || (answer == 0 && counts(q))))
         count_absent(q);
-    if (answer == 1 || (answer == 0 && counts(q))) {
-        count_keys(q);
-        if (unlikely(q->missed))
-            hold_keys(q, source);
-    }
+    if (unlikely(q->missed))
+        hold_keys(q, source);
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
     if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);

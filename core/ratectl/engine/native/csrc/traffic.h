@@ -1,8 +1,8 @@
 /* Busiest keys of a limit: `Traffic` of buckets/traffic.py for this core.
 
-   Sample and hold (Estan and Varghese 2002): a held key counts every request. A key that is not held
-   becomes so at once while there is room, and later with a chance of one in SAMPLED; it then takes
-   the place and the count of the least busy one (Space-Saving, Metwally et al. 2005). */
+   Space-Saving (Metwally et al. 2005): a held key counts every request; one that is not held takes the
+   place and the count of the least busy one. With many such requests, only a sample of them does
+   (sample and hold, Estan and Varghese 2002), so that few take the time. */
 #ifndef RATECTL_TRAFFIC_H
 #define RATECTL_TRAFFIC_H
 
@@ -10,7 +10,8 @@
 
 #define MOST_HELD 256
 #define LEAST_HELD 32       /* held keys of a limit, also when the memory for all limits is used up */
-#define SAMPLED 64          /* 2 to some power */
+#define MOST_SAMPLED 64     /* of so many requests of keys that are not held, one is a sample */
+#define SAMPLED_LATER 4096  /* misses until one in two is a sample, then one in three, … */
 #define MOST_TRAFFIC ((size_t)32 << 20) /* bytes for all limits of a process */
 
 typedef struct {
@@ -22,6 +23,7 @@ typedef struct {
 typedef struct {
     u32 count, mask;        /* held keys; places - 1 */
     u32 until;              /* misses until the next sample */
+    u64 misses;             /* since all places were taken; halved with the counts */
     int full;
     HeldKey places[];
 } Traffic;
@@ -35,14 +37,22 @@ traffic_size(u32 places)
     return sizeof(Traffic) + places * sizeof(HeldKey);
 }
 
-/* Misses until the next sample: SAMPLED on average, and no fixed number, as traffic may repeat. */
+/* One in so many misses is a sample. */
+static inline u32
+sampled(const Traffic *t)
+{
+    u64 of = 1 + t->misses / SAMPLED_LATER;
+    return of < MOST_SAMPLED ? (u32)of : MOST_SAMPLED;
+}
+
+/* Misses until the next sample: random, as traffic may repeat. */
 static u32
-next_sample(void)
+next_sample(const Traffic *t)
 {
     chance ^= chance << 13;
     chance ^= chance >> 7;
     chance ^= chance << 17;
-    return 1 + (u32)(chance >> 40) % (2 * SAMPLED - 1);
+    return 1 + (u32)(chance >> 40) % (2 * sampled(t) - 1);
 }
 
 static inline HeldKey *
@@ -65,7 +75,10 @@ traffic_missed(Traffic *t, u64 key)
         k->count++;
         return 0;
     }
-    return !t->full || --t->until == 0;
+    if (!t->full)
+        return 1;
+    t->misses++;
+    return --t->until == 0;
 }
 
 static Traffic *
@@ -76,7 +89,7 @@ traffic_grown(Traffic *t)
     if (more == NULL)
         return NULL;
     more->mask = places - 1;
-    more->until = next_sample();
+    more->until = 1;
     traffic_bytes += traffic_size(places);
     for (u32 i = 0; t != NULL && i <= t->mask; i++)
         if (t->places[i].key) {
@@ -134,12 +147,24 @@ traffic_hold(Traffic **held, u64 key, PyObject *shown)
     }
     if (t->full) {
         least = traffic_drop_least(t);
-        t->until = next_sample();
+        t->until = next_sample(t);
         k = held_key(t, key);
     }
     *k = (HeldKey){key, least + 1, least, shown};
     t->count++;
     t->full = t->count >= MOST_HELD || (t->count >= LEAST_HELD && traffic_bytes > MOST_TRAFFIC);
+}
+
+/* Halve all counts: so they are those of the last minutes. */
+static void
+traffic_halve(Traffic *t)
+{
+    for (u32 i = 0; t != NULL && i <= t->mask; i++) {
+        t->places[i].count /= 2;
+        t->places[i].error /= 2;
+    }
+    if (t != NULL)
+        t->misses /= 2;
 }
 
 static void
