@@ -104,6 +104,12 @@ class Service:
             yield process
 
     @contextmanager
+    def hypercorn(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        address = ["--bind", f"127.0.0.1:{self._port}", "--graceful-timeout", "3"]
+        with self._running("hypercorn", "service:asgi", *address, *options) as process:
+            yield process
+
+    @contextmanager
     def gunicorn(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         # A worker that was just forked misses SIGTERM: the master kills it after this time.
         address = ["--bind", f"127.0.0.1:{self._port}", "--graceful-timeout", "3"]

@@ -1,4 +1,4 @@
-"""gunicorn and uvicorn with two workers run sites under load, and get new policies."""
+"""gunicorn, uvicorn and hypercorn with two workers run sites under load, and get new policies."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 from agent.servers import Service
 from contrib.pages import files_of
+from contrib.shop_sites import AIOHTTP, FASTAPI, LITESTAR
 from etcd_server import wait_for
 from ratectl.stores import open_store
 from support import once, policies, publish_policies
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [once, pytest.mark.servers]
 
 FILES: Final = files_of("adapters-wsgi.md")
+
+ASYNC: Final = {"fastapi": FASTAPI, "litestar": LITESTAR, "aiohttp": AIOHTTP}
 
 MINE: Final = ("X-Forwarded-For", "203.0.113.9")
 
@@ -106,54 +109,6 @@ urlpatterns = [
 """
 
 
-FASTAPI = """
-import os
-
-import ratectl
-from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
-from ratectl.contrib.asgi import RateLimitMiddleware
-from ratectl.contrib.web import by_route, client_ip, header
-
-agent = ratectl.Agent("sqlite:///rates.db")
-asgi = app = FastAPI()
-attributes = {"tenant": header("x-tenant"), "ip": client_ip()}
-app.add_middleware(
-    RateLimitMiddleware, agent=agent, scope=by_route("/shop"), attributes=attributes
-)
-
-
-@app.get("/items/{id}")
-async def item(id: int):
-    return id
-
-
-@app.get("/stream")
-async def stream():
-    async def parts():
-        for _ in range(200):
-            yield b"x" * 1_000
-
-    return StreamingResponse(parts())
-
-
-@app.get("/login")
-def login():
-    return "in"
-
-
-@app.get("/fails")
-async def fails():
-    return fails.meant
-
-
-@app.get("/state")
-async def state():
-    left = agent.check("/shop/stream", {"tenant": "acme"}, cost=0).remaining
-    return {"pid": os.getpid(), "left": left, "generation": agent.generation}
-"""
-
-
 def limits(burst: int) -> Any:
     calls = {"rate": "1/min", "burst": burst, "per": "tenant"}
     slots = {"algorithm": "concurrency", "max": 4, "hold": "10min", "per": "tenant"}
@@ -180,8 +135,8 @@ class Shop(Service):
 
     def save(self, stamp: int, app: str = "") -> None:
         files = {"service.py": FLASK}
-        if self.framework == "fastapi":
-            files = {"service.py": FASTAPI}
+        if self.framework in ASYNC:
+            files = {"service.py": ASYNC[self.framework]}
         if self.framework == "django":
             files = {"service.py": DJANGO, "settings.py": SETTINGS, "urls.py": URLS}
             files["limits.py"] = FILES["limits.py"]
@@ -234,7 +189,36 @@ class FastApiShop(Shop):
         return self.uvicorn("--workers", "2", "--lifespan", "on", "--no-access-log")
 
 
-@pytest.fixture(params=[Shop, DjangoShop, FastApiShop], ids=["flask", "django", "fastapi"])
+class LitestarShop(FastApiShop):
+    framework = "litestar"
+
+
+class HypercornShop(FastApiShop):
+    noise = "CRITICAL|failed"
+
+    def serve(self) -> Any:
+        return self.hypercorn("--workers", "2")
+
+
+class AiohttpShop(Shop):
+    framework = "aiohttp"
+    noise = "CRITICAL|failed"  # aiohttp logs the errors that are meant
+
+    def serve(self) -> Any:
+        return self.gunicorn("--workers", "2", "--worker-class", "aiohttp.GunicornWebWorker")
+
+
+SHOPS: Final = {
+    "flask on gunicorn": Shop,
+    "django on gunicorn": DjangoShop,
+    "fastapi on uvicorn": FastApiShop,
+    "litestar on uvicorn": LitestarShop,
+    "fastapi on hypercorn": HypercornShop,
+    "aiohttp on gunicorn": AiohttpShop,
+}
+
+
+@pytest.fixture(params=SHOPS.values(), ids=SHOPS)
 def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
     made: Shop = request.param(tmp_path / "shop", "")
     return made
