@@ -11,7 +11,7 @@ import pytest
 from given_counts import GivenMeter, counted
 from ratectl import Agent, FakeClock, UsageError
 from ratectl.agent.usage.keys import keys_shown
-from ratectl.engine.buckets.traffic import Busy
+from ratectl.engine.buckets.traffic import KeyTraffic
 from ratectl.records import UsageRecord
 
 POLICIES = """
@@ -61,7 +61,7 @@ def usage_of(**options: Any) -> Any:
 
 def test_clients_of_a_network_are_one_line() -> None:
     limit = usage_of()
-    assert limit.busiest == (Busy("203.0.113.0/24", 25, 0, 1.0),)
+    assert limit.busiest == (KeyTraffic("203.0.113.0/24", 25, 0, 1.0),)
     assert limit.top_refused == (("203.0.113.0/24", 10),)
 
 
@@ -90,7 +90,7 @@ def busy_limit(number: int, chance: random.Random) -> Any:
         f"l{number}",
         allowed=10_000 - number,
         top_refused=tuple((key, chance.randrange(10**6)) for key in keys),
-        busiest=tuple(Busy(key, chance.randrange(10**6), 5, chance.random()) for key in keys),
+        busiest=tuple(KeyTraffic(key, chance.randrange(10**6), 5, chance.random()) for key in keys),
     )
 
 

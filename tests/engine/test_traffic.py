@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ratectl.compiler.activation import activate_tree
-from ratectl.engine.buckets.traffic import HALVED_NS, MOST_HELD, MOST_SAMPLED, Busy, Traffic
+from ratectl.engine.buckets.traffic import HALVED_NS, MOST_HELD, MOST_SAMPLED, KeyTraffic, Traffic
 from ratectl.engine.native.engine import FastEngine
 from ratectl.engine.pure import PureEngine
 from ratectl.traffic.accesslog import AccessLog
@@ -34,7 +34,7 @@ def engine_of(make: Any, **limits: Any) -> Engine:
     return engine
 
 
-def busiest(engine: Engine) -> tuple[Busy, ...]:
+def busiest(engine: Engine) -> tuple[KeyTraffic, ...]:
     return engine.usage(fill=True).limits[0].busiest
 
 
@@ -78,7 +78,7 @@ def test_refused_requests_are_traffic_too(make: Any) -> None:
     engine = engine_of(make, l={"rate": "1/day", "burst": 1, "per": "client"})
     for _ in range(7):
         engine.check("/a", {"client": "flood"})
-    assert busiest(engine) == (Busy("flood", 7, 0, 1.0),)
+    assert busiest(engine) == (KeyTraffic("flood", 7, 0, 1.0),)
 
 
 @each_engine

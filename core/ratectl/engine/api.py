@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.place import Place
-    from ratectl.engine.buckets.traffic import Busy
+    from ratectl.engine.buckets.traffic import KeyTraffic
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
@@ -140,7 +140,7 @@ class LimitCounts:
     """Most refused keys since the start, most first; approximate beyond a few dozen keys."""
     refused_error: int = 0
     """Part of each count of ``top_refused`` that may be other keys'."""
-    busiest: tuple[Busy, ...] = ()
+    busiest: tuple[KeyTraffic, ...] = ()
     """Busiest keys of the last minutes, most requests first: every five minutes, all counts are
     halved. Empty unless it was asked for with ``fill``."""
     fill: tuple[int, ...] = ()

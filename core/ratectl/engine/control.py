@@ -25,16 +25,15 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from ratectl.engine.active_scope import Active, Selection
-from ratectl.engine.api import FILL_BOUNDS, Engine, EngineCounts, PlanSet, ScopePlan
+from ratectl.engine.api import Engine, EngineCounts, PlanSet, ScopePlan
 from ratectl.engine.buckets.counters import shown
 from ratectl.engine.buckets.groups import Groups
-from ratectl.engine.buckets.reading import busiest
+from ratectl.engine.buckets.reading import read_limits
 from ratectl.engine.buckets.traffic import HALVED_NS
 from ratectl.engine.timings import Stopwatch
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
@@ -356,19 +355,13 @@ class ControlledEngine(Engine):
         halves = fill and now >= self._halved + HALVED_NS
         if halves:
             self._halved = now
-        for group in self._groups.in_force():
-            counts = group.usage(self.show_key)
-            yield
-            if fill:
-                filled = [0] * (len(FILL_BOUNDS) + 1)
-                for part in group.filled(partial(self._instant, None)):
-                    filled = [sum(pair) for pair in zip(filled, part, strict=True)]
-                    yield
-                top = busiest(group, self._instant(None), self.show_key)
-                counts = replace(counts, fill=tuple(filled), busiest=top)
-                if halves:
-                    group.counters.halve()
-            limits.append(counts)
+        instant = partial(self._instant, None)
+        groups = self._groups.in_force()
+        yield from read_limits(groups, limits, self.show_key, instant if fill else None)
+        if halves:
+            for group in self._groups.in_force():
+                group.counters.halve()
+                yield
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
         many = self._groups.too_many()

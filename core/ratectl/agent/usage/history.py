@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 if TYPE_CHECKING:
     from ratectl.engine.api import LimitCounts
 
-__all__ = ["RECENT_SECONDS", "TREND_MINUTES", "Decided", "History", "Minute"]
+__all__ = ["RECENT_SECONDS", "TREND_MINUTES", "Decided", "History", "Minute", "empty_minutes"]
 
 RECENT_SECONDS: Final = 60.0
 
@@ -22,15 +22,11 @@ class Decided(NamedTuple):
     refused: int = 0
 
     def plus(self, other: Decided) -> Self:
-        return self._replace(
-            allowed=self.allowed + other.allowed, refused=self.refused + other.refused
-        )
+        return self.__class__(self.allowed + other.allowed, self.refused + other.refused)
 
     def or_more(self, other: Decided) -> Self:
         """Return the larger one of each number."""
-        return self._replace(
-            allowed=max(self.allowed, other.allowed), refused=max(self.refused, other.refused)
-        )
+        return self.__class__(max(self.allowed, other.allowed), max(self.refused, other.refused))
 
 
 class _Sample(NamedTuple):
@@ -63,6 +59,12 @@ class Minute(NamedTuple):
     refused: int
     peak: float | None
     """Use of the fullest bucket, 0 to 1; None if nothing was admitted."""
+
+
+def empty_minutes(at: float) -> tuple[Minute, ...]:
+    """Return minutes without requests: the last 15 at a time (seconds), the one under way last."""
+    last = int(at // 60)
+    return tuple([Minute(last - back, 0, 0, None) for back in reversed(range(TREND_MINUTES))])
 
 
 class History:
@@ -107,12 +109,12 @@ class History:
         allowed, refused = known.allowed + sample.allowed, known.refused + sample.refused
         self.minutes.append(Minute(number, allowed, refused, max(peaks, default=None)))
 
-    def trend(self, at: float) -> tuple[Minute, ...]:
-        """Return the minutes of the last quarter of an hour, the one under way last."""
-        last = int(at // 60)
+    def trend(self, empty: tuple[Minute, ...]) -> tuple[Minute, ...]:
+        """Return the minutes of the last quarter of an hour. ``empty``: see ``empty_minutes``."""
+        if not self.minutes or self.minutes[-1].number < empty[0].number:
+            return empty
         known = {minute.number: minute for minute in self.minutes}
-        numbers = range(last - TREND_MINUTES + 1, last + 1)
-        return tuple(known.get(number) or Minute(number, 0, 0, None) for number in numbers)
+        return tuple([known.get(minute.number, minute) for minute in empty])
 
     def peak(self) -> float | None:
         """Return the use of the fullest bucket, 0 to 1; None if unknown."""

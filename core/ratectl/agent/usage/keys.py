@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -17,6 +18,8 @@ __all__ = ["Keys", "keys_shown"]
 Keys = Literal["plain", "full", "hashed", "off"]
 """``plain``: as they are, but addresses are cut to their network (/24, or /56 of IPv6).
 ``full``: as they are. ``hashed``: a number of each key. ``off``: none."""
+
+_ADDRESS: Final = re.compile(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]*")
 
 _PREFIX: Final = {4: 24, 6: 56}
 
@@ -51,7 +54,7 @@ def _cut(key: Key) -> str:
 
 def _network_or(part: Key) -> Key:
     # Cheap first: most keys are no addresses.
-    if not isinstance(part, str) or len(part) > 45 or (not part[:1].isalnum() and part[:1] != ":"):
+    if not isinstance(part, str) or len(part) > 45 or not _ADDRESS.fullmatch(part):
         return part
     try:
         address = ipaddress.ip_address(part)

@@ -6,7 +6,13 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.agent.usage.history import RECENT_SECONDS, TREND_MINUTES, Decided, History
+from ratectl.agent.usage.history import (
+    RECENT_SECONDS,
+    TREND_MINUTES,
+    Decided,
+    History,
+    empty_minutes,
+)
 from ratectl.agent.usage.requests import requests_of
 from ratectl.agent.usage.summary import AgentUsage, LimitUsage, Rates
 from ratectl.engine.api import EngineCounts
@@ -14,10 +20,11 @@ from ratectl.records import utc_now
 from ratectl.runtime.cooperative import paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ratectl.agent.failures import Failures
     from ratectl.agent.line import Line
+    from ratectl.agent.usage.history import Minute
     from ratectl.engine.api import Engine, LimitCounts
 
 __all__ = ["UsageMeter"]
@@ -28,6 +35,9 @@ _JOINED_SECONDS: Final = 1.0
 _COUNTS: Final = (
     "allowed", "refused", "never", "shadow_refused", "waited", "absent",
 )  # fmt: skip
+
+
+_IDLE: Final = (0, 0, 0)
 
 
 class _Key(NamedTuple):
@@ -94,7 +104,7 @@ class UsageMeter:
     def _taken(self, counts: EngineCounts, agent_id: str) -> AgentUsage:
         now = self._clock() / 1e9
         joins = self._join(now)
-        spans = self._spans(now)
+        spans, empty = self._spans(now), empty_minutes(now)
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
@@ -103,7 +113,7 @@ class UsageMeter:
             history = self._histories.get(key) or History(before)
             histories[key] = history
             history.add(now, limit, joins)
-            limits.append(_summary(limit, before, history, now, spans))
+            limits.append(_summary(limit, before, history, now, spans, empty))
         self._histories = histories
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
         self._decided = self._decided.plus(requests_of(decided))
@@ -151,8 +161,17 @@ def _key(limit: LimitCounts) -> _Key:
     return _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
 
 
-def _rates(counts: Iterable[int], spans: Rates) -> Rates:
+def _since(limit: LimitCounts, before: LimitCounts | None) -> dict[str, int]:
+    """Return the counts that came after ``before``."""
+    if before is None:
+        return {name: getattr(limit, name) for name in _COUNTS}
+    return {name: getattr(limit, name) - getattr(before, name) for name in _COUNTS}
+
+
+def _rates(counts: tuple[int, int, int], spans: Rates) -> Rates:
     """Return counts per second."""
+    if counts == _IDLE:
+        return 0.0, 0.0, 0.0
     now, minute, quarter = (
         round(count / span, 3) if span > 0 else 0.0
         for count, span in zip(counts, spans, strict=True)
@@ -160,19 +179,32 @@ def _rates(counts: Iterable[int], spans: Rates) -> Rates:
     return now, minute, quarter
 
 
-def _summary(
-    limit: LimitCounts, before: LimitCounts | None, history: History, now: float, spans: Rates
-) -> LimitUsage:
-    peak, trend = history.peak(), history.trend(now)
-    allowed, refused = (
-        (
-            sum(getattr(sample, name) for sample in history.samples if sample.at == now),
-            sum(getattr(sample, name) for sample in history.samples),
-            sum(getattr(minute, name) for minute in trend),
-        )
-        for name in ("allowed", "refused")
+def _counted(
+    history: History, trend: tuple[Minute, ...], now: float
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return requests, and those refused: since the last reading, in a minute, in 15 minutes."""
+    if not history.minutes:
+        return _IDLE, _IDLE
+    samples = history.samples
+    refused = (
+        sum([sample.refused for sample in samples if sample.at == now]),
+        sum([sample.refused for sample in samples]),
+        sum([minute.refused for minute in trend]),
     )
-    all_of_them = map(sum, zip(allowed, refused, strict=True))
+    asked = (
+        sum([sample.allowed for sample in samples if sample.at == now]) + refused[0],
+        sum([sample.allowed for sample in samples]) + refused[1],
+        sum([minute.allowed for minute in trend]) + refused[2],
+    )
+    return asked, refused
+
+
+def _summary(
+    limit: LimitCounts, before: LimitCounts | None, history: History, now: float, spans: Rates,
+    empty: tuple[Minute, ...],
+) -> LimitUsage:  # fmt: skip
+    peak, trend = history.peak(), history.trend(empty)
+    asked, refused = _counted(history, trend, now)
     below_half, below_80, below_90, below_full, full = limit.fill or (0,) * 5
     return LimitUsage(
         scope=limit.scope,
@@ -183,14 +215,14 @@ def _summary(
         per=limit.per,
         shadow=limit.shadow,
         capacity=limit.most,
-        **{name: getattr(limit, name) - getattr(before, name, 0) for name in _COUNTS},
+        **_since(limit, before),
         keys=limit.keys,
         near_keys=below_90 + below_full + full,
         keys_by_use=(below_half, below_80, below_90, below_full, full),
         peak=None if peak is None else round(peak, 4),
-        recent_allowed=allowed[1],
+        recent_allowed=asked[1] - refused[1],
         recent_refused=refused[1],
-        rates=_rates(all_of_them, spans),
+        rates=_rates(asked, spans),
         refused_rates=_rates(refused, spans),
         trend=trend,
         busiest=limit.busiest,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ratectl.agent.usage.history import Minute
-    from ratectl.engine.buckets.traffic import Busy
+    from ratectl.engine.buckets.traffic import KeyTraffic
     from ratectl.engine.timings import Timings
 
 __all__ = ["AgentUsage", "LimitUsage"]
@@ -68,7 +68,7 @@ class LimitUsage:
     """Of them, those that were refused, or that a shadow limit would have refused."""
     trend: tuple[Minute, ...]
     """The last 15 minutes of the clock, the one under way last."""
-    busiest: tuple[Busy, ...]
+    busiest: tuple[KeyTraffic, ...]
     """Busiest keys of the last minutes, most requests first: at most 20. Every five minutes, all
     counts are halved."""
     top_refused: tuple[tuple[str, int], ...]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.counters import Counters, Key, Show
     from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
+    from ratectl.engine.buckets.traffic import KeyTraffic
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
 __all__ = ["Bucket", "Group", "Maker"]
@@ -86,7 +87,7 @@ class Group:
         self.saved: dict[int, Saved] = {}
         """States at the events at which requests may have left, by number of the event."""
         self.held = self._held()
-        """Busy keys of a pure engine; None if keys are not counted here."""
+        """KeyTraffic keys of a pure engine; None if keys are not counted here."""
         self.single = limit.per[0] if len(limit.per) == 1 else None
         """Attribute that buckets are counted per, if there is only one."""
         self._events: list[Event] = []
@@ -365,6 +366,8 @@ class Group:
         """Count keys by their use (see ``LimitCounts.fill``), in small pieces under the lock."""
         return filled(self, now)
 
-    def usage(self, show: Show) -> LimitCounts:
+    def usage(
+        self, show: Show, fill: tuple[int, ...] = (), busiest: tuple[KeyTraffic, ...] = ()
+    ) -> LimitCounts:
         """Return the counts so far, and reset ``lowest``. ``show``: texts for keys."""
-        return counts_of(self, show)
+        return counts_of(self, show, fill, busiest)

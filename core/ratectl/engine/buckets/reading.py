@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.api import FILL_BOUNDS, LimitCounts
 from ratectl.engine.buckets.counters import TOP
-from ratectl.engine.buckets.traffic import Busy, missed
+from ratectl.engine.buckets.traffic import KeyTraffic, missed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.counters import Key, Show
 
-__all__ = ["busiest", "counts_of", "filled"]
+__all__ = ["busiest", "counts_of", "filled", "read_limits"]
 
 _EXAMINED: Final = 10_000
 """Most keys of a limit that are examined for their use."""
@@ -28,7 +29,29 @@ _SHOWN: Final = 20
 """Most keys that are shown, of the busiest and of the most refused."""
 
 
-def counts_of(group: Group, show: Show) -> LimitCounts:
+def read_limits(
+    groups: Iterable[Group], limits: list[LimitCounts], show: Show, now: Callable[[], int] | None
+) -> Iterator[None]:
+    """Append the counts of every group, in small pieces under the lock.
+
+    ``now``: the engine's time, if keys are to be counted by their use; None otherwise.
+    """
+    for group in groups:
+        counted: tuple[int, ...] = ()
+        top: tuple[KeyTraffic, ...] = ()
+        if now is not None:
+            counted = (0,) * (len(FILL_BOUNDS) + 1)
+            for part in group.filled(now):
+                counted = tuple(map(add, counted, part))
+                yield
+            top = busiest(group, now(), show)
+        limits.append(group.usage(show, counted, top))
+        yield
+
+
+def counts_of(
+    group: Group, show: Show, fill: tuple[int, ...] = (), busiest: tuple[KeyTraffic, ...] = ()
+) -> LimitCounts:
     """Return the counts of a group so far, and reset ``lowest``. ``show``: texts for keys."""
     counters = group.counters
     lowest, counters.lowest = counters.lowest, None
@@ -56,6 +79,8 @@ def counts_of(group: Group, show: Show) -> LimitCounts:
         lowest=lowest,
         keys=len(group.buckets),
         top_refused=tuple(top.most_common(_SHOWN)),
+        fill=fill,
+        busiest=busiest,
         refused_error=min(refused.values()) if len(refused) >= TOP else 0,
     )
 
@@ -79,17 +104,17 @@ def _fill_of(group: Group, state: State, now: int) -> int:
     return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
 
 
-def busiest(group: Group, now: int, show: Show) -> tuple[Busy, ...]:
+def busiest(group: Group, now: int, show: Show) -> tuple[KeyTraffic, ...]:
     """Return the busiest keys, and how much each uses of its bucket.
 
     Of keys with one text, such as addresses of one network, the requests are added, and the use is
     that of the fullest bucket.
     """
-    found: dict[str, Busy] = {}
+    found: dict[str, KeyTraffic] = {}
     unseen = missed(group.counters.sampled)
     for key, count, error, stored in group.counters.busiest:
         more = error + unseen if error else 0
-        busy = Busy(show(key), count - error, more, _use(group, stored, now))
+        busy = KeyTraffic(show(key), count - error, more, _use(group, stored, now))
         known = found.get(busy.key)
         found[busy.key] = busy if known is None else known.joined(busy)
     found.pop("", None)

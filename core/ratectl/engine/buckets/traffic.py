@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from ratectl.engine.buckets.counters import Key
 
-__all__ = ["HALVED_NS", "MOST_HELD", "Busy", "Traffic", "missed"]
+__all__ = ["HALVED_NS", "MOST_HELD", "KeyTraffic", "Traffic", "missed"]
 
 MOST_HELD: Final = 256
 """Keys that are held for each limit."""
@@ -40,7 +40,7 @@ def missed(sampled: int) -> int:
     return 7 * sampled if sampled > 1 else 0
 
 
-class Busy(NamedTuple):
+class KeyTraffic(NamedTuple):
     """A busy key."""
 
     key: str
@@ -51,10 +51,10 @@ class Busy(NamedTuple):
     use: float | None = None
     """Share of its bucket that is used now, 0 to 1; None if it has none."""
 
-    def joined(self, other: Busy) -> Busy:
+    def joined(self, other: KeyTraffic) -> KeyTraffic:
         """Return the sum of two keys with one text."""
         used = [use for use in (self.use, other.use) if use is not None]
-        return Busy(
+        return KeyTraffic(
             self.key,
             self.requests + other.requests,
             self.error + other.error,

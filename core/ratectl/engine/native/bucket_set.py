@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.counters import Counters, Key, Show
     from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
+    from ratectl.engine.buckets.traffic import KeyTraffic
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.native.packing import Packing
 
@@ -270,6 +271,8 @@ class FastGroup(Group):
             at, counts = _fast.fill(self.store, at, _PLACES, min(now(), _fast.MOST))
             yield counts
 
-    def usage(self, show: Show) -> Any:
+    def usage(
+        self, show: Show, fill: tuple[int, ...] = (), busiest: tuple[KeyTraffic, ...] = ()
+    ) -> Any:
         self.store.flush()
-        return super().usage(show)
+        return super().usage(show, fill, busiest)
