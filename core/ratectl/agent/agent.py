@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
-from ratectl.agent.companions import Companions
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
 from ratectl.agent.in_force import LimitInForce, limits_in_force
+from ratectl.agent.lifecycle import Lifecycle
 from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
@@ -32,7 +30,6 @@ from ratectl.signing.signatures import Trust
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from ratectl.agent.call_limiter import Attributes
     from ratectl.agent.client_address import Header
@@ -53,7 +50,7 @@ __all__ = ["Agent"]
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-class Agent:
+class Agent(Lifecycle):
     """Decides requests by the live policies of a store. Safe across threads, asyncio and fork.
 
     >>> agent = Agent("sqlite:///rates.db")                                # doctest: +SKIP
@@ -103,11 +100,7 @@ class Agent:
             raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
         if not report_interval >= 0.05:  # refuses NaN, too
             raise UsageError("report_interval is at least 0.05 seconds")
-        self._closing = False
-        """True once closing has begun: a forked child then follows nothing."""
-        self._closed = False
-        self._closes = threading.RLock()
-        self._companions = Companions()
+        super().__init__()
         given = source if isinstance(source, GivenPolicies) else None
         self._fake_clock = given.clock if given else None
         wall = WallClock(self._fake_clock)
@@ -385,58 +378,3 @@ class Agent:
     def wait_for_generation(self, generation: int, timeout: float | None = None) -> bool:
         """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
         return self._following.state.wait_for_generation(generation, timeout)
-
-    # Lifecycle ----------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Stop following the source; decisions go on by the policies in force. Safe to repeat.
-
-        Not for signal handlers: ``sys.exit()`` there is enough, as agents are closed at exit.
-        """
-        self._closing = True
-        if self._closed or self._closes._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
-            return
-        if self._following.runs_here:
-            # A finalizer may run in the middle of a call of the store that has to be closed.
-            threading.Thread(target=self.close, name="ratectl-close", daemon=True).start()
-            return
-        with self._closes:
-            if not self._closed:
-                self._companions.close()
-                self._following.close()
-                self._closed = True  # an exception before this leaves it to the next call
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.close)  # joins threads, which may take seconds
-
-    def _follow_in_child(self) -> None:
-        self._line.after_fork_in_child()
-        if self._closing:
-            self._closed = True  # the threads, the store and the record belong to the parent
-            return
-        try:
-            self._meter = self._meter.in_child()
-            self._following = self._following.in_child(self._meter)
-            self._companions.in_child()
-        except Exception as error:
-            self._following.failed_in_child(error)
-            raise
