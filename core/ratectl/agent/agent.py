@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
+from ratectl.agent.expiries import Expiries
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
@@ -17,6 +18,8 @@ from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.reservation import Reservation
+from ratectl.agent.terms import Terms
 from ratectl.agent.usage.keys import keys_shown
 from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
@@ -111,6 +114,7 @@ class Agent(Lifecycle):
         self._failures = Failures(self._engine, allow=on_error == "allow")
         self._engine.guard(self._failures.failed, self._failures.unready)
         self._line = Line(self._engine, wall.monotonic_ns)
+        self._expiries = Expiries(wall.monotonic_ns, by_thread=self._fake_clock is None)
         self._meter = UsageMeter(self._engine, self._failures, self._line, wall.monotonic_ns)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
@@ -148,6 +152,7 @@ class Agent(Lifecycle):
         """Follow a fake clock that was moved."""
         self._following.wall.refresh()
         self._following.enforcement.keep_time()
+        self._expiries.passed()
         self._line.passed()
 
     @classmethod
@@ -258,6 +263,37 @@ class Agent(Lifecycle):
         :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
         return pass_in_thread(self._line, scope, attributes, cost, wait)
+
+    def reserve(
+        self,
+        scope: str,
+        attributes: Mapping[str, str] = _NOTHING,
+        cost: Cost = 1,
+        *,
+        wait: float | None = 0,
+        expires: float = 60,
+        on_expiry: Literal["keep", "refund"] = "keep",
+    ) -> Reservation:
+        """Return a reservation: it charges an estimate, and what was really used at its end.
+
+        For costs that become known while the request runs, like the tokens of a stream. The
+        request is decided, and charged, where the block begins (``with`` or ``async with``).
+
+        ``cost``: the estimate. An upper bound keeps the limits exact; what is used beyond it is
+        charged when it is reported, even below empty.
+        ``wait``: seconds to wait in line instead of being refused; None: without limit. ``with``
+        waits in this thread, ``async with`` in this task.
+        ``expires``: seconds until it expires; each ``used`` begins them again.
+        ``on_expiry``: "keep" leaves the charge, the larger of estimate and used; "refund" gives
+        back what was not used. What is reported later still corrects it.
+
+        >>> with agent.reserve("/llm", acme, {"tokens": 4000}) as reservation:  # doctest: +SKIP
+        ...     if reservation: reservation.used(tokens=1500)
+
+        :raises UsageError: an argument cannot be used.
+        """
+        terms = Terms.of(wait, expires, on_expiry)
+        return Reservation(self, self._expiries, self._failures, terms, scope, attributes, cost)
 
     def limited(
         self,

@@ -11,6 +11,7 @@ from ratectl.agent.companions import Companions
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ratectl.agent.expiries import Expiries
     from ratectl.agent.following import Following
     from ratectl.agent.line import Line
     from ratectl.agent.usage.meter import UsageMeter
@@ -21,6 +22,7 @@ __all__ = ["Lifecycle"]
 class Lifecycle:
     """An agent's end, and its forks. As a context manager, an agent is closed at the end."""
 
+    _expiries: Expiries
     _following: Following
     _line: Line
     _meter: UsageMeter
@@ -74,6 +76,7 @@ class Lifecycle:
 
     def _follow_in_child(self) -> None:
         self._line.after_fork_in_child()
+        self._expiries.after_fork_in_child()
         if self._closing:
             self._closed = True  # the threads, the store and the record belong to the parent
             return
