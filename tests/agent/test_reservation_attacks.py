@@ -46,17 +46,29 @@ class Late(BaseException):
     """Raised by a time limit."""
 
 
-def interrupted(work: Callable[[], object], line: int, attack: Callable[[], object]) -> bool:
+OURS = "agent/reservation.py", "agent/expiries.py"
+ENGINE = (
+    "engine/deciding.py", "engine/pure.py", "engine/looks.py",
+    "engine/native/engine.py", "buckets/settle.py", "buckets/bucket_set.py",
+    "native/bucket_set.py", "algorithms/quota.py",
+)  # fmt: skip
+
+
+def interrupted(
+    work: Callable[[], object],
+    line: int,
+    attack: Callable[[], object],
+    files: tuple[str, ...] = OURS,
+) -> bool:
     """Run ``work``, and ``attack`` before its nth line. Return False if it has fewer lines.
 
-    Counted are the lines of reservations and their expiries. ``attack`` may raise ``Late``.
+    Counted are the lines of these files. ``attack`` may raise ``Late``.
     """
     left_over = line
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left_over
-        name = frame.f_code.co_filename
-        if not name.endswith(("agent/reservation.py", "agent/expiries.py")):
+        if not frame.f_code.co_filename.endswith(files):
             return None
         if event == "line":
             left_over -= 1
@@ -140,6 +152,26 @@ def test_interrupted_report_is_made_up_for_at_the_end(total: int) -> None:
         assert left(agent) == 100_000 - reservation._used["tokens"]
         line += 1
     assert line > 15
+
+
+@pytest.mark.parametrize("total", [0, 5_000, 9_000])
+def test_settlement_that_is_interrupted_in_the_engine_never_gives_back_too_much(
+    total: int,
+) -> None:
+    line = 1
+    while True:
+        agent = attacked()
+        reservation = agent.reserve("/", ACME, TOKENS).open()
+        reservation.used(tokens=7_000)
+        reservation._ended = True
+        assert left(agent) == 93_000
+        if not interrupted(lambda: reservation.used(tokens=total), line, late, ENGINE):  # noqa: B023
+            break
+        for _ in range(2):
+            reservation.close()
+            assert (left(agent) or 0) <= 100_000 - total
+        line += 1
+    assert line > 20
 
 
 @pytest.mark.parametrize("outer", [600, 5_000])
