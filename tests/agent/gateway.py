@@ -72,7 +72,7 @@ class Stream:
 
     @property
     def charged(self) -> int:
-        """What the documents say that it is charged with when all is over."""
+        """Cost that is charged at last, as the documents say."""
         expired = self.reservation.expired
         if not self.chunks:
             return 0 if expired and self.refunds else self.estimate

@@ -19,7 +19,7 @@ CAPACITY = {"requests": 40, "tokens": 3_000, "images": 60}
 
 @dataclass
 class Promise:
-    """What the documents say of one reservation. Time is in seconds."""
+    """Reservation as the documents describe it. Time is in seconds."""
 
     cost: Mapping[str, int]
     expires: int
