@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ratectl.agent.given import Given
     from ratectl.agent.limited import F
     from ratectl.agent.serving.endpoints import Endpoints, Tls
-    from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.keys import Keys
     from ratectl.agent.usage.summary import AgentUsage
     from ratectl.engine.api import Request
@@ -365,16 +364,6 @@ class Agent(Lifecycle):
             )
         return self._fake_clock
 
-    @property
-    def id(self) -> str:
-        """Name of this agent in ``ratectl agents``."""
-        return self._following.id
-
-    @property
-    def status(self) -> AgentStatus:
-        """Generation in force, connection, and current problems."""
-        return self._following.state.now
-
     def usage(self) -> AgentUsage:
         """Return what this agent has decided since it started, and how full its limits are.
 
@@ -401,16 +390,3 @@ class Agent(Lifecycle):
         from ratectl.agent.serving.endpoints import serve  # few programs need its imports
 
         return serve(self, metrics, admin, token, tls)
-
-    @property
-    def generation(self) -> int:
-        """Generation in force; 0 before any."""
-        return self._following.state.now.generation
-
-    def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait (seconds) until any generation is in force; False on time-out."""
-        return self.wait_for_generation(1, timeout)
-
-    def wait_for_generation(self, generation: int, timeout: float | None = None) -> bool:
-        """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
-        return self._following.state.wait_for_generation(generation, timeout)

@@ -1,4 +1,4 @@
-"""Lifecycle of an agent: how it is closed, and what it does in a forked child."""
+"""Lifecycle of an agent: its status, how it is closed, and what it does in a forked child."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from ratectl.agent.expiries import Expiries
     from ratectl.agent.following import Following
     from ratectl.agent.line import Line
+    from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.meter import UsageMeter
 
 __all__ = ["Lifecycle"]
 
 
 class Lifecycle:
-    """An agent's end, and its forks. As a context manager, an agent is closed at the end."""
+    """Status, end and forks of an agent. As a context manager, it is closed at the end."""
 
     _expiries: Expiries
     _following: Following
@@ -33,6 +34,33 @@ class Lifecycle:
         self._closed = False
         self._closes = threading.RLock()
         self._companions = Companions()
+
+    # Status -------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Name of this agent in ``ratectl agents``."""
+        return self._following.id
+
+    @property
+    def status(self) -> AgentStatus:
+        """Generation in force, connection, and current problems."""
+        return self._following.state.now
+
+    @property
+    def generation(self) -> int:
+        """Generation in force; 0 before any."""
+        return self._following.state.now.generation
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait (seconds) until any generation is in force; False on time-out."""
+        return self.wait_for_generation(1, timeout)
+
+    def wait_for_generation(self, generation: int, timeout: float | None = None) -> bool:
+        """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
+        return self._following.state.wait_for_generation(generation, timeout)
+
+    # The end ------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Stop following the source; decisions go on by the policies in force. Safe to repeat.
