@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.fake_clock import FakeClock
+    from ratectl.agent.reservation import Reservation
     from ratectl.agent.serving.endpoints import Endpoints, Tls
     from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.summary import AgentUsage, LimitUsage
@@ -68,6 +69,7 @@ __all__ = [
     "RatectlError",
     "Reason",
     "Refused",
+    "Reservation",
     "SetChoice",
     "Signer",
     "StoreError",
@@ -105,6 +107,7 @@ _HOMES = {
     "RatectlError": "ratectl.errors",
     "Reason": "ratectl.engine.decision",
     "Refused": "ratectl.errors",
+    "Reservation": "ratectl.agent.reservation",
     "SetChoice": "ratectl.publishing.sets",
     "Signer": "ratectl.signing.signatures",
     "StoreError": "ratectl.errors",

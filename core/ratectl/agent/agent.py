@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
-from ratectl.agent.companions import Companions
+from ratectl.agent.expiries import Expiries
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
 from ratectl.agent.in_force import LimitInForce, limits_in_force
+from ratectl.agent.lifecycle import Lifecycle
 from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.reservation import Reservation
+from ratectl.agent.terms import Terms
 from ratectl.agent.usage.keys import keys_shown
 from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
@@ -32,7 +33,6 @@ from ratectl.signing.signatures import Trust
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from ratectl.agent.call_limiter import Attributes
     from ratectl.agent.client_address import Header
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ratectl.agent.given import Given
     from ratectl.agent.limited import F
     from ratectl.agent.serving.endpoints import Endpoints, Tls
-    from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.keys import Keys
     from ratectl.agent.usage.summary import AgentUsage
     from ratectl.engine.api import Request
@@ -53,7 +52,7 @@ __all__ = ["Agent"]
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-class Agent:
+class Agent(Lifecycle):
     """Decides requests by the live policies of a store. Safe across threads, asyncio and fork.
 
     >>> agent = Agent("sqlite:///rates.db")                                # doctest: +SKIP
@@ -103,11 +102,7 @@ class Agent:
             raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
         if not report_interval >= 0.05:  # refuses NaN, too
             raise UsageError("report_interval is at least 0.05 seconds")
-        self._closing = False
-        """True once closing has begun: a forked child then follows nothing."""
-        self._closed = False
-        self._closes = threading.RLock()
-        self._companions = Companions()
+        super().__init__()
         given = source if isinstance(source, GivenPolicies) else None
         self._fake_clock = given.clock if given else None
         wall = WallClock(self._fake_clock)
@@ -118,6 +113,7 @@ class Agent:
         self._failures = Failures(self._engine, allow=on_error == "allow")
         self._engine.guard(self._failures.failed, self._failures.unready)
         self._line = Line(self._engine, wall.monotonic_ns)
+        self._expiries = Expiries(wall.monotonic_ns, by_thread=self._fake_clock is None)
         self._meter = UsageMeter(self._engine, self._failures, self._line, wall.monotonic_ns)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
@@ -155,6 +151,7 @@ class Agent:
         """Follow a fake clock that was moved."""
         self._following.wall.refresh()
         self._following.enforcement.keep_time()
+        self._expiries.passed()
         self._line.passed()
 
     @classmethod
@@ -266,6 +263,37 @@ class Agent:
         """
         return pass_in_thread(self._line, scope, attributes, cost, wait)
 
+    def reserve(
+        self,
+        scope: str,
+        attributes: Mapping[str, str] = _NOTHING,
+        cost: Cost = 1,
+        *,
+        wait: float | None = 0,
+        expires: float = 60,
+        on_expiry: Literal["keep", "refund"] = "keep",
+    ) -> Reservation:
+        """Return a reservation: it charges an estimate, and what was really used at its end.
+
+        For costs that become known while the request runs, like the tokens of a stream. The
+        request is decided, and charged, where the block begins (``with`` or ``async with``).
+
+        ``cost``: the estimate. An upper bound keeps the limits exact; what is used beyond it is
+        charged when it is reported, even below empty.
+        ``wait``: seconds to wait in line instead of being refused; None: without limit. ``with``
+        waits in this thread, ``async with`` in this task.
+        ``expires``: seconds until it expires; each ``used`` begins them again.
+        ``on_expiry``: "keep" leaves the charge, the larger of estimate and used; "refund" gives
+        back what was not used. What is reported later still corrects it.
+
+        >>> with agent.reserve("/llm", acme, {"tokens": 4000}) as reservation:  # doctest: +SKIP
+        ...     if reservation: reservation.used(tokens=1500)
+
+        :raises UsageError: an argument cannot be used.
+        """
+        terms = Terms.of(wait, expires, on_expiry)
+        return Reservation(self, self._expiries, self._failures, terms, scope, attributes, cost)
+
     def limited(
         self,
         scope: str | Callable[..., str],
@@ -336,16 +364,6 @@ class Agent:
             )
         return self._fake_clock
 
-    @property
-    def id(self) -> str:
-        """Name of this agent in ``ratectl agents``."""
-        return self._following.id
-
-    @property
-    def status(self) -> AgentStatus:
-        """Generation in force, connection, and current problems."""
-        return self._following.state.now
-
     def usage(self) -> AgentUsage:
         """Return what this agent has decided since it started, and how full its limits are.
 
@@ -372,71 +390,3 @@ class Agent:
         from ratectl.agent.serving.endpoints import serve  # few programs need its imports
 
         return serve(self, metrics, admin, token, tls)
-
-    @property
-    def generation(self) -> int:
-        """Generation in force; 0 before any."""
-        return self._following.state.now.generation
-
-    def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait (seconds) until any generation is in force; False on time-out."""
-        return self.wait_for_generation(1, timeout)
-
-    def wait_for_generation(self, generation: int, timeout: float | None = None) -> bool:
-        """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
-        return self._following.state.wait_for_generation(generation, timeout)
-
-    # Lifecycle ----------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Stop following the source; decisions go on by the policies in force. Safe to repeat.
-
-        Not for signal handlers: ``sys.exit()`` there is enough, as agents are closed at exit.
-        """
-        self._closing = True
-        if self._closed or self._closes._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
-            return
-        if self._following.runs_here:
-            # A finalizer may run in the middle of a call of the store that has to be closed.
-            threading.Thread(target=self.close, name="ratectl-close", daemon=True).start()
-            return
-        with self._closes:
-            if not self._closed:
-                self._companions.close()
-                self._following.close()
-                self._closed = True  # an exception before this leaves it to the next call
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.close)  # joins threads, which may take seconds
-
-    def _follow_in_child(self) -> None:
-        self._line.after_fork_in_child()
-        if self._closing:
-            self._closed = True  # the threads, the store and the record belong to the parent
-            return
-        try:
-            self._meter = self._meter.in_child()
-            self._following = self._following.in_child(self._meter)
-            self._companions.in_child()
-        except Exception as error:
-            self._following.failed_in_child(error)
-            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ class Failures:
         self.refused = 0
         self._engine = engine
         self._allow = allow
-        self._logged = 0.0
+        self._logged = -math.inf
         self._last: tuple[float, str] | None = None
         """Time of the last failed decision (monotonic seconds), and its error."""
 
@@ -49,10 +50,7 @@ class Failures:
     def failed(self, scope: str, error: Exception) -> Decision:
         """Answer a request whose decision raised an error."""
         self._last = time.monotonic(), _text_of(error)
-        if time.monotonic() - self._logged > _LOG_EVERY or not self.count:
-            self._logged = time.monotonic()
-            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
-            log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
+        self._note("a decision for %r failed, on_error answers", scope, error)
         allowed = self._allow
         try:
             plan = self._engine.plan(scope)
@@ -63,6 +61,17 @@ class Failures:
         allowed = allowed or self._engine.waived(scope) is not None
         self._count(allowed)
         return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
+
+    def unsettled(self, scope: str, error: Exception) -> None:
+        """Log that a reservation could not be settled, or its slots not be released."""
+        self._note("a reservation for %r could not be settled", scope, error)
+
+    def _note(self, message: str, scope: str, error: Exception) -> None:
+        """Log a failure, unless another one was logged within the last minute."""
+        if time.monotonic() - self._logged > _LOG_EVERY:
+            self._logged = time.monotonic()
+            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
+            log.error(message, shown, exc_info=error)
 
     def problem(self) -> str | None:
         """Return the problem of failing decisions; None if none failed within the last minute."""

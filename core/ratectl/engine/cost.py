@@ -8,7 +8,10 @@ from typing import Final
 from ratectl.engine.buckets.counters import exact_text
 from ratectl.errors import UsageError
 
-__all__ = ["REQUESTS", "Cost", "checked_actual", "checked_cost", "cost_in", "nothing_of"]
+__all__ = [
+    "REQUESTS", "Cost", "checked_actual", "checked_cost", "checked_estimate", "checked_totals",
+    "cost_in", "nothing_of",
+]  # fmt: skip
 
 REQUESTS: Final = "requests"
 """The unit of limits that name no other."""
@@ -41,6 +44,27 @@ def checked_actual(actual: object, cost: Cost) -> Cost:
         raise UsageError(
             f"the cost was a mapping of units, so the actual cost is one as well, not {checked}: "
             f"write {{'{REQUESTS}': {checked}}}, or the unit that you mean"
+        )
+    return checked
+
+
+def checked_estimate(cost: object) -> int | dict[str, int]:
+    """Return a cost as a plain ``int``, or as a new ``dict`` of only the units that it names.
+
+    :raises UsageError: it is not a cost.
+    """
+    return _checked("cost", cost)
+
+
+def checked_totals(totals: object) -> dict[str, int]:
+    """Return the totals that a request has used so far as a new ``dict``, by unit.
+
+    :raises UsageError: they are not a mapping of units to whole numbers, 0 or more.
+    """
+    checked = _checked("the total", totals) if issubclass(type(totals), Mapping) else None
+    if not isinstance(checked, dict):
+        raise UsageError(
+            f"a total needs the name of its unit, like used(tokens=1500), not {_shown(totals)}"
         )
     return checked
 

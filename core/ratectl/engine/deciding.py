@@ -13,7 +13,7 @@ from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record, nothing_charged
 from ratectl.engine.buckets.place import Place
-from ratectl.engine.buckets.settle import refunds, release, settle
+from ratectl.engine.buckets.settle import refunds, release, settle, with_refunds
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.cost import REQUESTS, checked_actual
 from ratectl.engine.decision import Decision
@@ -257,6 +257,9 @@ class DecidingEngine(ControlledEngine):
             group.key(attributes)  # all is read before a change
         self._carry_all(selection, attributes, now)
         groups = [of for of in selection.groups if not (of.skips and of.lacks(attributes))]
+        # An exception of a signal handler may end this anywhere. Refunds are noted before they are
+        # made, and charges after that, so that a second attempt gives nothing back twice.
+        self._note(decision, with_refunds(charged, actual))
         charged = settle(charged, attributes, actual, groups, now, self._table)
         self._note(decision, charged)
         for group, *_ in charged.looks:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Charged
     from ratectl.engine.buckets.table import Table
 
-__all__ = ["refunds", "release", "settle"]
+__all__ = ["refunds", "release", "settle", "with_refunds"]
 
 
 class _Correction(NamedTuple):
@@ -73,6 +73,16 @@ def refunds(charged: Charged, actual: Mapping[str, int]) -> bool:
     """Return True if a correction of the cost to ``actual`` gives something back."""
     known = [(charged.in_unit(unit), number) for unit, number in actual.items()]
     return any(before is not None and number < before.last for before, number in known)
+
+
+def with_refunds(charged: Charged, actual: Mapping[str, int]) -> Charged:
+    """Return the record as it is after the refunds to ``actual``, and before further charges."""
+    settled = dict(charged.settled)
+    for unit, number in actual.items():
+        before = charged.in_unit(unit)
+        if before is not None and number < before.last:
+            settled[unit] = Settled(number, min(number, before.least))
+    return charged._replace(settled=settled)
 
 
 def _replaces(present: Group, group: Group) -> bool:

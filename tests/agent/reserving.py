@@ -1,0 +1,28 @@
+"""Agents for tests of reservations, and what their buckets hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ratectl import Agent, FakeClock
+
+__all__ = ["ACME", "agent_of", "left"]
+
+ACME = {"tenant": "acme"}
+
+
+def agent_of(**limits: dict[str, Any]) -> Agent:
+    """Return an agent with these limits at ``/`` and a clock that the test moves.
+
+    A limit without a ``unit`` counts the unit that it is named after.
+    """
+    units = {name: {"unit": name, **fields} for name, fields in limits.items()}
+    document = {"apiVersion": "ratectl/v1", "scope": "/", "limits": units}
+    return Agent.from_policies(document, clock=FakeClock("2030-01-01T00:00Z"))
+
+
+def left(agent: Agent, unit: str = "tokens", **attributes: str) -> int | None:
+    """Return what the only limit of a unit would still admit; nothing is charged."""
+    never = agent.check("/", attributes or ACME, {"requests": 0, unit: 10**12})
+    assert (never.reason, never.unit) == ("never", unit)
+    return never.remaining
