@@ -1,4 +1,4 @@
-"""What belongs to an agent and ends with it: exports of its metrics, servers."""
+"""Parts of a program that end with an agent: exports of its metrics, and servers."""
 
 from __future__ import annotations
 

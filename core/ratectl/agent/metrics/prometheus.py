@@ -78,7 +78,7 @@ class AgentCollector(Collector):
         self.restart()
 
     def restart(self) -> None:
-        """Count anew: in a forked child, the agent does so too."""
+        """Begin at zero: the agent of a forked child does so too."""
         self._metrics = Metrics(self._agent, self._max_limits)
         self._reading = threading.Lock()
 

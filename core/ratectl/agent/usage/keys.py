@@ -1,4 +1,4 @@
-"""How an agent shows keys: in usage, in its reports, and on its admin endpoint."""
+"""Forms in which an agent shows keys: in usage, in reports, and on its admin endpoint."""
 
 from __future__ import annotations
 

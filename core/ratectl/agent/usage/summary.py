@@ -1,4 +1,4 @@
-"""What ``agent.usage()`` returns."""
+"""Result of ``agent.usage()``."""
 
 from __future__ import annotations
 
