@@ -57,7 +57,7 @@ def counts_of(
     lowest, counters.lowest = counters.lowest, None
     refused = counters.refused_keys
     top = Counter[str]()
-    for key, count in refused.items():
+    for key, count in list(refused.items()):  # decisions may add to it meanwhile
         top[show(key)] += count
     top.pop("", None)
     return LimitCounts(

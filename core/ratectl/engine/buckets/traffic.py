@@ -96,12 +96,17 @@ class Traffic:
                 self._replace(key)
 
     def _replace(self, key: Key) -> None:
-        least = min(self.held, key=lambda held: self.held[held][0])
-        count, _ = self.held.pop(least, (0, 0))  # another thread may have removed it
+        # Of a copy: another thread may replace a key meanwhile.
+        least, (count, _) = min(self.items(), key=lambda item: item[1][0])
+        self.held.pop(least, None)
         self.held[key] = [count + 1, count]
+
+    def items(self) -> list[tuple[Key, list[int]]]:
+        """Return the keys with count and error, as they are at one moment."""
+        return list(self.held.items())
 
     def halve(self) -> None:
         """Halve all counts."""
         self._misses //= 2
-        for held in list(self.held.values()):
+        for _, held in self.items():
             held[:] = held[0] // 2, held[1] // 2
