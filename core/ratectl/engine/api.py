@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,12 +11,13 @@ from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.scopes import lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from ratectl.engine.buckets.place import Place
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
+    from ratectl.engine.explanation import Explanation
     from ratectl.engine.limit_plan import Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
@@ -24,6 +26,7 @@ __all__ = [
     "Engine",
     "EngineUsage",
     "LimitUsage",
+    "Locate",
     "Mirror",
     "PlanSet",
     "Request",
@@ -33,6 +36,9 @@ __all__ = [
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
+
+Locate = Callable[[str, str], str | None]
+"""Function from an origin (see ``LimitPlan.origins``) to its place in a file, if that is known."""
 
 
 class ScopePlan:
@@ -209,6 +215,25 @@ class Engine(ABC):
 
         The function takes them in this order, None for an absent one, and returns True or False.
         """
+
+    @abstractmethod
+    def explain(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
+    ) -> Explanation | None:
+        """Return what ``check`` would answer now, and what each limit has left.
+
+        It charges and counts nothing. None before the first swap, if ``guard`` decides then.
+
+        :raises UsageError: ``cost`` is not a cost (see ``check``).
+        """
+
+    @abstractmethod
+    def explain_decision(self, decision: Decision) -> Explanation:
+        """Return why a decision of this engine was made; see ``Decision.explain``."""
+
+    @abstractmethod
+    def locate_by(self, locate: Locate) -> None:
+        """Let explanations have the places of values in files from ``locate``."""
 
     @abstractmethod
     def attempt(

@@ -51,6 +51,8 @@ _log = logging.getLogger("ratectl.engine")
 
 T = TypeVar("T")
 
+_Place = tuple[str, tuple[str, ...], "Waiver | None"]
+
 Spent = list[Any] | dict[Any, Any]
 """Container that is not needed any more (see ``cooperative.release``)."""
 
@@ -107,7 +109,7 @@ class ControlledEngine(Engine):
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
         self._alias_chars = 0
-        self._shared: dict[tuple[str, tuple[str, ...], Waiver | None], Active] = {}
+        self._shared: dict[_Place, Active] = {}
         """Active scopes by declared scope, now and before, and waiver: undeclared scopes share."""
         self._waivers = NO_WAIVERS
         self._mirror: Mirror | None = None
@@ -214,17 +216,28 @@ class ControlledEngine(Engine):
         return active
 
     def _find(self, scope: str) -> Active | None:
-        plan, waiver = self._plans.find(scope), self._waivers.at(scope)
-        if plan is None and (waiver is None or self._plans.generation):
+        plan, waiver = self._governed(scope)
+        if plan is None:
             return None
-        if plan is None or waiver == "open":
-            plan = ScopePlan(plan.scope if plan else "/", (), allow_on_error=True)
-        place = (plan.scope, self._groups.past.homes(scope), waiver)
+        place = self._place(scope, plan, waiver)
         known = self._shared.get(place)
         if known is None:
             known = self._new_active(scope, plan, shadow=waiver == "shadow")
             self._shared[place] = known
         return known
+
+    def _governed(self, scope: str) -> tuple[ScopePlan | None, Waiver | None]:
+        """Return the plan of a scope, without limits if they are waived; and the waiver there."""
+        plan, waiver = self._plans.find(scope), self._waivers.at(scope)
+        if plan is None and (waiver is None or self._plans.generation):
+            return None, waiver
+        if plan is None or waiver == "open":
+            plan = ScopePlan(plan.scope if plan else "/", (), allow_on_error=True)
+        return plan, waiver
+
+    def _place(self, scope: str, plan: ScopePlan, waiver: Waiver | None) -> _Place:
+        """Return the key in ``_shared`` of the active scope of a scope."""
+        return plan.scope, self._groups.past.homes(scope), waiver
 
     def _counting(self, scope: str, attributes: Mapping[str, str]) -> Selection:
         """Return the groups of a request by the plans alone, without waivers."""
