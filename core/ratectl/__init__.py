@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ratectl.agent.fake_clock import FakeClock
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.decision import Decision, Reason
+    from ratectl.engine.explanation import Explanation, LimitExplanation
     from ratectl.errors import (
         BundleError,
         Conflict,
@@ -51,8 +52,10 @@ __all__ = [
     "Conflict",
     "Decision",
     "Enough",
+    "Explanation",
     "FakeClock",
     "GuardRefused",
+    "LimitExplanation",
     "Limited",
     "NoAgents",
     "NotFound",
@@ -84,8 +87,10 @@ _HOMES = {
     "Conflict": "ratectl.errors",
     "Decision": "ratectl.engine.decision",
     "Enough": "ratectl.fleet.convergence",
+    "Explanation": "ratectl.engine.explanation",
     "FakeClock": "ratectl.agent.fake_clock",
     "GuardRefused": "ratectl.errors",
+    "LimitExplanation": "ratectl.engine.explanation",
     "Limited": "ratectl.errors",
     "NoAgents": "ratectl.errors",
     "NotFound": "ratectl.errors",

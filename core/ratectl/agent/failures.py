@@ -32,7 +32,7 @@ class Failures:
     def unready(self) -> Decision:
         """Answer while no policies are in force."""
         self.count += 1
-        return Decision(self._allow, "error", 0, retry_after_ns=None)
+        return self.answer_unready(None)
 
     def failed(self, scope: str, error: Exception) -> Decision:
         """Answer a request whose decision raised an error."""
@@ -42,6 +42,14 @@ class Failures:
             self._logged = time.monotonic()
             shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
             log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
+        return self.answer(scope, error)
+
+    def answer_unready(self, scope: object) -> Decision:
+        """Return the answer while no policies are in force, and count nothing."""
+        return self._answered(self._allow, 0, scope, None)
+
+    def answer(self, scope: str, error: Exception) -> Decision:
+        """Return the answer of ``on_error``, and count nothing."""
         allowed = self._allow
         try:
             plan = self._engine.plan(scope)
@@ -50,7 +58,16 @@ class Failures:
         except Exception:  # noqa: BLE001  a scope that is not even a string
             log.debug("no plan for %r", scope)
         allowed = allowed or self._engine.waived(scope) is not None
-        return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
+        note = f"the limiter failed, and on_error answered: {_text_of(error)}"
+        return self._answered(allowed, self._engine.generation, scope, note)
+
+    def _answered(
+        self, allowed: bool, generation: int, scope: object, note: str | None
+    ) -> Decision:
+        decision = Decision(allowed, "error", generation, retry_after_ns=None)
+        known = exact_scope(scope) if issubclass(type(scope), str) else None
+        decision._asked = (self._engine, known, None, 1, (), note)  # noqa: SLF001
+        return decision
 
     def problem(self) -> str | None:
         """Return the problem of failing decisions; None if none failed within the last minute."""

@@ -224,6 +224,7 @@ class StoreFollowing(Following):
             failures=self.settings.failures,
             interval=self.settings.report_interval,
             shadow=self.shadow,
+            origins=self.enforcement.origins,
         )
 
     @property

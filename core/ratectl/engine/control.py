@@ -51,7 +51,7 @@ _log = logging.getLogger("ratectl.engine")
 
 T = TypeVar("T")
 
-_Place = tuple[str, tuple[str, ...], "Waiver | None"]
+_Place = tuple[str, tuple[str, ...], str | None]
 
 Spent = list[Any] | dict[Any, Any]
 """Container that is not needed any more (see ``cooperative.release``)."""
