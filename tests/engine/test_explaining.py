@@ -21,7 +21,7 @@ from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from engine.engines import MakeEngine
     from ratectl.engine.api import Engine, PlanSet
@@ -260,3 +260,51 @@ def test_a_wrong_cost_is_a_usage_error(make: MakeEngine, cost: Any) -> None:
     engine = make(lambda: 0)
     with pytest.raises(UsageError):
         engine.explain("/", {}, cost)
+
+
+class Told:
+    """A mirror and a watcher that keep what they are told."""
+
+    def __init__(self) -> None:
+        self.of: list[str] = []
+
+    def decided(self, *_: object) -> bool:
+        return False
+
+    def released(self, *_: object) -> None:
+        self.of.append("released")
+
+    def settled(self, *_: object) -> None:
+        self.of.append("settled")
+
+    def freed(self, places: Iterable[object]) -> None:
+        self.of += ["freed" for _ in places]
+
+    def changed(self) -> None:
+        self.of.append("changed")
+
+
+@each_engine
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_refusal_remembers_its_request_and_has_nothing_to_release(
+    make: MakeEngine, watched: bool
+) -> None:
+    engine, told = make(lambda: 0), Told()
+    limits = {"slots": {**SLOTS, "max": 1}, "l": {"rate": "1/h", "burst": 5}}
+    engine.swap(compile_tree(tree({"/": {"limits": limits}}), 1))
+    if watched:
+        engine.watch(told)
+    holder = engine.check("/", {}, now=0)
+    refused = [engine.check("/", {}, now=0), engine.check("/", {}, 9, now=0)]
+    assert [of.reason for of in refused] == ["limited", "never"]
+    for decision in (*refused, engine.check("/", {}, {"requests": 1, "tokens": 1}, now=0)):
+        decision.release()
+        decision.settle({"requests": 0})
+        assert decision.explain().limit == decision.limit
+        with decision:
+            pass
+    assert told.of == []
+    assert [of.remaining for of in engine.explain("/", {}).limits] == [4, 0]  # type: ignore[union-attr]
+    holder.release()
+    assert told.of == ["freed", "freed"] * watched
+    assert [of.remaining for of in engine.explain("/", {}).limits] == [4, 1]  # type: ignore[union-attr]

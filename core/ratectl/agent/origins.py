@@ -144,8 +144,8 @@ def _found(origins: str, document: str) -> SourceMap | None:
     if start < 0:
         return None
     value: Any
-    value, _ = json.JSONDecoder().raw_decode(origins, start + len(name) - len('{"at":'))
     try:
+        value, _ = json.JSONDecoder().raw_decode(origins, start + len(name) - len('{"at":'))
         at = {path: (int(a), int(b), int(c)) for path, (a, b, c) in value["at"].items()}
         return SourceMap(str(value["file"]), at)
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

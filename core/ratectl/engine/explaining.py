@@ -10,6 +10,7 @@ import logging
 import re
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
     from ratectl.engine.cost import Cost
-    from ratectl.engine.limit_plan import GroupName, LimitPlan
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["ExplainingEngine"]
@@ -59,57 +60,50 @@ _WAIVED: Final = {
 
 
 class _Peek:
-    """View of a group for one explanation: it reads buckets, and leaves them as they are.
+    """Group as one request meets it: attempts change a copy of its bucket's state.
 
     It has what attempts and decisions use of a group.
     """
 
-    __slots__ = ("algorithm", "carry", "group", "name", "plan", "scope", "shadow", "skips", "unit")
+    __slots__ = (
+        "_key", "_state", "algorithm", "group", "left", "name", "plan", "scope", "shadow", "skips",
+        "unit",
+    )  # fmt: skip
 
     def __init__(
-        self, group: Group, carry: Carry | None, plans: Mapping[GroupName, LimitPlan]
-    ) -> None:
+        self, group: Group, carry: Carry | None, plan: LimitPlan | None, attributes: Attributes,
+        now: int,
+    ) -> None:  # fmt: skip
         self.group = group
-        self.carry = carry
-        self.plan = plans.get(group.group_name)
+        self.plan = plan
         self.name, self.scope, self.unit = group.name, group.scope, group.unit
         self.shadow, self.skips = group.shadow, group.skips
         self.algorithm: Algorithm[Any] = group.algorithm
+        self._key = group.key(attributes)
+        bucket = group.tracked(self._key)
+        state = group.default_at(now) if bucket is None else bucket[0]
+        if carry is not None and not carry.is_done(carry.mark(attributes)):
+            state = self._with(state, carry.state(attributes), now)
+        self._state = self.algorithm.detached(state)
+        self.left = self.algorithm.remaining(self._state, now)
 
-    def key(self, attributes: Attributes) -> Key:
-        return self.group.key(attributes)
+    def _with(self, state: State, carried: State | None, now: int) -> State:
+        """Return the state with what the request carries over, as its first check would."""
+        if carried is None:
+            return state
+        default = self.group.default_at(now)
+        if self.algorithm.same(self.group.joined(default, carried, now), default, now):
+            return state
+        return self.group.joined(state, carried, now)
+
+    def key(self, attributes: Attributes) -> Key:  # noqa: ARG002
+        return self._key
 
     def lacks(self, attributes: Attributes) -> bool:
         return self.group.lacks(attributes)
 
-    def find(self, key: Key, now: int) -> tuple[State, int]:
-        """Return a copy of the state that a check of this key would meet, without `carry`."""
-        bucket = self.group.tracked(key)
-        state = self.group.default_at(now) if bucket is None else bucket[0]
-        return self.algorithm.detached(state), 0
-
-
-class _CarryingPeek(_Peek):
-    """View for a request that carries something over: its first look at a bucket adds that."""
-
-    __slots__ = ("attributes",)
-
-    def __init__(
-        self, group: Group, carry: Carry | None, plans: Mapping[GroupName, LimitPlan],
-        attributes: Attributes,
-    ) -> None:  # fmt: skip
-        super().__init__(group, carry, plans)
-        self.attributes = attributes
-
-    def find(self, key: Key, now: int) -> tuple[State, int]:
-        state, serial = super().find(key, now)
-        assert self.carry is not None
-        carried = self.carry.state(self.attributes)
-        if carried is not None:
-            default = self.group.default_at(now)
-            if not self.algorithm.same(self.group.joined(default, carried, now), default, now):
-                state = self.algorithm.detached(self.group.joined(state, carried, now))
-        return state, serial
+    def find(self, key: Key, now: int) -> tuple[State, int]:  # noqa: ARG002
+        return self._state, 0
 
 
 class _View(NamedTuple):
@@ -117,7 +111,6 @@ class _View(NamedTuple):
 
     peek: _Peek
     key: str
-    left: int
     wait: int
     """Nanoseconds until it admits the cost, ``NEVER`` or ``UNKNOWN``; 0 if it is not consulted."""
     consulted: bool
@@ -166,35 +159,42 @@ class ExplainingEngine(WaitingEngine):
             if self._stand_in() is not None:
                 return None
             return _Examined(None, waiver, Decision(True, "no_policy", self._plans.generation), [])
-        peeks = self._peeks(scope, plan, waiver, attributes)
+        peeks = self._peeks(scope, plan, waiver, attributes, instant)
         decision, deciding, waits = self._answered(plan, waiver, peeks, attributes, cost, instant)
+        lag = instant - clock
         views = [
-            _viewed(peek, attributes, cost, instant, waits.get(id(peek)), peek is deciding)
+            _viewed(peek, attributes, cost, waits.get(id(peek)), lag, peek is deciding)
             for peek in peeks
         ]
-        lag = instant - clock
-        late = [view._replace(wait=view.wait + lag) if view.wait > 0 else view for view in views]
-        return _Examined(plan, waiver, delayed(decision, lag), late)
+        return _Examined(plan, waiver, delayed(decision, lag), views)
 
     def _peeks(
-        self, scope: str, plan: ScopePlan, waiver: Waiver | None, attributes: Attributes
+        self, scope: str, plan: ScopePlan, waiver: Waiver | None, attributes: Attributes, now: int
     ) -> list[_Peek]:
         """Return views of the groups that decide a request, in their order."""
         plans = {of.group_name: of for of in plan.deciding(attributes)}
+        groups, carries = self._selected(scope, plan, waiver, attributes)
+        peeks = [
+            _Peek(group, carry, plans.get(group.group_name), attributes, now)
+            for group, carry in zip_longest(groups, carries)
+        ]
+        return sorted(peeks, key=lambda peek: peek.algorithm.holds)
+
+    def _selected(
+        self, scope: str, plan: ScopePlan, waiver: Waiver | None, attributes: Attributes
+    ) -> tuple[Sequence[Group], Sequence[Carry | None]]:
+        """Return the groups that decide a request, and what it carries over; keep no new ones."""
         active = self._active.get(scope) or self._shared.get(self._place(scope, plan, waiver))
         known = None if active is None else active.known(attributes)
         if known is not None:
-            carries = known.carries or [None] * len(known.groups)
-            pairs = zip(known.groups, carries, strict=True)
-            return [_peek(group, carry, plans, attributes) for group, carry in pairs]
-        peeks = []
+            return known.groups, known.carries
+        groups, carries = [], []
         for limit in plan.limits:
             of = plan_of(limit, attributes)
             if of is not None:
-                group = self._groups.peek(of)
-                carry = self._groups.peek_carry(scope, limit, group, attributes)
-                peeks.append(_peek(group, carry, plans, attributes))
-        return sorted(peeks, key=lambda peek: peek.algorithm.holds)
+                groups.append(self._groups.peek(of))
+                carries.append(self._groups.peek_carry(scope, limit, groups[-1], attributes))
+        return groups, carries
 
     def _answered(
         self, plan: ScopePlan, waiver: Waiver | None, peeks: list[_Peek], attributes: Attributes,
@@ -242,7 +242,7 @@ class ExplainingEngine(WaitingEngine):
             unit=peek.unit,
             key=view.key,
             capacity=peek.algorithm.capacity,
-            remaining=view.left,
+            remaining=peek.left,
             retry_after=wait / 1e9 if wait >= 0 else None,
             never=wait == NEVER,
             refuses=wait != 0,
@@ -288,26 +288,14 @@ class ExplainingEngine(WaitingEngine):
         return Asked(self, charged.scope, charged.attributes, charged.cost, charged.looks)
 
 
-def _peek(
-    group: Group,
-    carry: Carry | None,
-    plans: Mapping[GroupName, LimitPlan],
-    attributes: Attributes,
-) -> _Peek:
-    if carry is None or carry.is_done(carry.mark(attributes)):
-        return _Peek(group, None, plans)
-    return _CarryingPeek(group, carry, plans, attributes)
-
-
 def _viewed(
-    peek: _Peek, attributes: Attributes, cost: Cost, now: int, wait: int | None, decides: bool
+    peek: _Peek, attributes: Attributes, cost: Cost, wait: int | None, lag: int, decides: bool
 ) -> _View:
     """Return what a limit answers. ``wait`` is None if it is not consulted."""
-    state, _ = peek.find(peek.key(attributes), now)
-    left = peek.algorithm.remaining(state, now)
-    amount = cost_in(cost, peek.unit) or 0
+    late = wait or 0
+    late += lag if late > 0 else 0
     key = _key_text(peek.group.per, attributes)
-    return _View(peek, key, left, wait or 0, wait is not None, amount, decides)
+    return _View(peek, key, late, wait is not None, cost_in(cost, peek.unit) or 0, decides)
 
 
 def _key_text(per: Sequence[str], attributes: Attributes) -> str:

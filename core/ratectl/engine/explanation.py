@@ -5,7 +5,7 @@ Plain data: it refers to no engine and no agent, so it can be kept, pickled and 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,12 +13,12 @@ from ratectl.engine.buckets.counters import shown
 from ratectl.engine.cost import REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.engine.decision import Decision, Reason
     from ratectl.engine.waivers import Waiver
 
-__all__ = ["AsOf", "Explanation", "LimitExplanation", "explanation_of", "printable"]
+__all__ = ["AsOf", "Explanation", "LimitExplanation", "explanation_of", "merged"]
 
 AsOf = Literal["now", "decision"]
 
@@ -107,11 +107,12 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the explanation as data for JSON."""
-        data = asdict(self)
-        data["limits"] = [
-            {**limit, "overrides": list(limit["overrides"])} for limit in data["limits"]
-        ]
-        return {**data, "notes": list(self.notes)}
+        data = {name: getattr(self, name) for name in self.__slots__}
+        limits = [{name: getattr(limit, name) for name in limit.__slots__} for limit in self.limits]
+        for limit in limits:
+            limit["overrides"] = list(limit["overrides"])
+        cost = self.cost if isinstance(self.cost, int | None) else dict(self.cost)
+        return {**data, "cost": cost, "limits": limits, "notes": list(self.notes)}
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -169,14 +170,13 @@ def merged(decided: Explanation, live: Explanation, *notes: str) -> Explanation:
 
     The numbers of the limit that decided are those of the decision.
     """
-    (of,) = decided.limits or (None,)
-    limits, found = [], of is None
-    for limit in live.limits:
-        same = of is not None and not found and _is_same(limit, of)
-        found = found or same
-        limits.append(_then(limit, of) if same and of else replace(limit, decides=False))
-    if of is not None and not found:
-        limits.insert(0, of)
+    limits = [replace(limit, decides=False) for limit in live.limits]
+    for of in decided.limits:
+        at = _index_of(of, limits)
+        if at is None:
+            limits.insert(0, of)
+        else:
+            limits[at] = _then(limits[at], of)
     return replace(
         decided,
         scope=live.scope,
@@ -189,9 +189,21 @@ def merged(decided: Explanation, live: Explanation, *notes: str) -> Explanation:
     )
 
 
-def _is_same(limit: LimitExplanation, of: LimitExplanation) -> bool:
-    """Return True for the limit that a decision names. A budget may have the same name there."""
-    return (limit.name, limit.scope, limit.unit) == (of.name, of.scope, of.unit)
+def _index_of(of: LimitExplanation, limits: Sequence[LimitExplanation]) -> int | None:
+    """Return the position of the limit that a decision names; None if it is gone.
+
+    A limit and a budget of one scope may have the same name: then it is the one that fits better.
+    """
+    same = [
+        at
+        for at, limit in enumerate(limits)
+        if (limit.name, limit.scope, limit.unit) == (of.name, of.scope, of.unit)
+    ]
+
+    def misfit(at: int) -> tuple[bool, bool]:
+        return limits[at].capacity != of.capacity, limits[at].refuses != of.refuses
+
+    return min(same, key=misfit, default=None)
 
 
 def _then(limit: LimitExplanation, of: LimitExplanation) -> LimitExplanation:
@@ -200,7 +212,7 @@ def _then(limit: LimitExplanation, of: LimitExplanation) -> LimitExplanation:
         limit,
         capacity=of.capacity,
         remaining=of.remaining,
-        retry_after=of.retry_after if of.refuses and not of.shadow else limit.retry_after,
+        retry_after=limit.retry_after if of.shadow else of.retry_after,
         never=of.never,
         refuses=of.refuses,
         decides=True,
@@ -211,7 +223,7 @@ def _then(limit: LimitExplanation, of: LimitExplanation) -> LimitExplanation:
 # Text -------------------------------------------------------------------------------------------
 
 
-def printable(text: str) -> str:
+def _printable(text: str) -> str:
     """Return a text of a request on one line: control characters are escaped."""
     if text.isprintable():
         return text
@@ -226,7 +238,7 @@ def _lines(of: Explanation) -> Iterator[str]:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield f"  {'  '.join(cells)}".rstrip()
     for note in of.notes:
-        yield f"  note: {printable(note)}"
+        yield f"  note: {_printable(note)}"
 
 
 def _verdict(of: Explanation) -> str:
@@ -235,7 +247,7 @@ def _verdict(of: Explanation) -> str:
         return verdict
     declared = of.declared_scope
     by = "" if declared in (None, of.scope) else f", by the policy of {declared}"
-    return f"{verdict}: {printable(of.scope)}{by}"
+    return f"{verdict}: {_printable(of.scope)}{by}"
 
 
 def _row(limit: LimitExplanation) -> tuple[str, str, str, str]:
@@ -244,10 +256,10 @@ def _row(limit: LimitExplanation) -> tuple[str, str, str, str]:
     overrides = f" [{', '.join(limit.overrides)}]" if limit.overrides else ""
     left = f"{limit.remaining} of {limit.capacity} {limit.unit} left"
     if limit.key not in (None, "(all)"):
-        left += f" for {printable(limit.key or '')}"
+        left += f" for {_printable(limit.key or '')}"
     name = f"{budget}{limit.name}{overrides} @ {limit.scope}"
     place = limit.origin or limit.declared or ""
-    return name, left + _wait(limit), printable(place), _mark(limit)
+    return name, left + _wait(limit), _printable(place), _mark(limit)
 
 
 def _wait(limit: LimitExplanation) -> str:
