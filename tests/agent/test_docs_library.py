@@ -15,10 +15,10 @@ BLOCKS = re.findall(r"```python\n((?:(?!```).)*)```\n\n```text\n(.*?)```", PAGE,
 
 
 def test_the_page_has_blocks_that_print() -> None:
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_blocks_print_the_documented_output(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +44,6 @@ def test_blocks_print_the_documented_output(
 
 def test_blocks_about_tests_print_the_documented_output(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    for code, printed in BLOCKS[5:]:
+    for code, printed in BLOCKS[6:]:
         exec(compile(code, "docs/library.md", "exec"), names)
         assert capsys.readouterr().out == printed

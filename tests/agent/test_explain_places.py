@@ -84,7 +84,8 @@ def test_places_are_those_of_the_resolver(now: str) -> None:
 
 def test_origins_of_a_directory_follow_its_files(payments: Path, make_agent: Make) -> None:
     agent = make_agent(str(payments))
-    assert line_of(agent) == "team.yaml:5:17"
+    assert by_name(agent.explain("/payments", ACME))["spike"].origin == "team.yaml:5:17"
+    assert line_of(make_agent(str(payments / "team.yaml"))) == "team.yaml:5:17"
     (payments / "team.yaml").write_text("# a comment\n" + TEXT.replace("1/min", "3/min"))
     assert agent.wait_for_generation(2, 10)
     wait_for(

@@ -249,6 +249,7 @@ class DirectoryFollowing(Following):
         """
         super().__init__(settings, engine, parent)
         path = Path(settings.source)
+        self.enforcement.origins.folder = str(path)
         directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failures)
         if parent is None:
             _check_exists(path)

@@ -23,6 +23,7 @@ from ratectl.runtime.cooperative import paced
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.diagnostics import Span
     from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
 
@@ -37,6 +38,8 @@ class Origins:
     """Places of the values of one generation. Safe across threads."""
 
     def __init__(self) -> None:
+        self.folder = ""
+        """Folder of the policies, or their only file: files are named as seen from there."""
         self._current = _Places(0)
         self._wanted = False
         self._retry_at = 0.0
@@ -57,10 +60,13 @@ class Origins:
             self._wanted = True
             return None
         try:
-            return current.place(source, path)
+            span = current.span(source, path)
         except (BundleError, ValueError, zlib.error) as error:  # what a store holds is untrusted
             log.debug("origins", exc_info=error)
             return None
+        if span is None:
+            return None
+        return f"{_seen_from(self.folder, span.file)}:{span.line}:{span.column}"
 
     def read_if_wanted(self, store: Store | None) -> None:
         """Read the places from a store, if an explanation has asked for one. Never raises."""
@@ -112,13 +118,12 @@ class _Places:
         """Take the bytes of origins (see ``encode_origins``); none if they are not stored."""
         self._packed = zlib.compress(origins, 1)
 
-    def place(self, source: str, path: str) -> str | None:
+    def span(self, source: str, path: str) -> Span | None:
         """:raises BundleError, ValueError: the bytes of origins are not readable."""
         for document, prefix in self._prefixes.get(source, [(source, "")]):
             known = self._document(document)
             if known is not None and f"{prefix}{path}" in known.at:
-                span = known.span(f"{prefix}{path}")
-                return f"{span.file}:{span.line}:{span.column}"
+                return known.span(f"{prefix}{path}")
         return None
 
     def _document(self, document: str) -> SourceMap | None:
@@ -130,6 +135,12 @@ class _Places:
                     self.documents = {}
                 self.documents[document] = known
         return known
+
+
+def _seen_from(folder: str, file: str) -> str:
+    if not folder:
+        return file
+    return file.rpartition("/")[2] if file == folder else file.removeprefix(f"{folder}/")
 
 
 def _found(origins: str, document: str) -> SourceMap | None:
