@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.summary import AgentUsage, LimitUsage
     from ratectl.engine.decision import Decision, Reason
+    from ratectl.engine.explanation import Explanation, LimitExplanation
     from ratectl.errors import (
         BundleError,
         Conflict,
@@ -56,8 +57,10 @@ __all__ = [
     "Decision",
     "Endpoints",
     "Enough",
+    "Explanation",
     "FakeClock",
     "GuardRefused",
+    "LimitExplanation",
     "LimitUsage",
     "Limited",
     "NoAgents",
@@ -94,8 +97,10 @@ _HOMES = {
     "Decision": "ratectl.engine.decision",
     "Endpoints": "ratectl.agent.serving.endpoints",
     "Enough": "ratectl.fleet.convergence",
+    "Explanation": "ratectl.engine.explanation",
     "FakeClock": "ratectl.agent.fake_clock",
     "GuardRefused": "ratectl.errors",
+    "LimitExplanation": "ratectl.engine.explanation",
     "LimitUsage": "ratectl.agent.usage.summary",
     "Limited": "ratectl.errors",
     "NoAgents": "ratectl.errors",

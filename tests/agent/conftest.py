@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 import ratectl
+from agent.explain_support import TEXT
 from agent.problems import Log
 from agent.signatures import EVIL, GOOD, Keys
 from ratectl.publishing._publish import publish
@@ -53,3 +55,22 @@ def published(store: Store, keys: Keys) -> Store:
 def log(caplog: pytest.LogCaptureFixture) -> Log:
     """Warnings that agents log during a test."""
     return Log(caplog)
+
+
+@pytest.fixture(params=["c", "pure"])
+def both_engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of the engine that agents of the test have: each of both in turn."""
+    name: str = request.param
+    if os.environ.get("RATECTL_ENGINE", "auto") not in (name, "auto"):
+        pytest.skip("another engine is tested")
+    monkeypatch.setenv("RATECTL_ENGINE", name)
+    return name
+
+
+@pytest.fixture
+def payments(tmp_path: Path) -> Path:
+    """Folder with the policies of the tests of explanations."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "team.yaml").write_text(TEXT)
+    return folder

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.engines import each_engine
 from policy.conditions import NOON, excepted, exception, ns, override
 from ratectl.compiler.matching import ValueTest
+from ratectl.compiler.origins import resolved_origins
 from ratectl.compiler.plans import compile_tree
 from ratectl.compiler.recipe import limit_plan
 from ratectl.engine.algorithms.quota import WallOffset
@@ -121,7 +122,7 @@ def test_policies_would_be_found() -> None:
 def plain(plan: LimitPlan | None) -> tuple[Any, ...] | None:
     if plan is None:
         return None
-    return plan.group_name, plan.algorithm, plan.shadow, plan.skips
+    return plan.group_name, plan.algorithm, plan.shadow, plan.skips, plan.origins
 
 
 def resolved_plan(scope: str, limit: Limit | None, offset: WallOffset, *, budget: bool) -> Any:
@@ -131,7 +132,7 @@ def resolved_plan(scope: str, limit: Limit | None, offset: WallOffset, *, budget
         limit_plan(
             scope, limit.name, limit, offset, algorithm=limit.algorithm, per=limit.per,
             mode=limit.mode, unit=limit.unit, absent=limit.absent, overrides=limit.touched,
-            budget=budget,
+            origins=resolved_origins(limit, budget=budget), budget=budget,
         )
     )  # fmt: skip
 

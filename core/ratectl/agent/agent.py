@@ -9,10 +9,10 @@ from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, s
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
 from ratectl.agent.expiries import Expiries
+from ratectl.agent.explaining import Explaining
 from ratectl.agent.failures import Failures
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.given import GivenPolicies
-from ratectl.agent.in_force import LimitInForce, limits_in_force
 from ratectl.agent.lifecycle import Lifecycle
 from ratectl.agent.limited import limited
 from ratectl.agent.line import Line
@@ -52,7 +52,7 @@ __all__ = ["Agent"]
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-class Agent(Lifecycle):
+class Agent(Explaining, Lifecycle):
     """Decides requests by the live policies of a store. Safe across threads, asyncio and fork.
 
     >>> agent = Agent("sqlite:///rates.db")                                # doctest: +SKIP
@@ -335,12 +335,6 @@ class Agent(Lifecycle):
         """
         proxies = proxies_of(self._following.enforcement.proxies, scope)
         return proxies.client_ip(peer, forwarded_for, header=header)
-
-    def limits(
-        self, scope: str, attributes: Mapping[str, str] = _NOTHING
-    ) -> list[LimitInForce] | None:
-        """Return the limits that decide such a request; None if no policy covers the scope."""
-        return limits_in_force(self._engine, scope, attributes)
 
     def failed(self, scope: str, error: Exception) -> Decision:
         """Return the answer of ``on_error`` for a request that an adapter could not decide.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.client_address import proxies_by_scope
 from ratectl.agent.log import log
+from ratectl.agent.origins import Origins
 from ratectl.compiler.activation import activated
 from ratectl.compiler.plans import Compiled
 from ratectl.engine.api import PlanSet
@@ -53,6 +54,8 @@ class Enforcement:
         self._compiled = Compiled(PlanSet(0))
         self.proxies: Mapping[str, TrustedProxies] = {}
         """Trusted proxies in force, by the scope that declares them."""
+        self.origins = Origins()
+        engine.locate_by(self.origins.place)
         self._tree: PolicyTree | None = None
         self._generation = 0
         self._since = 0
@@ -73,6 +76,7 @@ class Enforcement:
         self._engine.swap(compiled.plans)
         self.proxies = proxies
         spent, self._compiled = self._compiled.parts(), compiled
+        spent.append(list(self.origins.begin(tree, generation).values()))
         with self._changed:
             # Without exceptions the plans never change, and the tree is not needed.
             self._tree = tree if tree.exceptions else None

@@ -45,12 +45,22 @@ class Failures:
     def unready(self) -> Decision:
         """Answer while no policies are in force."""
         self._count(self._allow)
-        return Decision(self._allow, "error", 0, retry_after_ns=None)
+        return self.answer_unready(None)
 
     def failed(self, scope: str, error: Exception) -> Decision:
         """Answer a request whose decision raised an error."""
         self._last = time.monotonic(), _text_of(error)
         self._note("a decision for %r failed, on_error answers", scope, error)
+        decision = self.answer(scope, error)
+        self._count(decision.allowed)
+        return decision
+
+    def answer_unready(self, scope: object) -> Decision:
+        """Return the answer while no policies are in force, and count nothing."""
+        return self._answered(self._allow, 0, scope, None)
+
+    def answer(self, scope: str, error: Exception) -> Decision:
+        """Return the answer of ``on_error``, and count nothing."""
         allowed = self._allow
         try:
             plan = self._engine.plan(scope)
@@ -59,8 +69,16 @@ class Failures:
         except Exception:  # noqa: BLE001  a scope that is not even a string
             log.debug("no plan for %r", scope)
         allowed = allowed or self._engine.waived(scope) is not None
-        self._count(allowed)
-        return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
+        note = f"the limiter failed, and on_error answered: {_text_of(error)}"
+        return self._answered(allowed, self._engine.generation, scope, note)
+
+    def _answered(
+        self, allowed: bool, generation: int, scope: object, note: str | None
+    ) -> Decision:
+        decision = Decision(allowed, "error", generation, retry_after_ns=None)
+        known = exact_scope(scope) if issubclass(type(scope), str) else None
+        decision._asked = (self._engine, known, None, 1, (), note)  # noqa: SLF001
+        return decision
 
     def unsettled(self, scope: str, error: Exception) -> None:
         """Log that a reservation could not be settled, or its slots not be released."""

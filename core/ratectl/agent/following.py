@@ -227,6 +227,7 @@ class StoreFollowing(Following):
             meter=self.settings.meter,
             interval=self.settings.report_interval,
             shadow=self.shadow,
+            origins=self.enforcement.origins,
         )
 
     @property
@@ -251,6 +252,7 @@ class DirectoryFollowing(Following):
         """
         super().__init__(settings, engine, parent)
         path = Path(settings.source)
+        self.enforcement.origins.folder = str(path)
         directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failures)
         if parent is None:
             _check_exists(path)

@@ -19,6 +19,7 @@ from ratectl.version import __version__
 
 if TYPE_CHECKING:
     from ratectl.agent.failures import Failures
+    from ratectl.agent.origins import Origins
     from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
@@ -53,6 +54,7 @@ class Reporter:
         meter: UsageMeter,
         interval: float,
         shadow: ShadowEvaluator,
+        origins: Origins,
     ) -> None:
         self._id = agent_id
         self._sync = sync
@@ -62,6 +64,7 @@ class Reporter:
         self._failures = failures
         self._interval = interval
         self._shadow = shadow
+        self._origins = origins
         self._stop = threading.Event()
         self._lease: Lease | None = None
         self._renewed = 0.0
@@ -80,6 +83,7 @@ class Reporter:
             self._wall.refresh()
             self._report(seen)
             self._sync.look_again()
+            self._origins.read_if_wanted(self._sync.store)
             due = max(0.05, min(self._usage_due, self._renewed + _RENEW_SECONDS) - monotonic())
             self._state.wait_for_change(seen, min(due, self._interval))
 

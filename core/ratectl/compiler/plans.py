@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.compiler.conditional_limits import Choices
+from ratectl.compiler.origins import resolved_origins
 from ratectl.compiler.recipe import limit_plan
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.api import PlanSet, ScopePlan
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.engine.conditional_limit import LimitChoice
-    from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.limit_plan import LimitPlan, Origins
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.conditions import PathConditions
     from ratectl.policy.resolution.effective_limit import Limit
@@ -95,6 +96,9 @@ class _Compiler:
         self._offset = offset
         self._choices = Choices(tree, resolver, offset)
         self._budgets: dict[tuple[str, str], LimitPlan | LimitChoice | None] = {}
+        self._origins: dict[int, Origins] = {}
+        """Origins by the ``id`` of the limit, which the resolver keeps: scopes that inherit a limit
+        share it."""
 
     @property
     def kept(self) -> tuple[Mapping[Any, object], ...]:
@@ -104,7 +108,7 @@ class _Compiler:
     @property
     def workings(self) -> tuple[Mapping[Any, object], ...]:
         """Containers that are not needed after the compilation."""
-        return self._choices.workings
+        return (*self._choices.workings, self._origins)
 
     def scope_plan(self, resolved: Resolved) -> ScopePlan:
         scope = resolved.scope
@@ -145,8 +149,11 @@ class _Compiler:
         return choice or self._plan(owner, budget, budget=True)
 
     def _plan(self, scope: str, limit: Limit, *, budget: bool = False) -> LimitPlan | None:
+        origins = self._origins.get(id(limit))
+        if origins is None:
+            origins = self._origins[id(limit)] = resolved_origins(limit, budget=budget)
         return limit_plan(
             scope, limit.name, limit, self._offset, algorithm=limit.algorithm, per=limit.per,
             mode=limit.mode, unit=limit.unit, absent=limit.absent, overrides=limit.touched,
-            budget=budget,
+            origins=origins, budget=budget,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 A recipe holds the layers of a limit, one for each document on its path that says something of it.
 They hold texts, numbers and the language's rates, durations and reset times; no policies. Equal
 layers are shared by all scopes that inherit them. A plan is what resolution would give (see
-``policy.resolution.resolver``), for one limit and without origins.
+``policy.resolution.resolver``), for one limit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.compiler.algorithms import engine_algorithm
+from ratectl.compiler.origins import merged_origins
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.quota import WallOffset
     from ratectl.engine.conditional_limit import Mask
+    from ratectl.engine.limit_plan import Origins
     from ratectl.policy.language.model import Cap, LimitFields
     from ratectl.policy.resolution.algorithms.protocol import Parameters
+    from ratectl.policy.resolution.clipping import Clipped
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.runtime.cooperative import Kept
 
@@ -56,18 +59,25 @@ Chain = tuple["Chain", Layer] | None
 """Layers of a path, nested: (of the scopes above, of this one)."""
 
 
+_Exception = tuple["Mask", str, Fields]
+"""Condition of an exception that holds (0 for none), its name and its fields."""
+
+_Cap = dict[str, tuple[Any, str]]
+"""Tightest cap by field, and the scope or override that declares it."""
+
+
 class _Merged:
     """Merged fields: their values, and the conditions that select the bucket by each field."""
 
-    __slots__ = ("touched", "values")
+    __slots__ = ("sources", "touched", "values")
 
-    def __init__(
-        self, values: Mapping[str, Any] | None = None, touched: Mapping[str, Mask] | None = None
-    ) -> None:
-        self.values: dict[str, Any] = dict(values or {})
-        self.touched: dict[str, Mask] = dict(touched or {})
+    def __init__(self, other: _Merged | None = None) -> None:
+        self.values: dict[str, Any] = dict(other.values) if other else {}
+        self.touched: dict[str, Mask] = dict(other.touched) if other else {}
+        self.sources: dict[str, str] = dict(other.sources) if other else {}
+        """Scope, override or exception that sets each field."""
 
-    def merge(self, fields: Fields, bit: Mask, *, exception: bool = False) -> None:
+    def merge(self, fields: Fields, bit: Mask, source: str, *, exception: bool = False) -> None:
         """Set fields by a condition (``bit``; 0 for none). See ``merge_fields`` and ``_touched``.
 
         The override that chose the algorithm still counts when another chooses it again, and so
@@ -78,10 +88,19 @@ class _Merged:
         if algorithm is not None:
             kept = ALGORITHMS[algorithm].fields
             for field in [field for field in values if field not in kept]:
-                del values[field], touched[field]
+                del values[field], touched[field], self.sources[field]
         for field, value in fields:
             earlier = touched.get(field, 0) if exception or field == "algorithm" else 0
             values[field], touched[field] = value, earlier | bit
+            self.sources[field] = source
+
+
+class _Usable(NamedTuple):
+    """Merged fields that make a usable limit, its parameters, and what caps clip of it."""
+
+    merged: _Merged
+    parameters: Parameters
+    clips: Mapping[str, Clipped]
 
 
 class Recipe:
@@ -113,9 +132,10 @@ class Recipe:
             declared, exceptions = _declared(layers, local), _exceptions(layers, local)
             if declared is None and not exceptions:
                 return None
-            usable = self._usable(declared, exceptions, cap)
+            ceiling = {field: value for field, (value, _) in cap.items()}
+            usable = self._usable(declared, exceptions, ceiling)
             if usable is not None:
-                return self._plan(*usable, layers, capping)
+                return self._plan(usable, layers, capping, cap)
             if not local:
                 return None
             local ^= 1 << local.bit_length() - 1
@@ -123,35 +143,41 @@ class Recipe:
     def _usable(
         self,
         declared: _Merged | None,
-        exceptions: Sequence[tuple[Mask, Fields]],
+        exceptions: Sequence[_Exception],
         cap: Mapping[str, Any],
-    ) -> tuple[_Merged, Parameters] | None:
+    ) -> _Usable | None:
         """Return a usable limit with all exceptions, or else with those that leave one usable."""
         whole = self._built(_amended(declared, exceptions), cap)
         if whole is not None or not exceptions:
             return whole
         found = None if declared is None else self._built(declared, cap)
         for exception in exceptions:
-            tried = self._built(_amended(declared if found is None else found[0], [exception]), cap)
+            tried = self._built(
+                _amended(declared if found is None else found.merged, [exception]), cap
+            )
             found = tried or found
         return found
 
-    def _built(self, merged: _Merged, cap: Mapping[str, Any]) -> tuple[_Merged, Parameters] | None:
-        parameters = parameters_of(self._name, merged.values, cap, {}, budget=self._budget)
-        return None if isinstance(parameters, Problem) else (merged, parameters)
+    def _built(self, merged: _Merged, cap: Mapping[str, Any]) -> _Usable | None:
+        clips: dict[str, Clipped] = {}
+        parameters = parameters_of(self._name, merged.values, cap, clips, budget=self._budget)
+        return None if isinstance(parameters, Problem) else _Usable(merged, parameters, clips)
 
     def _plan(
-        self, merged: _Merged, parameters: Parameters, layers: Sequence[Layer], capping: Mask
+        self, usable: _Usable, layers: Sequence[Layer], capping: Mask, cap: _Cap
     ) -> LimitPlan | None:
+        merged, parameters, clips = usable
         values, touched = merged.values, capping
         for mask in merged.touched.values():
             touched |= mask
+        caps = {field: (cap[clip.by][1], clip.by) for field, clip in clips.items()}
         return limit_plan(
             self._scope, self._name, parameters, self._offset,
             algorithm=values.get("algorithm", DEFAULT_ALGORITHM), per=values.get("per", ()),
             mode=values.get("mode", DEFAULT_MODE), unit=values.get("unit", DEFAULT_UNIT),
             absent=values.get("absent", DEFAULT_ABSENT), budget=self._budget,
             overrides=_refs(layers, touched) if touched else (),
+            origins=merged_origins(self._name, merged.sources, caps, budget=self._budget),
         )  # fmt: skip
 
 
@@ -167,6 +193,7 @@ def limit_plan(
     unit: str,
     absent: str,
     overrides: tuple[str, ...],
+    origins: Origins,
     budget: bool,
 ) -> LimitPlan | None:
     """Return the plan of a limit; None if there is nothing to decide."""
@@ -183,6 +210,7 @@ def limit_plan(
         overrides=overrides,
         unit=unit,
         skips=absent == "skip",
+        origins=origins,
     )
 
 
@@ -208,49 +236,54 @@ def _declared(layers: Sequence[Layer], local: Mask) -> _Merged | None:
             merged = None
         if layer.declared is not None:
             merged = merged or _Merged()
-            merged.merge(layer.declared, 0)
+            merged.merge(layer.declared, 0, layer.scope)
         # Only the set bits are visited: a request satisfies few of thousands of overrides.
         for position in bits(_held(layer, local)):
-            _, fields, _ = layer.overrides[position]
+            ref, fields, _ = layer.overrides[position]
             if fields is not None:
                 merged = merged or _Merged()
-                merged.merge(fields, 1 << layer.first + position)
+                merged.merge(fields, 1 << layer.first + position, ref)
     return merged
 
 
-def _cap(layers: Sequence[Layer], local: Mask) -> tuple[dict[str, Any], Mask]:
+def _cap(layers: Sequence[Layer], local: Mask) -> tuple[_Cap, Mask]:
     """Return the tightest cap under these conditions, and the conditions that cap the limit.
 
     Conditions that set nothing usable are ignored, but their caps are not.
     """
-    tightest = dict(next((layer.cap for layer in reversed(layers) if layer.cap), ()))
+    tightest: _Cap = {}
     capping = 0
     for layer in layers:
+        _tighten(tightest, layer.cap or (), layer.scope)
         for position in bits(_held(layer, local)):
-            *_, cap = layer.overrides[position]
+            ref, _, cap = layer.overrides[position]
             if cap is not None:
                 capping |= 1 << layer.first + position
-                for field, value in cap:
-                    if field not in tightest or is_tighter(value, tightest[field]):
-                        tightest[field] = value
+                _tighten(tightest, cap, ref)
     return tightest, capping
 
 
-def _exceptions(layers: Sequence[Layer], local: Mask) -> list[tuple[Mask, Fields]]:
-    """Return the conditions and fields of the exceptions that hold, in their order."""
+def _tighten(tightest: _Cap, cap: Fields, source: str) -> None:
+    for field, value in cap:
+        if field not in tightest or is_tighter(value, tightest[field][0]):
+            tightest[field] = value, source
+
+
+def _exceptions(layers: Sequence[Layer], local: Mask) -> list[_Exception]:
+    """Return the exceptions that hold, in their order."""
     return [
-        (0 if number is None else 1 << number, fields)
+        (0 if number is None else 1 << number, ref, fields)
         for layer in layers
-        for _, number, fields in layer.exceptions
+        for ref, number, fields in layer.exceptions
         if number is None or local >> number & 1
     ]
 
 
-def _amended(merged: _Merged | None, exceptions: Sequence[tuple[Mask, Fields]]) -> _Merged:
+def _amended(merged: _Merged | None, exceptions: Sequence[_Exception]) -> _Merged:
     """Return a copy of merged fields with exceptions."""
-    amended = _Merged() if merged is None else _Merged(merged.values, merged.touched)
-    for bit, fields in exceptions:
-        amended.merge(fields, bit, exception=True)
+    amended = _Merged(merged)
+    for bit, ref, fields in exceptions:
+        amended.merge(fields, bit, ref, exception=True)
     return amended
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,7 +12,7 @@ from ratectl.engine.scopes import lineage
 from ratectl.engine.timings import NO_TIMINGS, Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.place import Place
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
+    from ratectl.engine.explanation import Explanation
     from ratectl.engine.limit_plan import Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
@@ -28,6 +30,7 @@ __all__ = [
     "Engine",
     "EngineCounts",
     "LimitCounts",
+    "Locate",
     "Mirror",
     "PlanSet",
     "Request",
@@ -37,6 +40,9 @@ __all__ = [
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
+
+Locate = Callable[[str, str], str | None]
+"""Function from an origin (see ``LimitPlan.origins``) to its place in a file, if that is known."""
 
 
 FILL_BOUNDS: Final = (0.5, 0.8, 0.9, 1.0)
@@ -234,6 +240,25 @@ class Engine(ABC):
 
         The function takes them in this order, None for an absent one, and returns True or False.
         """
+
+    @abstractmethod
+    def explain(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
+    ) -> Explanation | None:
+        """Return what ``check`` would answer now, and what each limit has left.
+
+        It charges and counts nothing. None before the first swap, if ``guard`` decides then.
+
+        :raises UsageError: ``cost`` is not a cost (see ``check``).
+        """
+
+    @abstractmethod
+    def explain_decision(self, decision: Decision) -> Explanation:
+        """Return why a decision of this engine was made; see ``Decision.explain``."""
+
+    @abstractmethod
+    def locate_by(self, locate: Locate) -> None:
+        """Let explanations have the places of values in files from ``locate``."""
 
     @abstractmethod
     def attempt(

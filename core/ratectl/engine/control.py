@@ -25,17 +25,12 @@ import sys
 import threading
 import time
 from collections import deque
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from ratectl.engine.active_scope import Active, Selection
-from ratectl.engine.api import Engine, EngineCounts, PlanSet, ScopePlan
-from ratectl.engine.buckets.counters import shown
+from ratectl.engine.api import Engine, PlanSet, ScopePlan
 from ratectl.engine.buckets.groups import Groups
-from ratectl.engine.buckets.reading import read_limits
-from ratectl.engine.buckets.traffic import HALVED_NS
-from ratectl.engine.timings import Stopwatch
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.runtime.cooperative import breathe, paced, release
 from ratectl.runtime.gc_pause import pauses
@@ -43,13 +38,11 @@ from ratectl.runtime.gc_pause import pauses
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from ratectl.engine.api import LimitCounts, Mirror, Watcher
+    from ratectl.engine.api import Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.changes import LimitName, Step
-    from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
-    from ratectl.engine.timings import Timings
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["Busy", "ControlledEngine", "Spent", "Turn"]
@@ -57,6 +50,8 @@ __all__ = ["Busy", "ControlledEngine", "Spent", "Turn"]
 _log = logging.getLogger("ratectl.engine")
 
 T = TypeVar("T")
+
+_Place = tuple[str, tuple[str, ...], str | None]
 
 Spent = list[Any] | dict[Any, Any]
 """Container that is not needed any more (see ``cooperative.release``)."""
@@ -114,7 +109,7 @@ class ControlledEngine(Engine):
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
         self._alias_chars = 0
-        self._shared: dict[tuple[str, tuple[str, ...], Waiver | None], Active] = {}
+        self._shared: dict[_Place, Active] = {}
         """Active scopes by declared scope, now and before, and waiver: undeclared scopes share."""
         self._waivers = NO_WAIVERS
         self._mirror: Mirror | None = None
@@ -122,10 +117,6 @@ class ControlledEngine(Engine):
         self._table = table
         self._groups = Groups(maker, table, self._plans)
         self._no_policy = 0
-        self._stopwatch = Stopwatch()
-        self._halved = _LONG_AGO
-        """Instant at which the counts of busy keys were halved last."""
-        self.show_key: Show = shown
         self._failed: Callable[[str, Exception], Decision] | None = None
         self._unready: Callable[[], Decision] | None = None
 
@@ -226,17 +217,28 @@ class ControlledEngine(Engine):
         return active
 
     def _find(self, scope: str) -> Active | None:
-        plan, waiver = self._plans.find(scope), self._waivers.at(scope)
-        if plan is None and (waiver is None or self._plans.generation):
+        plan, waiver = self._governed(scope)
+        if plan is None:
             return None
-        if plan is None or waiver == "open":
-            plan = ScopePlan(plan.scope if plan else "/", (), allow_on_error=True)
-        place = (plan.scope, self._groups.past.homes(scope), waiver)
+        place = self._place(scope, plan, waiver)
         known = self._shared.get(place)
         if known is None:
             known = self._new_active(scope, plan, shadow=waiver == "shadow")
             self._shared[place] = known
         return known
+
+    def _governed(self, scope: str) -> tuple[ScopePlan | None, Waiver | None]:
+        """Return the plan of a scope, without limits if they are waived; and the waiver there."""
+        plan, waiver = self._plans.find(scope), self._waivers.at(scope)
+        if plan is None and (waiver is None or self._plans.generation):
+            return None, waiver
+        if plan is None or waiver == "open":
+            plan = ScopePlan(plan.scope if plan else "/", (), allow_on_error=True)
+        return plan, waiver
+
+    def _place(self, scope: str, plan: ScopePlan, waiver: Waiver | None) -> _Place:
+        """Return the key in ``_shared`` of the active scope of a scope."""
+        return plan.scope, self._groups.past.homes(scope), waiver
 
     def _counting(self, scope: str, attributes: Mapping[str, str]) -> Selection:
         """Return the groups of a request by the plans alone, without waivers."""
@@ -322,46 +324,6 @@ class ControlledEngine(Engine):
         self._groups.start(step, instant)
         self._plans = step.plans
         return instant, [*spent, *self._forget()]
-
-    def usage(self, *, fill: bool = False, pause: Callable[[], object] = breathe) -> EngineCounts:
-        with self._swapping:
-            now = self._alone(self._instant, None)
-            limits: list[LimitCounts] = []
-            self._tend(now, pause)
-            self._piecewise(self._count(limits, fill), pause)
-        return EngineCounts(
-            generation=self._plans.generation,
-            limits=tuple(limits),
-            no_policy=self._count_no_policy(),
-            buckets=len(self._table),
-            overflowed=self._table.overflowed,
-            evicted=self._table.evicted,
-            bytes=self._table.bytes,
-            max_bytes=self._table.max_bytes,
-            timings=self._timings(),
-        )
-
-    def _timings(self) -> Timings:
-        return self._stopwatch.read()
-
-    def _count_no_policy(self) -> int:
-        return self._no_policy
-
-    def _count(self, limits: list[LimitCounts], fill: bool) -> Iterator[None]:
-        """Append the counts of every limit. ``fill``: also halve those of busy keys, if due."""
-        now = self._instant(None)
-        if self._halved == _LONG_AGO:
-            self._halved = now
-        halves = fill and now >= self._halved + HALVED_NS
-        if halves:
-            self._halved = now
-        instant = partial(self._instant, None)
-        groups = self._groups.in_force()
-        yield from read_limits(groups, limits, self.show_key, instant if fill else None)
-        if halves:
-            for group in self._groups.in_force():
-                group.counters.halve()
-                yield
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
         many = self._groups.too_many()

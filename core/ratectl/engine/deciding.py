@@ -14,8 +14,9 @@ from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record, nothing_charged
 from ratectl.engine.buckets.place import Place
 from ratectl.engine.buckets.settle import refunds, release, settle, with_refunds
-from ratectl.engine.control import Busy, ControlledEngine
+from ratectl.engine.control import Busy
 from ratectl.engine.cost import REQUESTS, checked_actual
+from ratectl.engine.counting import CountingEngine
 from ratectl.engine.decision import Decision
 from ratectl.engine.looks import (
     advanced,
@@ -45,7 +46,7 @@ __all__ = ["DecidingEngine", "delayed"]
 _new_object = object.__new__
 
 
-class DecidingEngine(ControlledEngine):
+class DecidingEngine(CountingEngine):
     """An engine without ``check``."""
 
     # Deciding alone -----------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class DecidingEngine(ControlledEngine):
         except KeyError:
             active = self._activate(scope)
         if active is None:
-            return self._uncovered()
+            return self._uncovered(scope, attributes, cost)
         self._turns.last = now
         looks: list[Look] = []
         states: list[tuple[Group, object, Any, int]] = []
@@ -104,7 +105,9 @@ class DecidingEngine(ControlledEngine):
                 asked, attributes, now, looks, states, lefts, slots
             )
             if refused and not active.shadow:
-                return self._refuse_now(looks, absent, attributes, now, waits=waits)
+                refusal = self._refuse_now(looks, absent, attributes, now, waits=waits)
+                refusal._asked = (self, scope, attributes, cost, looks)  # noqa: SLF001
+                return refusal
             looks = self._write(looks, states, now)
             decision = self._admission(active, looks, tightest, state_then, least, now)
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
@@ -171,12 +174,15 @@ class DecidingEngine(ControlledEngine):
                 looks = [numbered(look, group, new) for look in looks]
         return looks
 
-    def _uncovered(self) -> Decision:
+    def _uncovered(self, scope: str, attributes: Attributes, cost: Cost) -> Decision:
         stand_in = self._stand_in()
-        if stand_in is not None:
-            return stand_in()
-        self._no_policy += 1
-        return Decision(True, "no_policy", self._plans.generation)
+        if stand_in is None:
+            self._no_policy += 1
+            decision = Decision(True, "no_policy", self._plans.generation)
+        else:
+            decision = stand_in()
+        decision._asked = (self, scope, attributes, cost)  # noqa: SLF001
+        return decision
 
     # Afterwards ---------------------------------------------------------------------------------
 
@@ -345,7 +351,7 @@ class DecidingEngine(ControlledEngine):
         decision.remaining = left
         decision.retry_after_ns = wait
         decision.reset_after_ns = reset if reset >= 0 else None
-        decision._charged = None  # noqa: SLF001
+        decision._charged = decision._asked = None  # noqa: SLF001
         return decision
 
 

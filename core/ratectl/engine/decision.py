@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self
 
 from ratectl.engine.cost import REQUESTS, checked_actual
+from ratectl.engine.explanation import explanation_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from ratectl.engine.cost import Cost
+    from ratectl.engine.explanation import Explanation
 
 __all__ = [
+    "Asked",
     "Decision",
     "Reason",
     "described",
+    "explained_alone",
     "reduced",
 ]
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
 
 
+_COPY: Final = "only the answer of this decision is known: what other limits had left is not"
+
+
 class _Charger(Protocol):
     """Engine that made a decision."""
+
+    def explain_decision(self, decision: Decision) -> Explanation: ...
 
     def release(self, decision: Decision) -> None: ...
 
     def settle(self, decision: Decision, actual: Cost) -> None: ...
+
+
+class Asked(NamedTuple):
+    """Request of a decision that charged nothing, for its explanation."""
+
+    engine: _Charger
+    scope: str | None
+    attributes: Mapping[str, str] | None = None
+    cost: Cost = 1
+    looks: Sequence[tuple[Any, ...]] = ()
+    """Group and key of each limit that was asked, and more."""
+    note: str | None = None
+    """Why ``on_error`` answered."""
 
 
 class Decision(metaclass=ABCMeta):
@@ -51,6 +74,7 @@ class Decision(metaclass=ABCMeta):
     """
 
     __slots__ = (
+        "_asked",
         "_charged",
         "allowed",
         "capacity",
@@ -66,6 +90,8 @@ class Decision(metaclass=ABCMeta):
 
     _charged: tuple[_Charger, *tuple[Any, ...]] | None
     """Record of the charges, for the engine that made it (see ``buckets.charges.Charged``)."""
+    _asked: tuple[Any, ...] | None
+    """Fields of ``Asked``; None if the decision has charges, and for a copy."""
     allowed: bool
     reason: Reason
     limit: str | None
@@ -111,7 +137,7 @@ class Decision(metaclass=ABCMeta):
         self.retry_after_ns = retry_after_ns
         self.reset_after_ns = reset_after_ns
         self.unit = unit
-        self._charged = None
+        self._charged = self._asked = None
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -154,6 +180,16 @@ class Decision(metaclass=ABCMeta):
         else:
             checked_actual(actual, 0)
 
+    def explain(self) -> Explanation:
+        """Say why: the limit that decided, where its value is set, and what other limits have left.
+
+        The answer, and the numbers of the limit that decided, are those of this decision. The other
+        limits are read now, for the attributes of the request: do not change those before. Nothing
+        is charged or counted. Never raises, and never blocks.
+        """
+        record = self._charged if self._asked is None else self._asked
+        return explained_alone(self) if record is None else record[0].explain_decision(self)
+
     def __enter__(self) -> Self:
         return self
 
@@ -171,6 +207,11 @@ class Decision(metaclass=ABCMeta):
     def __reduce__(self) -> tuple[type[Decision], tuple[Any, ...]]:
         """Pickle and copy the answer, without its charges: releasing a copy frees nothing."""
         return reduced(self)
+
+
+def explained_alone(decision: Decision) -> Explanation:
+    """Return the explanation of a decision whose engine is gone or not known."""
+    return explanation_of(decision, None, _COPY)
 
 
 def reduced(decision: Decision) -> tuple[type[Decision], tuple[Any, ...]]:

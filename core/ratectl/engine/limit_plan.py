@@ -9,7 +9,7 @@ from ratectl.engine.cost import REQUESTS
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Algorithm
 
-__all__ = ["GroupName", "Identity", "LimitPlan"]
+__all__ = ["GroupName", "Identity", "LimitPlan", "Origins"]
 
 Identity = tuple[str, str, bool]
 """Identity of a limit: (declared scope, name, True for a budget)."""
@@ -20,12 +20,18 @@ parameters, attributes that it counts per, unit). In one generation it never has
 parameters.
 """
 
+Origins = tuple[()] | tuple[str, str] | tuple[str, str, str, str]
+"""Origin of the rate (or number of slots), and of the burst if it has one of its own: the scope or
+override that sets the value, and its path there. The engine only hands them on to explanations.
+"""
+
 
 class LimitPlan:
     """A limit as an engine runs it. The buckets of a budget are shared by a whole subtree."""
 
     __slots__ = (
-        "algorithm", "budget", "name", "overrides", "per", "scope", "shadow", "skips", "unit",
+        "algorithm", "budget", "name", "origins", "overrides", "per", "scope", "shadow", "skips",
+        "unit",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +46,7 @@ class LimitPlan:
         overrides: tuple[str, ...] = (),
         unit: str = REQUESTS,
         skips: bool = False,
+        origins: Origins = (),
     ) -> None:
         self.scope = scope
         self.name = name
@@ -53,6 +60,7 @@ class LimitPlan:
         """True if requests that lack one of its ``per`` attributes are admitted without it."""
         self.unit = unit
         """Unit that it counts. Requests whose cost does not name it are admitted without it."""
+        self.origins = origins
 
     @property
     def identity(self) -> Identity:

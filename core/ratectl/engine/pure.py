@@ -19,10 +19,10 @@ from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
 from ratectl.engine.cost import REQUESTS, checked_cost, cost_in
 from ratectl.engine.deciding import delayed
 from ratectl.engine.decision import Decision
+from ratectl.engine.explaining import ExplainingEngine
 from ratectl.engine.looks import advanced, count_absent, count_admitted, count_refused
 from ratectl.engine.scopes import exact_scope
 from ratectl.engine.timings import TIMED
-from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class _PureMaker:
         return Carry(path, group, left)
 
 
-class PureEngine(WaitingEngine):
+class PureEngine(ExplainingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
@@ -191,7 +191,7 @@ class PureEngine(WaitingEngine):
         thread must not see slots of a request that is refused in the end.
         """
         if active is None:
-            return self._leave(turn)
+            return self._leave(turn, scope, attributes, cost)
         selection = active.selection or active.known(attributes)
         if selection is None:
             return None
@@ -249,7 +249,7 @@ class PureEngine(WaitingEngine):
             if (tightest is None or left * capacity < least * size) and not group.shadow:
                 tightest, least, capacity, state_then = group, left, size, after
         if refused and not active.shadow:
-            return self._refuse_if(turn, looks, absent, attributes, now)
+            return self._refuse_if(turn, looks, absent, scope, attributes, cost, now)
         if tightest is None or len(lefts) < len(looks):
             decision = self._admission(active, looks, tightest, state_then, least, now)
         else:
@@ -286,7 +286,7 @@ class PureEngine(WaitingEngine):
         lacks = key is None or (single is None and None in key)  # type: ignore[operator]
         absent = (group,) if lacks else ()
         if wait:
-            return self._refuse_if(turn, looks, absent, attributes, now)
+            return self._refuse_if(turn, looks, absent, scope, attributes, cost, now)
         decision = self._answer(group, after, True, "ok", left, 0, now)
         decision._charged = (  # noqa: SLF001
             self, looks, scope, attributes, now, cost, NOT_SETTLED, ()
@@ -314,20 +314,24 @@ class PureEngine(WaitingEngine):
             counters.absent += 1
         return decision
 
-    def _leave(self, turn: int) -> Decision | None:
+    def _leave(
+        self, turn: int, scope: str, attributes: Mapping[str, str], cost: Cost
+    ) -> Decision | None:
         """Admit a request that no policy covers."""
         decision = Decision(True, "no_policy", self._plans.generation)
+        decision._asked = (self, scope, attributes, cost)  # noqa: SLF001
         if not self._put(turn, self._turns.last):
             return None
         self._no_policy += 1
         return decision
 
     def _refuse_if(
-        self, turn: int, looks: list[Look], absent: Sequence[Group],
-        attributes: Mapping[str, str], now: int,
+        self, turn: int, looks: list[Look], absent: Sequence[Group], scope: str,
+        attributes: Mapping[str, str], cost: Cost, now: int,
     ) -> Decision | None:  # fmt: skip
         """Refuse a request; return None if another thread changed something since ``turn``."""
         refusal = self._refusal(looks, now)
+        refusal._asked = (self, scope, attributes, cost, looks)  # noqa: SLF001
         tables, keys, made = [], [], []
         for group, key, state, serial in advanced(looks, now):
             tables.append(group.buckets)

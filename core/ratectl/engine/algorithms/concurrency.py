@@ -168,6 +168,10 @@ class Concurrency(Algorithm[SlotState]):
         """Return a bucket that shares the slots held in this one."""
         return state.copy()
 
+    def detached(self, state: SlotState) -> SlotState:
+        """Return a bucket that counts the slots held in this one, and takes others for itself."""
+        return SlotState(state.batches)
+
     def attempt(
         self, state: SlotState, cost: int, now: int
     ) -> tuple[int, SlotState, int, Slot | None]:

@@ -92,6 +92,10 @@ class Algorithm(ABC, Generic[S]):
         """Return the state of another bucket that begins as this one."""
         return state
 
+    def detached(self, state: S) -> S:
+        """Return an equal state that an attempt may change: ``state`` stays as it is."""
+        return state
+
     # Deciding -----------------------------------------------------------------------------------
 
     @abstractmethod

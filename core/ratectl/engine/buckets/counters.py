@@ -50,7 +50,7 @@ class Counters:
     @property
     def busiest(self) -> list[tuple[Key, int, int, Key]]:
         """Busiest keys: as they are shown, count, error, and as they are stored."""
-        return [(key, count, error, key) for key, (count, error) in self.traffic.items()]
+        return [(key, count, error, key) for key, (count, error) in self.traffic.snapshot()]
 
     @property
     def sampled(self) -> int:

@@ -11,7 +11,10 @@ import logging
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from ratectl.engine.buckets.bucket_set import Group
+from ratectl.engine.buckets.carry import Carry
 from ratectl.engine.buckets.changes import Step, compare
+from ratectl.engine.buckets.counters import Counters
 from ratectl.engine.buckets.events import Room
 from ratectl.engine.buckets.horizon import Horizon
 from ratectl.engine.buckets.past import Past
@@ -22,11 +25,9 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.api import PlanSet
-    from ratectl.engine.buckets.bucket_set import Group, Maker
-    from ratectl.engine.buckets.carry import Carry
+    from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.changes import Change, LimitName
-    from ratectl.engine.buckets.counters import Counters
-    from ratectl.engine.buckets.past import Default
+    from ratectl.engine.buckets.past import Default, Stay
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
@@ -78,15 +79,27 @@ class Groups:
 
     def group(self, plan: LimitPlan) -> Group:
         """Return the group of a plan in force."""
-        name = plan.group_name
+        group = self._made(plan.group_name)
+        if group is None:
+            group = self._maker.group(plan, self._seq, self._counted(plan))
+            self._groups[plan.group_name] = self._begun(group)
+        return group
+
+    def peek(self, plan: LimitPlan) -> Group:
+        """Return the group of a plan in force; one that is not kept, if none has been made yet."""
+        return self._made(plan.group_name) or self._begun(Group(plan, self._seq, Counters()))
+
+    def _made(self, name: GroupName) -> Group | None:
+        """Return a group that has been made and is in force, up to date."""
         group = self._groups.get(name)
         if group is not None:
             self.bring(group)
-            group = self._groups.get(name)
-        if group is None:
-            group = self._groups[name] = self._maker.group(plan, self._seq, self._counted(plan))
-            found = self._default(name, None)
-            group.default = None if found is None or found.full else found.stored
+        return self._groups.get(name)
+
+    def _begun(self, group: Group) -> Group:
+        """Give a new group the state of keys without a bucket."""
+        found = self._default(group.group_name, None)
+        group.default = None if found is None or found.full else found.stored
         return group
 
     def _default(self, name: GroupName, until: Change | None) -> Default | None:
@@ -105,10 +118,30 @@ class Groups:
         attributes: Mapping[str, str],
     ) -> Carry | None:
         """Return what such requests of a scope carry over to a group; None if nothing."""
-        if not self.past.changes:
-            return None
-        path = self.past.path(scope, limit, group.unit, attributes)
+        path = self._path(scope, limit, group, attributes)
         return self._maker.carry(path, group, self._state_left) if path else None
+
+    def peek_carry(
+        self,
+        scope: str,
+        limit: LimitPlan | LimitChoice,
+        group: Group,
+        attributes: Mapping[str, str],
+    ) -> Carry | None:
+        """Return what such requests would carry over if none of them had been seen yet."""
+        path = self._path(scope, limit, group, attributes)
+        return Carry(path, group, self._state_left) if path else None
+
+    def _path(
+        self,
+        scope: str,
+        limit: LimitPlan | LimitChoice,
+        group: Group,
+        attributes: Mapping[str, str],
+    ) -> tuple[Stay, ...]:
+        if not self.past.changes:
+            return ()
+        return self.past.path(scope, limit, group.unit, attributes)
 
     def _counted(self, plan: LimitPlan) -> Counters:
         key = (plan.identity, plan.overrides, plan.unit)

@@ -97,16 +97,16 @@ class Traffic:
 
     def _replace(self, key: Key) -> None:
         # Of a copy: another thread may replace a key meanwhile.
-        least, (count, _) = min(self.items(), key=lambda item: item[1][0])
+        least, (count, _) = min(self.snapshot(), key=lambda item: item[1][0])
         self.held.pop(least, None)
         self.held[key] = [count + 1, count]
 
-    def items(self) -> list[tuple[Key, list[int]]]:
+    def snapshot(self) -> list[tuple[Key, list[int]]]:
         """Return the keys with count and error, as they are at one moment."""
         return list(self.held.items())
 
     def halve(self) -> None:
         """Halve all counts."""
         self._misses //= 2
-        for _, held in self.items():
+        for _, held in self.snapshot():
             held[:] = held[0] // 2, held[1] // 2

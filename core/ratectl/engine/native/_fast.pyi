@@ -11,7 +11,10 @@ MOST: Final[int]
 def floor(*args: object) -> None: ...
 def now() -> int: ...
 def bind(
-    describe: Callable[[Any], str], settle_nothing: Callable[[Any, object], None], /
+    describe: Callable[[Any], str],
+    settle_nothing: Callable[[Any, object], None],
+    explain: Callable[[Any], object],
+    /,
 ) -> None: ...
 def fill(
     group: Group, at: int, most: int, now: int, /
@@ -111,6 +114,7 @@ class Decision(_Decision):
     _costs: dict[str, int] | None
     _notes: Any
     def _charges(self) -> Any: ...
+    def _request(self) -> Any: ...
 
 class Core:
     turn: int

@@ -20,13 +20,14 @@ from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.cost import checked_actual, checked_cost
-from ratectl.engine.decision import Decision, described, reduced
+from ratectl.engine.decision import Asked, Decision, described, explained_alone, reduced
+from ratectl.engine.explaining import ExplainingEngine
+from ratectl.engine.explanation import explanation_of
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastCarry, FastGroup
 from ratectl.engine.native.table import FastTable
 from ratectl.engine.scopes import MAX_CHARS, exact_scope
 from ratectl.engine.timings import Timings
-from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
     from ratectl.engine.cost import Cost
+    from ratectl.engine.explanation import Explanation
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
@@ -65,9 +67,19 @@ def _settle_nothing(decision: _fast.Decision, actual: object) -> None:
     checked_actual(actual, decision._costs or 0)  # noqa: SLF001
 
 
+def _explain(decision: _fast.Decision) -> Explanation:
+    engine: FastEngine | None
+    engine, scope, *_ = decision._request()  # noqa: SLF001
+    if engine is not None:
+        return engine.explain_decision(decision)
+    if scope is None or decision.limit is not None:
+        return explained_alone(decision)
+    return explanation_of(decision, scope)  # no policy covers it: there is nothing else to read
+
+
 Decision.register(_fast.Decision)
 copyreg.pickle(_fast.Decision, reduced)  # type: ignore[arg-type]
-_fast.bind(described, _settle_nothing)
+_fast.bind(described, _settle_nothing, _explain)
 
 
 class _FastMaker:
@@ -158,7 +170,7 @@ class _FastActive(Active):
         self.fast.choose(state, chosen)
 
 
-class FastEngine(WaitingEngine):
+class FastEngine(ExplainingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
@@ -307,6 +319,13 @@ class FastEngine(WaitingEngine):
             if group is not None:  # otherwise it is gone, and no group starts from it any more
                 looks.append((group, key, None, serial, refused))
         return charged_record((self, looks, scope, attributes, now, cost, NOT_SETTLED, slots))
+
+    def _asked_of(self, decision: Decision) -> Asked:
+        if not isinstance(decision, _fast.Decision):
+            return super()._asked_of(decision)
+        _, scope, attributes, cost, looks = decision._request()  # noqa: SLF001
+        owned = [(store.owner(), key) for store, key in looks]
+        return Asked(self, scope, attributes, cost, [look for look in owned if look[0] is not None])
 
     def _with_units(self, cost: Cost, decision: Decision) -> None:
         if not isinstance(decision, _fast.Decision):  # those of the core remember it themselves

@@ -281,16 +281,17 @@ now_call(PyObject *self, PyObject *unused)
     return PyLong_FromLongLong(monotonic_ns());
 }
 
-/* bind(describe, settle_nothing): set the Python functions that decisions call. */
+/* bind(describe, settle_nothing, explain): set the Python functions that decisions call. */
 static PyObject *
 bind_call(PyObject *self, PyObject *args)
 {
-    PyObject *describe, *nothing;
+    PyObject *describe, *nothing, *explain;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OO", &describe, &nothing))
+    if (!PyArg_ParseTuple(args, "OOO", &describe, &nothing, &explain))
         return NULL;
     describe_decision = Py_NewRef(describe);
     settle_nothing = Py_NewRef(nothing);
+    explain_decision = Py_NewRef(explain);
     Py_RETURN_NONE;
 }
 

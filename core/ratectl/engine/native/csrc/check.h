@@ -8,12 +8,11 @@ static PyObject *empty_attributes, *one; /* {} and 1 */
 
 /* The decision object of a decided request. Takes ownership of its selection and its slots. */
 static PyObject *
-decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
+decision_of(Request *q, PyObject *scope, PyObject *attributes)
 {
-    int charges = admitted ? q->count : 0;
-    Decision *d = decision_alloc(charges);
+    Decision *d = decision_alloc(q->count);
     if (d == NULL) {
-        for (int i = 0; i < charges; i++) /* the caller cannot release them */
+        for (int i = 0; i < q->count; i++) /* the caller cannot release them */
             if (q->looks[i].slot != NULL)
                 slot_free(q->looks[i].slot);
         drop_slots(q);
@@ -39,23 +38,21 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     }
     if (unlikely(q->costs != NULL))
         d->costs = Py_NewRef(q->costs);
-    if (admitted) {
-        d->scope = Py_NewRef(scope);
-        d->attributes = Py_NewRef(attributes);
-        d->now = q->now;
-        d->cost = q->cost;
-        for (int i = 0; i < charges; i++) {
-            const Look *l = &q->looks[i];
-            /* No pointer to its bucket: a finalizer that ran meanwhile may have had it evicted. */
-            d->charges[i] = (Charge){l->key, l->slot, l->serial, l->wait != 0};
-        }
+    d->scope = Py_NewRef(scope);
+    d->attributes = Py_NewRef(attributes);
+    d->now = q->now;
+    d->cost = q->cost;
+    for (int i = 0; i < q->count; i++) {
+        const Look *l = &q->looks[i];
+        /* No pointer to its bucket: a finalizer that ran meanwhile may have had it evicted. */
+        d->charges[i] = (Charge){l->key, l->slot, l->serial, l->wait != 0};
     }
     PyObject_GC_Track((PyObject *)d);
     return (PyObject *)d;
 }
 
 static PyObject *
-no_policy(Core *core, PyObject *costs)
+no_policy(Core *core, PyObject *scope, PyObject *costs)
 {
     Decision *d = decision_alloc(0);
     if (d == NULL)
@@ -65,6 +62,8 @@ no_policy(Core *core, PyObject *costs)
     d->reason = NO_POLICY;
     d->decisive = -1;
     d->retry_after = 0;
+    d->cost = 0;
+    d->scope = Py_NewRef(scope);
     d->costs = Py_XNewRef(costs);
     PyObject_GC_Track((PyObject *)d);
     return (PyObject *)d;
@@ -156,7 +155,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, PyObject
     if (unlikely(active == Py_None)) {
         if (clock && asker != CALLER)
             *at = monotonic_ns(); /* for a mirror */
-        return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core, costs);
+        return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core, scope, costs);
     }
     Source source = source_of(attributes);
     i64 answer;
@@ -171,7 +170,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, PyObject
         answer = decide(core, &q, &source, 1, clock, asker);
         if (likely(answer >= 0)) {
             *at = q.now;
-            return decision_of(&q, scope, attributes, (int)answer);
+            return decision_of(&q, scope, attributes);
         }
         Py_DECREF((PyObject *)q.selection);
     }
@@ -426,6 +425,13 @@ noting(const Decision *d)
     return PyTuple_GetItem(d->notes, 0);
 }
 
+static PyObject *
+engine_of(const Decision *d)
+{
+    Core *core = d->selection ? d->selection->core : NULL;
+    return core ? core->engine : NULL;
+}
+
 /* Call a method of an engine, and keep the engine alive during the call. */
 static PyObject *
 call_engine(PyObject *engine, const char *name, const char *format, Decision *d, PyObject *more)
@@ -458,7 +464,7 @@ decision_release(Decision *d, PyObject *unused)
     PyObject *engine = noting(d);
     if (unlikely(engine != NULL))
         return call_engine(engine, "release", "O", d, NULL);
-    if (likely(d->attributes == NULL || !d->selection->holds))
+    if (likely(!is_charged(d) || !d->selection->holds))
         Py_RETURN_NONE;
     Core *core = d->selection->core;
     if (core == NULL || core->engine == NULL)
@@ -476,10 +482,9 @@ decision_settle(Decision *d, PyObject *actual)
 {
     PyObject *engine = noting(d);
     if (likely(engine == NULL)) {
-        Core *core = d->selection ? d->selection->core : NULL;
-        if (core == NULL || core->engine == NULL) /* nothing to settle, or the engine is gone */
+        engine = engine_of(d);
+        if (engine == NULL) /* nothing to settle, or the engine is gone */
             return PyObject_CallFunctionObjArgs(settle_nothing, d, actual, NULL);
-        engine = core->engine;
     }
     return call_engine(engine, "settle", "OO", d, actual);
 }

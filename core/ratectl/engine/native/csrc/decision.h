@@ -16,8 +16,8 @@ typedef struct {
 
 typedef struct {
     PyObject_VAR_HEAD
-    Selection *selection;           /* NULL: no policy, or no charges */
-    PyObject *scope, *attributes;   /* of the request; NULL if nothing was charged */
+    Selection *selection;           /* NULL: no policy */
+    PyObject *scope, *attributes;   /* of the request; attributes are NULL without a policy */
     PyObject *costs;                /* of a mapping of units: a dict of the core's own; or NULL */
     PyObject *notes;                /* Python's own record, in place of `charges` */
     i64 generation, now, cost;
@@ -29,13 +29,13 @@ typedef struct {
     } left;
     int decisive;                   /* index of the group that decided, or -1 */
     Reason reason;
-    Charge charges[];
+    Charge charges[];               /* of a refused request: its keys only, for explanations */
 } Decision;
 
 static PyTypeObject *decision_type;
 static PyObject *text_requests; /* "requests" */
 static PyObject *reasons[5], *seconds_divisor;
-static PyObject *describe_decision, *settle_nothing; /* decision.py's */
+static PyObject *describe_decision, *settle_nothing, *explain_decision; /* Python's */
 
 #define MOST_SPARE 1024
 #define SPARE_CHARGES 6
@@ -118,6 +118,13 @@ static int
 is_allowed(const Decision *d)
 {
     return d->reason != LIMITED && d->reason != NEVER_PASSES;
+}
+
+/* True if a decision may have charged something, which a release or a settlement corrects. */
+static inline int
+is_charged(const Decision *d)
+{
+    return d->attributes != NULL && is_allowed(d);
 }
 
 static PyObject *
@@ -222,7 +229,7 @@ static PyObject *
 decision_charges(Decision *d, PyObject *unused)
 {
     (void)unused;
-    if (d->attributes == NULL)
+    if (!is_charged(d))
         Py_RETURN_NONE;
     PyObject *charges = PyList_New(Py_SIZE((PyObject *)d));
     for (Py_ssize_t i = 0; charges != NULL && i < Py_SIZE((PyObject *)d); i++) {
@@ -238,6 +245,41 @@ decision_charges(Decision *d, PyObject *unused)
     if (charges == NULL)
         return NULL;
     return Py_BuildValue("(OOLLN)", d->scope, d->attributes, d->now, d->cost, charges);
+}
+
+/* The engine of a decision, borrowed. NULL: it is gone, or no policy covered the request. */
+static PyObject *engine_of(const Decision *d);
+
+/* (engine or None, scope, attributes or None, cost, [(group, key)]): the request of a decision. */
+static PyObject *
+decision_request(Decision *d, PyObject *unused)
+{
+    (void)unused;
+    Py_ssize_t count = d->selection ? Py_SIZE((PyObject *)d) : 0;
+    PyObject *looks = PyList_New(count), *engine = engine_of(d);
+    for (Py_ssize_t i = 0; looks != NULL && i < count; i++) {
+        PyObject *look = Py_BuildValue("(OK)", d->selection->groups[i], d->charges[i].key);
+        if (look == NULL)
+            Py_CLEAR(looks);
+        else
+            PyList_SetItem(looks, i, look);
+    }
+    PyObject *cost = looks == NULL ? NULL
+                     : d->costs    ? Py_NewRef(d->costs)
+                                   : PyLong_FromLongLong(d->cost);
+    if (cost == NULL) {
+        Py_XDECREF(looks);
+        return NULL;
+    }
+    return Py_BuildValue("(OOONN)", engine ? engine : Py_None, d->scope ? d->scope : Py_None,
+                         d->attributes ? d->attributes : Py_None, cost, looks);
+}
+
+static PyObject *
+decision_explain(PyObject *d, PyObject *unused)
+{
+    (void)unused;
+    return PyObject_CallFunctionObjArgs(explain_decision, d, NULL);
 }
 
 static int
@@ -274,7 +316,10 @@ static PyMethodDef decision_methods[] = {
      "Give back the slots that concurrency limits hold for the request, now that it is over."},
     {"settle", (PyCFunction)decision_settle, METH_O,
      "Correct the cost, now that it is known: charge the difference, or refund it."},
+    {"explain", (PyCFunction)decision_explain, METH_NOARGS,
+     "Say why: the limits of the request, with what each has left."},
     {"_charges", (PyCFunction)decision_charges, METH_NOARGS, NULL},
+    {"_request", (PyCFunction)decision_request, METH_NOARGS, NULL},
     {"__enter__", (PyCFunction)decision_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)decision_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
