@@ -96,6 +96,46 @@ def test_usage_for_operators(agent: Agent, tmp_path: Path) -> None:
     assert headers["Access-Control-Allow-Origin"] is None
 
 
+def test_explanation_of_a_request(agent: Agent, tmp_path: Path) -> None:
+    served = agent.serve(admin=f"unix:{tmp_path}/admin.sock")
+    while agent.check("/mail", {"tenant": "a b/ü&"}):
+        pass
+    status, body, _ = ask(served.admin, "/v1/explain?scope=/mail&attr.tenant=a%20b%2F%C3%BC%26")
+    document = json.loads(body)
+    assert status == 200
+    assert (document["kind"], document["allowed"], document["limit"]) == (
+        "Explanation",
+        False,
+        "spike",
+    )
+    assert document["limits"][0]["key"] == "tenant=a b/ü&"
+    assert document["text"][0].startswith("refused: /mail")
+    status, body, _ = ask(served.admin, "/v1/explain?scope=/mail&attr.tenant=zeta&cost=11")
+    assert json.loads(body)["reason"] == "never"
+    status, body, _ = ask(served.admin, "/v1/explain?scope=/mail&cost.tokens=5")
+    assert json.loads(body)["allowed"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "the field scope is missing"),
+        ("?scope=/a&scope=/b", "the field 'scope' is given twice"),
+        ("?scope=/a&tenant=acme", "the field 'tenant' is not known"),
+        ("?scope=/a&attr.=acme", "the field 'attr.' is not known"),
+        ("?scope=/a&attr.t=1&attr.t=2", "the field 'attr.t' is given twice"),
+        ("?scope=/a&cost=-1", "cost is a whole number, 0 or more, not '-1'"),
+        ("?scope=/a&cost=1e3", "cost is a whole number"),
+        ("?scope=/a&cost=" + "9" * 50, "cost is a whole number"),
+        ("?scope=/a&cost=1&cost.tokens=2", "give a cost, or costs in units, not both"),
+    ],
+)
+def test_queries_of_another_form(agent: Agent, query: str, message: str) -> None:
+    served = agent.serve(admin="127.0.0.1:0")
+    status, body, _ = ask(served.admin, f"/v1/explain{query}")
+    assert (status, message in body) == (400, True), body
+
+
 def test_pages_that_do_not_exist(agent: Agent) -> None:
     served = agent.serve(metrics="127.0.0.1:0", admin="127.0.0.1:0")
     status, body, _ = ask(served.metrics, "/v1/usage")

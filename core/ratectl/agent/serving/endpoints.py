@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.agent.serving.address import is_loopback, parse_address
+from ratectl.agent.serving.queries import query_in
 from ratectl.agent.serving.server import Answer, Endpoint, Server
 from ratectl.errors import UsageError
 
@@ -175,7 +176,15 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
     def usage(_: Asked) -> Answer:
         return _json("AgentUsage", agent.usage().as_dict())
 
-    return Endpoint({"/v1/usage": usage}, token, own_host=local)
+    def explain(asked: Asked) -> Answer:
+        try:
+            explanation = agent.explain(*query_in(asked.query))
+        except UsageError as error:
+            return Answer(f"{error}\n".encode(), status=HTTPStatus.BAD_REQUEST)
+        data = explanation.as_dict()
+        return _json("Explanation", {**data, "text": str(explanation).splitlines()})
+
+    return Endpoint({"/v1/usage": usage, "/v1/explain": explain}, token, own_host=local)
 
 
 def _json(kind: str, data: dict[str, Any]) -> Answer:
