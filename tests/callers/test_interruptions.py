@@ -178,7 +178,7 @@ def test_requests_that_release_their_slots_when_they_are_collected(house: House)
 @contextmanager
 def interrupted(handler: Callable[[], Any], seconds: float = 2e-4) -> Iterator[list[int]]:
     """Run ``handler`` by a signal in the middle of the body, thousands of times a second."""
-    ran = [0]
+    ran, ended = [0], False
 
     def handle(*_: object) -> None:
         ran[0] += 1
@@ -190,13 +190,15 @@ def interrupted(handler: Callable[[], Any], seconds: float = 2e-4) -> Iterator[l
 
     def again() -> None:
         # CPython 3.11 may delay a signal that arrives at a bad moment until another one arrives.
-        signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+        if not ended:  # a late handler must not start it again
+            signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
 
     before = signal.signal(signal.SIGALRM, handle)
     again()
     try:
         yield ran
     finally:
+        ended = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
