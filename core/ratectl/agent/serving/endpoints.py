@@ -53,7 +53,7 @@ class Endpoints:
 
     @property
     def admin(self) -> Address | None:
-        """Address of ``/v1/usage``."""
+        """Address of ``/``, a page for browsers, and of ``/v1/usage``."""
         return self._address("admin")
 
     def _address(self, name: str) -> Address | None:
@@ -172,10 +172,12 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
             "authority of its clients; or listen on 127.0.0.1 or a Unix socket"
         )
 
+    from ratectl.agent.serving.live_page import live_page
+
     def usage(_: Asked) -> Answer:
         return _json("AgentUsage", agent.usage().as_dict())
 
-    return Endpoint({"/v1/usage": usage}, token, own_host=local)
+    return Endpoint({"/": live_page(agent), "/v1/usage": usage}, token, own_host=local)
 
 
 def _json(kind: str, data: dict[str, Any]) -> Answer:
