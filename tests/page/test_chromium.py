@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.chromium, pytest.mark.xdist_group("chromium")]
 
+DEEP = view(*(scope("/part" * depth) for depth in range(1, 65)))
 WIDTH = "document.documentElement.scrollWidth"
 
 
@@ -54,7 +55,7 @@ def test_no_complaint_no_request_and_the_style_applies(tab: Tab, tmp_path: Path)
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_page_never_scrolls_to_the_side(tab: Tab, tmp_path: Path, width: int) -> None:
     tab.look(width, 844, phone=width < 500)
-    for number, given in enumerate([view(), *(hostile_view(text) for text in HOSTILE)]):
+    for number, given in enumerate([view(), DEEP, *(hostile_view(text) for text in HOSTILE)]):
         opened(tab, tmp_path, page_text(given), f"?{number}")
         assert tab.value(WIDTH) == width, number
         tab.value("document.querySelectorAll('details').forEach(each => each.open = true)")

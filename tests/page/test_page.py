@@ -330,6 +330,14 @@ def test_long_texts_do_not_make_the_page_larger() -> None:
     assert re.search(r"[\d,]+ more limits are left out", page)
 
 
+def test_scopes_of_any_depth() -> None:
+    """Reports can name scopes that policies could not."""
+    page = page_text(view(*(scope("/a" * depth, []) for depth in range(1, 2_000))))
+    assert page.count('class="entry"') > 100
+    (left_out,) = re.findall(r"and ([\d,]+) more scopes", page)
+    assert page.count('class="entry"') + int(left_out.replace(",", "")) == 1_999
+
+
 def test_limits_that_refuse_are_shown_first() -> None:
     quiet = usage(refused=0, never=0, refused_rates=(0.0, 0.0, 0.0), peak=0.1)
     scopes = [scope(f"/s{at}", [limit(scope=f"/s{at}", usage=quiet)]) for at in range(3_000)]

@@ -60,6 +60,8 @@ def read_environment_usage(
     if live.head is not None:
         try:
             entry = live_entry(store, live)
+            if entry.generation != report.generation:  # published meanwhile
+                entry = None
         except (BundleError, NotFound) as error:
             warn(str(error))
     if live.candidate is not None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Room", "ScopeSections"]
 
 _MOST_TEXT: Final = 400
+_DEEPEST: Final = 64
+"""Most nested lists; deeper scopes are in the last one."""
+_AROUND: Final = 20
+"""Bytes of the list around an entry."""
 _HEADING: Final = 2_000
 """Bytes that are set aside for the heading of a section."""
 
@@ -48,6 +52,8 @@ class ScopeSections:
         self._rows: dict[int, list[tuple[int, Html]]] = {}
         """Rows by the number of the scope, each with the number of its limit."""
         self._anchors: set[str] = set()
+        self._listed = 0
+        """Scopes in the tree."""
         self._room = Room(room * 7 // 10)
         self._rest = Room(room // 10)
         self._tree = Room(room // 10)
@@ -79,23 +85,27 @@ class ScopeSections:
 
     def tree(self) -> Html:
         """Return the scopes as nested lists."""
-        numbers_ = iter(range(len(self._scopes)))
-        top, _ = self._branch("", next(numbers_, None), numbers_)
-        left_out = sum(1 for _ in numbers_)
+        rest = iter(range(len(self._scopes)))
+        top, _ = self._branch("", next(rest, None), rest, 0)
+        left_out = len(self._scopes) - self._listed
         more = tag("p", f"and {left_out:,} more scopes", class_="note") if left_out else EMPTY
         return joined([top, more])
 
     def _branch(
-        self, above: str, number: int | None, rest: Iterator[int]
+        self, above: str, number: int | None, rest: Iterator[int], depth: int
     ) -> tuple[Html, int | None]:
         """Return the scopes below ``above`` from a number on, and the number of the next scope."""
         items: list[Html] = []
         while number is not None and _is_below(self._scopes[number].scope, above):
             scope = self._scopes[number]
             entry = self._entry(number, scope, above)
-            if not self._tree.take(entry, 20):
-                return tag("ul", *items) if items else EMPTY, None
-            inner, number = self._branch(scope.scope, next(rest, None), rest)
+            if not self._tree.take(entry, _AROUND):
+                number = None
+                break
+            self._listed += 1
+            number, inner = next(rest, None), EMPTY
+            if depth < _DEEPEST:  # a report may name any scope
+                inner, number = self._branch(scope.scope, number, rest, depth + 1)
             items.append(tag("li", entry, inner))
         return tag("ul", *items) if items else EMPTY, number
 
