@@ -61,8 +61,8 @@ def run(
         typer.Option(
             "--admin",
             metavar="ADDR",
-            help="Serve /v1/usage on this address: unix:/path, or a port of 127.0.0.1; elsewhere "
-            "only with a token or certificates.",
+            help="Serve a page and /v1/usage on this address: unix:/path, or a port of 127.0.0.1; "
+            "elsewhere only with a token or certificates.",
         ),
     ] = None,
     admin_token: Annotated[

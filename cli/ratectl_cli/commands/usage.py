@@ -17,6 +17,14 @@ def usage(
             help="Show this scope, all scopes below it, and the budgets above it.  [default: all]",
         ),
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page for browsers. - writes only the page, on standard output.",
+        ),
+    ] = None,
 ) -> int:
     """Show how much of each limit is used.
 
@@ -29,11 +37,12 @@ def usage(
     Examples:
       ratectl usage
       ratectl usage /payments -o json | jq '.limits[] | select(.used > 0.8)'
+      ratectl usage --html usage.html
 
     Exit codes:
       0   always, if the store answers
       64  wrong arguments
-      69  store unreachable
+      69  store unreachable, or the page cannot be written
     """
     from ratectl.health.usage_report import read_usage_report
     from ratectl.policy.language.scopes import checked_scope
@@ -42,6 +51,10 @@ def usage(
 
     session = session_of(ctx)
     wanted = None if scope is None else checked_scope(scope)
+    if html is not None:
+        from ratectl_cli.prompts.usage_page import write_usage_page
+
+        return write_usage_page(session, wanted, html)
     with session.store() as store, session.busy("reading usage"):
         report = read_usage_report(store, wanted, session.warn, clock.now_ns())
     told = say_if_unpublished(session, report.generation)

@@ -375,9 +375,9 @@ class Agent(Explaining, Lifecycle):
     ) -> Endpoints:
         """Answer HTTP on these addresses until the agent is closed; see docs/metrics.md.
 
-        ``metrics``: ``/metrics``, ``/healthz`` and ``/readyz``, for probes. ``admin``:
-        ``/v1/usage``, for operators: on a Unix socket (``unix:/path``) or loopback; elsewhere only
-        with a bearer ``token`` or with certificates of clients (``tls``).
+        ``metrics``: ``/metrics``, ``/healthz`` and ``/readyz``, for probes. ``admin``: a page
+        (``/``) and ``/v1/usage``, for operators: on a Unix socket (``unix:/path``) or loopback;
+        elsewhere only with a bearer ``token`` or with certificates of clients (``tls``).
 
         :raises UsageError: an address cannot be used, or others could read the admin endpoint.
         """

@@ -14,7 +14,7 @@ from ratectl.engine.api import PlanSet
 from ratectl.runtime.cooperative import cooperative, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.state import AgentState
@@ -84,6 +84,11 @@ class Enforcement:
             self._since, self._until = now, compiled.plans.until_ns
             self._changed.notify_all()
         return spent
+
+    @property
+    def scopes(self) -> Collection[str]:
+        """Declared scopes of the plans in force."""
+        return self._compiled.plans.scopes.keys()
 
     def keep_time(self) -> None:
         """Swap the plans if an exception started or ended, or if the clock was set back.

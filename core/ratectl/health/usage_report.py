@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ratectl.fleet.usage import read_agents, read_usage, totals
@@ -53,6 +53,8 @@ class UsageReport:
     switches: Switches
     totals: Totals
     rows: Sequence[UsageRow]
+    tree: PolicyTree = field(default_factory=lambda: PolicyTree({}))
+    """Live policies; empty if there are none, or none that can be read."""
 
 
 def read_usage_report(
@@ -93,7 +95,7 @@ def read_usage_report(
             for owner, limit, budget in silent
             if (owner, limit.name, budget) not in known
         ]
-    return UsageReport(top, asked, live.generation, agents, switches, total, rows)
+    return UsageReport(top, asked, live.generation, agents, switches, total, rows, tree)
 
 
 def _row(tree: PolicyTree, resolver: Resolver, total: LimitTotal) -> UsageRow:

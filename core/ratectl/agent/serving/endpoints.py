@@ -54,7 +54,7 @@ class Endpoints:
 
     @property
     def admin(self) -> Address | None:
-        """Address of ``/v1/usage``."""
+        """Address of ``/``, a page for browsers, and of ``/v1/usage``."""
         return self._address("admin")
 
     def _address(self, name: str) -> Address | None:
@@ -173,6 +173,8 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
             "authority of its clients; or listen on 127.0.0.1 or a Unix socket"
         )
 
+    from ratectl.agent.serving.live_page import live_page
+
     def usage(_: Asked) -> Answer:
         return _json("AgentUsage", agent.usage().as_dict())
 
@@ -184,7 +186,9 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
         data = explanation.as_dict()
         return _json("Explanation", {**data, "text": str(explanation).splitlines()})
 
-    return Endpoint({"/v1/usage": usage, "/v1/explain": explain}, token, own_host=local)
+    return Endpoint(
+        {"/": live_page(agent), "/v1/usage": usage, "/v1/explain": explain}, token, own_host=local
+    )
 
 
 def _json(kind: str, data: dict[str, Any]) -> Answer:

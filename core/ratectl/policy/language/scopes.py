@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "MAX_DEPTH", "MAX_SCOPE_CHARS", "ancestry", "checked_scope", "nearest", "parent",
-    "scope_problem",
+    "scope_problem", "sorted_scopes",
 ]  # fmt: skip
 
 MAX_DEPTH = 64
@@ -24,6 +24,11 @@ MAX_SCOPE_CHARS = 1024
 _USUAL = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+){1,64}", re.ASCII)
 _FORM = "write / or a path like /payments/checkout"
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+
+
+def sorted_scopes(scopes: Iterable[str]) -> list[str]:
+    """Return scopes so that everything below one follows it: ``/a``, ``/a/b``, ``/a-c``."""
+    return sorted(scopes, key=lambda scope: scope.strip("/").split("/"))
 
 
 def scope_problem(scope: str) -> str | None:

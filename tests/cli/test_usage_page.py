@@ -1,0 +1,174 @@
+"""`ratectl usage --html`: where the page goes, and what it shows of a store."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_support import CHECKOUT, GLOBAL, TEAM, limit_report
+
+from fleet.reports import report_agent
+from ratectl.stores import open_store
+
+if TYPE_CHECKING:
+    from cli_support import Cli
+
+MINUTES = [(100, at, 0.5) for at in range(15)]
+
+
+def words(page: str) -> str:
+    """Return the text of a page, without its markup."""
+    body = page[page.index("<body") :]
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
+
+
+@pytest.fixture
+def reported(cli: Cli, clean_place: Path, store_url: str, still: None) -> str:
+    """Policies with overrides and exceptions are live, and three agents run."""
+    folder = clean_place / "policies"
+    folder.mkdir()
+    for name, text in (("global", GLOBAL), ("team", TEAM), ("checkout", CHECKOUT)):
+        (folder / f"{name}.yaml").write_text(text)
+    assert cli("apply", "policies", "--yes", "-m", "Raise <b>checkout</b>").code == 0
+    checkout = "/payments/checkout"
+    limits = [
+        limit_report(checkout, "spike", trend=MINUTES, rates=[1.0, 16.0, 12.0],
+                     refused_rates=[0.0, 1.0, 0.6], near_keys=2, refused_error=4,
+                     busiest=[("acme", 4_000, 8, 0.9)]),
+        limit_report(checkout, "spike", overrides=["gold@/payments"], refused=0, top_refused=[]),
+        limit_report("/payments", "fleet", budget=True, refused=0, top_refused=[]),
+        limit_report("/gone", "old", top_refused=[("<script>", 3)]),
+    ]  # fmt: skip
+    report_agent(store_url, limits=limits)
+    report_agent(store_url, id="edge-2", limits=limits)
+    report_agent(
+        store_url, id="edge-3", generation=0, state="rejected", rejected=1, error="bad bundle",
+        usage_reported="2026-11-23T11:50:00.000Z",
+    )  # fmt: skip
+    return store_url
+
+
+def test_page_is_written_and_the_usage_is_printed(cli: Cli, reported: str) -> None:
+    without = cli("usage")
+    run = cli("usage", "--html", "usage.html")
+    assert (run.code, run.out) == (0, without.out)
+    assert "wrote usage.html" in run.err
+    page = Path("usage.html").read_text("utf-8")
+    assert page.startswith("<!doctype html>")
+    assert cli("usage", "--html", "usage.html", "-o", "json").document["kind"] == "Usage"
+    assert not list(Path().glob(".ratectl-*"))
+
+
+def test_dash_prints_the_page_alone(cli: Cli, reported: str) -> None:
+    run = cli("usage", "--html", "-")
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("<!doctype html>")
+    assert run.out.endswith("</html>\n")
+
+
+def test_page_replaces_a_file_and_keeps_its_mode(cli: Cli, reported: str) -> None:
+    Path("usage.html").write_text("old")
+    Path("usage.html").chmod(0o640)
+    assert cli("usage", "--html", "usage.html").code == 0
+    assert Path("usage.html").stat().st_mode & 0o777 == 0o640
+    assert "old" not in Path("usage.html").read_text("utf-8")[:100]
+
+
+def test_wrong_names(cli: Cli, reported: str) -> None:
+    assert cli("usage", "--html", "").code == 64
+    document = cli("usage", "--html", "-", "-o", "json").document
+    assert "leave out -o json" in document["message"]
+    run = cli("usage", "--html", "none/usage.html")
+    assert (run.code, "none/usage.html" in run.err) == (69, True)
+
+
+def test_head_names_the_generation_and_the_coverage(cli: Cli, reported: str) -> None:
+    text = words(cli("usage", "--html", "-").out)
+    assert "Generation 1 Published 2026-11-23 11:58 UTC, 2 min ago" in text
+    assert "Message Raise <b>checkout</b>" in text
+    assert "Agents that report usage 3 of 3 Age of the data 2 s to 10 min" in text
+    assert "Rejected generation. By edge-3: see Agents." in text
+    assert "Old data. A report is 10 min old." in text
+    assert f"({reported})" in text or reported in text
+    assert "edge-3 none behind rejected" in text
+
+
+def test_limits_have_origins_and_what_they_beat(cli: Cli, reported: str) -> None:
+    text = words(cli("usage", "--html", "-").out)
+    assert (
+        "rate 100/s /payments policies/ team.yaml:4:17 50/s of / policies/ global.yaml:5:17" in text
+    )
+    assert "spike override gold@/payments 300/s burst 800 per tenant" in text
+    assert "override gold@/payments policies/ team.yaml:" in text
+    assert "fleet budget 5000/s burst 10000" in text
+    assert "requests also draw from: budget fleet @ /payments" in text
+    assert "/gone the policies do not have this scope any more" in text
+    assert "old not in the policies any more" in text
+
+
+def test_origins_on_the_page_are_those_of_explain(cli: Cli, reported: str) -> None:
+    text = words(cli("usage", "--html", "-").out)
+    document = cli("explain", "/payments/checkout", "-o", "json").document
+    for limit in document["limits"]:
+        for name, field in limit["fields"].items():
+            for origin in (field["origin"], *(beaten["origin"] for beaten in field["over"])):
+                if origin is not None:
+                    place = f"policies/ {Path(origin['file']).name}:{origin['line']}"
+                    assert place in text, (limit["name"], name)
+
+
+def test_usage_of_agents_that_report_no_trends_is_unknown(cli: Cli, reported: str) -> None:
+    """Agents of an older version: the columns show ?, and never a false 0."""
+    text = words(cli("usage", "/gone", "--html", "-").out)
+    assert "71% ? ? 6.2% ?" in text
+
+
+def test_refusals_name_the_options_that_chose_the_store(cli: Cli, reported: str) -> None:
+    text = words(cli("usage", "--html", "-", "--store", reported).out)
+    command = f"ratectl explain /payments/checkout --attr tenant=acme --store {reported}"
+    assert command in text
+    assert cli(*command.split()[1:]).code == 0
+
+
+def test_page_of_one_scope(cli: Cli, reported: str) -> None:
+    page = cli("usage", "/payments/checkout", "--html", "-").out
+    text = words(page)
+    assert "Usage of" in text
+    assert ", /payments/checkout and below" in text
+    assert "fleet budget" in text, "requests draw from it"
+    assert "/gone" not in text
+
+
+def test_switches_and_rollouts_are_shown(cli: Cli, reported: str) -> None:
+    assert cli("panic", "on", "--scope", "/payments", "--reason", "INC-42 <i>").code == 0
+    Path("policies/global.yaml").write_text(GLOBAL.replace("50/s", "60/s"))
+    quick = ("--canary", "50%", "--band", "none", "--timeout", "0.5")
+    assert cli("apply", "policies", "--yes", *quick).code == 124
+    text = words(cli("usage", "--html", "-").out)
+    assert "Kill switch. limits are open at and below /payments: INC-42 <i>" in text
+    assert "Rollout. Generation 2 is tried beside generation 1 in 50% of the agents" in text
+
+
+def test_nothing_published(cli: Cli, store_url: str, still: None) -> None:
+    run = cli("usage", "--html", "-")
+    assert run.code == 0
+    assert "nothing is published" in run.err
+    assert "Generation none published" in words(run.out)
+    assert "No agent has reported recently." in words(run.out)
+
+
+def test_damaged_policies_leave_sizes_unknown(cli: Cli, reported: str) -> None:
+    with open_store(reported) as store:
+        for item in store.list("bundles/").items:
+            store.put(item.key, b"damaged")
+    run = cli("usage", "--html", "-")
+    assert (run.code, "cannot be read" in run.err) == (0, True)
+    assert "spike" in words(run.out)
+
+
+def test_password_of_the_store_is_not_on_the_page(cli: Cli, reported: str) -> None:
+    page = cli("usage", "--html", "-", "--store", f"{reported}?x=s3cret").out
+    assert "s3cret" not in page
