@@ -7,18 +7,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry.metrics import Observation, get_meter
+
 from ratectl.agent.metrics.catalogue import CATALOGUE
 from ratectl.agent.metrics.families import MAX_LIMITS, Histogram, Metrics
-from ratectl.errors import UsageError
 from ratectl.runtime.cooperative import cooperative
 from ratectl.version import __version__
-
-try:
-    from opentelemetry.metrics import Observation, get_meter
-except ImportError as missing:
-    raise UsageError(
-        "metrics for OpenTelemetry need its API: pip install 'ratectl[opentelemetry]'"
-    ) from missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -6,26 +6,20 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from prometheus_client import REGISTRY
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.values import ValueClass
+
 from ratectl.agent.log import log
 from ratectl.agent.metrics.catalogue import CATALOGUE
 from ratectl.agent.metrics.families import MAX_LIMITS, Histogram, Metrics
-from ratectl.errors import UsageError
 from ratectl.runtime.cooperative import cooperative
-
-try:
-    from prometheus_client import REGISTRY
-    from prometheus_client.core import (
-        CounterMetricFamily,
-        GaugeHistogramMetricFamily,
-        GaugeMetricFamily,
-        HistogramMetricFamily,
-    )
-    from prometheus_client.registry import Collector
-    from prometheus_client.values import ValueClass
-except ImportError as missing:
-    raise UsageError(
-        "metrics for Prometheus need prometheus-client: pip install 'ratectl[prometheus]'"
-    ) from missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

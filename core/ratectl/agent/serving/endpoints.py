@@ -135,7 +135,12 @@ def _metrics_pages(agent: Agent) -> dict[str, Any]:
 
     :raises UsageError: ``prometheus_client`` is not installed.
     """
-    from ratectl.agent.metrics.exposition import exposition
+    try:
+        from ratectl.agent.metrics.exposition import exposition
+    except ModuleNotFoundError as missing:
+        raise UsageError(
+            "metrics need the package prometheus-client: pip install 'ratectl[prometheus]'"
+        ) from missing
 
     expose = exposition(agent)
 
