@@ -92,7 +92,8 @@ def _of_complete_minutes(report: LimitReport, minutes: int) -> _Rates:
     complete = report.trend[-minutes - 1 : -1]
     if len(complete) < minutes:
         return None, None
-    allowed, refused = (sum(minute[at] for minute in complete) for at in (0, 1))
+    allowed = sum(minute[0] for minute in complete)
+    refused = sum(minute[1] for minute in complete)
     return (allowed + refused) / (60 * minutes), refused / (60 * minutes)
 
 
