@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import re
 import select
@@ -72,7 +73,10 @@ class Keyboard:
         if not select.select([self._descriptor], [], [], seconds)[0]:
             alone, self._rest = self._rest, ""
             return ["escape"] if alone == "\x1b" else []
-        data = os.read(self._descriptor, _BYTES)
+        try:
+            data = os.read(self._descriptor, _BYTES)
+        except OSError:
+            data = b""
         self.closed = not data
         found, self._rest = split_keys(self._rest + self._decoder.decode(data))
         return found
@@ -94,5 +98,6 @@ def keyboard(file: TextIO) -> Iterator[Keyboard]:
         termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
         yield Keyboard(descriptor)
     finally:
-        termios.tcflush(descriptor, termios.TCIFLUSH)
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        with contextlib.suppress(termios.error):  # the terminal has gone
+            termios.tcflush(descriptor, termios.TCIFLUSH)
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)

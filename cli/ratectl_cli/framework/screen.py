@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -32,17 +33,22 @@ class Screen:
     def __init__(self, stream: Stream, console: Console) -> None:
         self._stream = stream
         self._console = console
+        self.closed = False
+        """True once the terminal has gone."""
 
     @property
     def size(self) -> Size:
         """Size of the terminal now."""
-        return Size(self._stream.width or 1, _height(self._stream))
+        return _size_of(self._stream)
 
     def draw(self, lines: Sequence[str], size: Size) -> None:
         """Replace the view; lines that are too many or too long are cut."""
         self._console.size = size
         texts = (Text.from_ansi(line, no_wrap=True, overflow="crop") for line in lines)
-        self._console.update_screen(Group(*texts))
+        try:
+            self._console.update_screen(Group(*texts))
+        except OSError:
+            self.closed = True
 
 
 @contextmanager
@@ -60,15 +66,15 @@ def full_screen(stream: Stream) -> Iterator[Screen]:
         console.show_cursor(False)
         yield Screen(stream, console)
     finally:
-        console.set_alt_screen(False)
-        console.show_cursor(True)
+        with contextlib.suppress(OSError):  # the terminal has gone
+            console.set_alt_screen(False)
+            console.show_cursor(True)
 
 
-def _height(stream: Stream) -> int:
-    lines = os.environ.get("LINES", "")
-    if lines.isdecimal() and int(lines):
-        return int(lines)
+def _size_of(stream: Stream) -> Size:
+    """Return the size that the terminal has now. COLUMNS and LINES do not follow changes."""
     try:
-        return os.get_terminal_size(stream.file.fileno()).lines or _USUAL_HEIGHT
+        width, height = os.get_terminal_size(stream.file.fileno())
     except OSError:  # the terminal does not tell
-        return _USUAL_HEIGHT
+        width = height = 0
+    return Size(width or stream.width or 1, height or _USUAL_HEIGHT)

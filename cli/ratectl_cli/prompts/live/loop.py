@@ -38,20 +38,21 @@ def watch_usage(session: Session, wanted: Wanted, shows: Shows) -> int:
     :raises UsageError: there is no terminal.
     """
     _check_terminal(session)
-    with session.store() as store, session.busy("reading usage"):
-        first = read(store, wanted.scope, wanted.minutes)
     state = State(
         home=shows, shows=shows, scope=wanted.scope, sort=wanted.sort, near=wanted.near,
         minutes=wanted.minutes,
     )  # fmt: skip
-    with (
-        ended_by_signals(),
-        Reader(session.target, first) as reader,
-        keyboard(sys.stdin) as keys,
-        full_screen(session.out) as screen,
-    ):
-        while not (state.done or keys.closed):
-            state = _turn(session, state, reader, keys, screen)
+    with session.store() as store:
+        with session.busy("reading usage"):
+            first = read(store, wanted.scope, wanted.minutes)
+        with (
+            ended_by_signals(),
+            Reader(store, first) as reader,
+            keyboard(sys.stdin) as keys,
+            full_screen(session.out) as screen,
+        ):
+            while not (state.done or keys.closed or screen.closed):
+                state = _turn(session, state, reader, keys, screen)
     return 0
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ratectl.environments import Target
     from ratectl.health.usage_report import UsageReport
     from ratectl.stores.base import Store
 
@@ -23,9 +22,6 @@ __all__ = ["Reader", "Reading", "read"]
 
 _PAUSE: Final = 2.0
 """Seconds between two reads."""
-
-_STORE_SECONDS: Final = 4.0
-"""Seconds for one call of a store."""
 
 _END_SECONDS: Final = 1.0
 """Seconds to wait for a read that is under way at the end."""
@@ -51,10 +47,14 @@ def read(store: Store, scope: str | None, minutes: int) -> Reading:
 
 
 class Reader:
-    """A thread that reads the usage every two seconds, also after errors."""
+    """A thread that reads the usage every two seconds, also after errors.
 
-    def __init__(self, target: Target, first: Reading) -> None:
-        self._target = target
+    It keeps the store open, which connects again by itself: to open a missing file would make an
+    empty one.
+    """
+
+    def __init__(self, store: Store, first: Reading) -> None:
+        self._store = store
         self._reading = first
         self._scope = first.scope
         self._bug: BaseException | None = None
@@ -97,18 +97,11 @@ class Reader:
             self._bug = error
 
     def _attempt(self) -> None:
-        """Read until there is an error."""
         try:
-            with self._target.open(_STORE_SECONDS) as store:
-                self._read(store)
-                while self._pause():
-                    self._read(store)
+            self._reading = read(self._store, self._scope, self._reading.report.minutes)
         except RatectlError as error:
             problem = explain_error(error, ()).message
             self._reading = replace(self._reading, problem=problem)
-
-    def _read(self, store: Store) -> None:
-        self._reading = read(store, self._scope, self._reading.report.minutes)
 
     def _pause(self) -> bool:
         """Wait for the next read; return False at the end."""

@@ -54,6 +54,7 @@ class _Part(NamedTuple):
 
 def drawn(state: State, reading: Reading, stream: Stream, size: Size, now: datetime) -> View:
     """Return what the terminal shows."""
+    stream = replace(stream, columns=size.width)
     rows = rows_of(state, reading.report)
     low = size.height < _LOW
     head = _head(state, reading, stream, now, low=low)
@@ -103,8 +104,8 @@ def _rows(
     at = position(state, rows)
     start = max(0, at - room)
     parts = table_parts(narrower, table, slice(start, at + room))
-    head = parts.head if not low else parts.head[:1]
-    foot = [] if low else parts.foot
+    head, foot = (parts.head[:1], []) if low else (parts.head, parts.foot)
+    head = head if len(head) < room else []
     room = max(1, room - len(head) - len(foot))
     first, last = _window(parts.rows, at - start, max(1, room - bool(table.headings)))
     lines = []
