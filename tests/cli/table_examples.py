@@ -32,6 +32,7 @@ from ratectl.testing import Coverage, Item, Share
 from ratectl.testing import Report as TestReport
 from ratectl.testing.results import Result
 from ratectl_cli.framework.recommended import Selector
+from ratectl_cli.prompts.live.view import keys_block
 from ratectl_cli.render.agents import agents_blocks, fleet_data
 from ratectl_cli.render.blame import blame_data, blame_table
 from ratectl_cli.render.changes import change_blocks
@@ -273,6 +274,7 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "conditions": _unmatched,
     "decisions": _decisions,
     "health": _doctor,
+    "view": lambda _: Example(lambda _: [keys_block()]),
     "topics": lambda _: Example(lambda _: topics_blocks(topics())),
 }
-"""Examples by name; the part before ``-`` is a module of ``render``."""
+"""Examples by name; the part before ``-`` is a module."""

@@ -64,12 +64,12 @@ def trend_text(total: LimitTotal, minutes: int, stream: Stream) -> str:
 
 
 def count_text(count: Count | None) -> str:
-    """Return ``1200`` for an exact count, ``1200 ±30``, or ``~1200`` where no bound is known."""
+    """Return ``1200`` for an exact count, ``1200±30``, or ``~1200`` where no bound is known."""
     if count is None:
         return "?"
     if count.error is None:
         return f"~{count.value}"
-    return f"{count.value} ±{count.error}" if count.error else str(count.value)
+    return f"{count.value}±{count.error}" if count.error else str(count.value)
 
 
 def _at_least(text: str, *, partial: bool) -> str:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.screen import Size
     from ratectl_cli.framework.tables import RowLines
     from ratectl_cli.framework.terminal import Stream
-    from ratectl_cli.framework.text import Line, Table
+    from ratectl_cli.framework.text import Block, Line, Table
     from ratectl_cli.prompts.live.reader import Reading
     from ratectl_cli.prompts.live.state import State
 
-__all__ = ["View", "drawn"]
+__all__ = ["View", "drawn", "keys_block"]
 
 _MARK: Final = "> "
 _PLACE: Final = "  "
@@ -61,7 +61,7 @@ def drawn(state: State, reading: Reading, stream: Stream, size: Size, now: datet
     foot = _hints(state, stream)
     room = max(1, size.height - len(head) - 2)
     if state.help:
-        body = list(lines_of(stream, [Aligned([(bold(keys), text) for keys, text in KEYS])]))
+        body = list(lines_of(stream, [keys_block()]))
         status, page = dim("keys of this view"), state.page
     elif not rows:
         body, status, page = [_nothing(state, reading, stream)], dim("0 rows"), 1
@@ -73,6 +73,11 @@ def drawn(state: State, reading: Reading, stream: Stream, size: Size, now: datet
     lines += [""] * (size.height - 2 - len(lines))
     lines = [*lines[: size.height - 2], _cut(status, stream), foot]
     return View(lines[-size.height :], page)
+
+
+def keys_block() -> Block:
+    """Return what each key does."""
+    return Aligned([(bold(keys), text) for keys, text in KEYS])
 
 
 def _head(state: State, reading: Reading, stream: Stream, now: datetime, *, low: bool) -> list[str]:
