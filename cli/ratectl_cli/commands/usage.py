@@ -43,13 +43,14 @@ def usage(
         typer.Option(
             "--near",
             metavar="SHARE",
-            help="Show only limits whose fullest bucket is used so far, like 80% or 0.8.",
+            help="Show only limits that are used at least so much, like 80% or 0.8.",
         ),
     ] = None,
     fail_near: Annotated[
         bool,
         typer.Option(
-            "--fail-near", help="Exit with code 1 if a limit is used 80%, or so far as --near says."
+            "--fail-near",
+            help="Exit with code 1 if a limit is used 80% or more, or as much as --near says.",
         ),
     ] = False,
     since: Annotated[
@@ -57,7 +58,8 @@ def usage(
         typer.Option(
             "--since",
             metavar="MINUTES",
-            help="Show USED and RATE/S over the last 1m to 15m, and TREND so long.",
+            show_default=False,
+            help="Span of USED, RATE/S and TREND: 1m to 15m.  [default: 1m, and 15m for TREND]",
         ),
     ] = "1m",
     watch: Watch = False,
