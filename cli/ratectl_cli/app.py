@@ -91,6 +91,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Watch", f"{_HERE}.agents:agents", "List agents and the generation that each enforces."
     ),
     "usage": Entry("Watch", f"{_HERE}.usage:usage", "Show how much of each limit is used."),
+    "top": Entry("Watch", f"{_HERE}.top:top", "Show the keys with the most requests."),
     "doctor": Entry(
         "Watch",
         f"{_HERE}.doctor:doctor",

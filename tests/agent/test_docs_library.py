@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"```python\n((?:(?!```).)*)```\n\n```text\n(.*?)```", PAGE,
 
 
 def test_the_page_has_blocks_that_print() -> None:
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -5,25 +5,22 @@ An example is made of values, as the render functions take them: no store and no
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from cli_support import AUTHOR, NOW
+from example_contents import CONTENTS, Contents, Example, texts, tree_of
+from usage_examples import busy_keys, keys_of_limits, sorted_usage, usage
 
 from fleet.reports import agent, rollout
 from ratectl.changes.limits import Change
 from ratectl.diagnostics import Span
 from ratectl.engine.decision import Decision
 from ratectl.environments import Protection, Surveyed, Target
-from ratectl.fleet.usage import LimitTotal, Totals
 from ratectl.health import Check
 from ratectl.health.fleet import Fleet
-from ratectl.health.usage_report import UsageReport, UsageRow
 from ratectl.history.blame import Blamed
 from ratectl.history.generations import Live
 from ratectl.kill_switch.switches import Switch, Switches
-from ratectl.policy.loading.loader import load
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.records import HistoryEntry
 from ratectl.rollout import Differences, RolloutStatus
@@ -35,6 +32,7 @@ from ratectl.testing import Coverage, Item, Share
 from ratectl.testing import Report as TestReport
 from ratectl.testing.results import Result
 from ratectl_cli.framework.recommended import Selector
+from ratectl_cli.prompts.live.view import keys_block
 from ratectl_cli.render.agents import agents_blocks, fleet_data
 from ratectl_cli.render.blame import blame_data, blame_table
 from ratectl_cli.render.changes import change_blocks
@@ -50,103 +48,12 @@ from ratectl_cli.render.simulation import Inputs, simulation_blocks, simulation_
 from ratectl_cli.render.testing import report_blocks, report_data
 from ratectl_cli.render.timeline import timeline_blocks
 from ratectl_cli.render.topics import topics, topics_blocks
-from ratectl_cli.render.usage import usage_blocks, usage_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
-    from ratectl.policy.resolution.effective_limit import Limit
-    from ratectl_cli.framework.terminal import Stream
-    from ratectl_cli.framework.text import Block
 
 __all__ = ["CONTENTS", "EXAMPLES", "Contents", "Example"]
-
-
-class Contents(NamedTuple):
-    """Values that fill the cells."""
-
-    scope: str
-    name: str
-    key: str
-    text: str
-    agent: str
-    number: int
-    rate: str
-    burst: int
-
-
-CONTENTS = {
-    "usual": Contents(
-        scope="/payments/checkout",
-        name="spike",
-        key="acme",
-        text="CHG-8841: a smaller burst for the sale on Friday",
-        agent="payments-7d9f5c-x2x9k",
-        number=18_000,
-        rate="250/s",
-        burst=600,
-    ),
-    "extreme": Contents(
-        scope="".join(f"/{'part' * (at % 3 + 1)}{at}" for at in range(64)),
-        name="attempts-of-clients-that-have-not-yet-signed-in",
-        key="租户👍🏽" * 30 + "e\u0301" * 40,
-        text="CHG-123456789012: 🎉 変更 " + "because of everything that happened on Friday " * 8,
-        agent="payments-" + "blue-" * 12 + "x2x9k",
-        number=987_654_321_098,
-        rate="123_456_789/s",
-        burst=987_654_321,
-    ),
-}
-
-Number = tuple[str, str]
-"""Title of a column, and a number in it."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One answer of a command: its text, and the numbers of its document that tables show."""
-
-    blocks: Callable[[Stream], Iterable[Block]]
-    numbers: Sequence[Number] = ()
-
-
-def _limit(of: Contents) -> Limit:
-    resolved = Resolver(_tree(of), 0).at(of.scope)
-    assert resolved is not None
-    return resolved.limits[of.name]
-
-
-def _tree(of: Contents) -> Any:
-    text = (
-        f"apiVersion: ratectl/v1\nscope: {of.scope}\nlimits:\n"
-        f"  {of.name}: {{rate: {of.rate}, burst: {of.burst}, per: [client, route]}}\n"
-        "overrides:\n  - name: gold\n    match: {tier: [gold, platinum]}\n"
-        f"    limits: {{{of.name}: {{mode: shadow}}}}\n"
-    )
-    loaded = load(["-"], stdin=text.encode())
-    assert loaded.ok, loaded.diagnostics
-    return loaded.tree
-
-
-def _usage(of: Contents) -> Example:
-    total = LimitTotal(
-        of.scope, of.name, (), budget=False, unit="requests", shadow=True, most=of.burst, agents=2,
-        allowed=of.number, refused=of.number + 1, never=2, shadow_refused=of.number + 3,
-        waited=of.number + 4, keys=of.number + 5, recent_per_second=of.number / 4, peak=1.0,
-        top_refused=Counter({of.key: of.number, "zeta": 90}),
-    )  # fmt: skip
-    quiet = UsageRow("/", of.name, True, None, None)
-    rows = [UsageRow(of.scope, of.name, False, _limit(of), total, (f"gold@{of.scope}",)), quiet]
-    totals = Totals([total], 2, "2026-11-23T11:59:58Z", "2026-11-23T11:59:50Z", of.number, 7, 3)
-    report = UsageReport(of.scope, f"{of.scope}/x", 3, [], Switches(), totals, rows)
-    row = usage_data(report)["limits"][0]
-    numbers = [
-        ("USED", f"{row['used']:.0%}"), ("RATE/S", f"{row['rate_per_second']:.1f}"),
-        ("ALLOWED", row["allowed"]), ("WAITED", row["waited"]),
-        ("REFUSED", row["refused"] + row["never"]), ("SHADOW", row["shadow_refused"]),
-        ("KEYS", row["keys"]), ("RULE", row["rule"]["rate"]), ("RULE", row["rule"]["burst"]),
-    ]  # fmt: skip
-    return Example(lambda stream: usage_blocks(report, stream, NOW), _texts(numbers))
 
 
 def _entry(of: Contents) -> HistoryEntry:
@@ -167,9 +74,7 @@ def _history(of: Contents) -> Example:
         ("CHANGE", f"-{summary['removed']}"), ("CHANGE", f"~{summary['changed']}"),
     ]  # fmt: skip
     states = {entry.generation: "canary at 5%"}
-    return Example(
-        lambda _: history_blocks([entry], entry.generation, states, NOW), _texts(numbers)
-    )
+    return Example(lambda _: history_blocks([entry], entry.generation, states, NOW), texts(numbers))
 
 
 def _blame(of: Contents) -> Example:
@@ -181,7 +86,7 @@ def _blame(of: Contents) -> Example:
     ]
     row = blame_data(values)[0]
     numbers = [("VALUE", row["value"]), ("GENERATION", row["generation"])]
-    return Example(lambda _: [blame_table(values, NOW)], _texts(numbers))
+    return Example(lambda _: [blame_table(values, NOW)], texts(numbers))
 
 
 def _switch(of: Contents) -> Switch:
@@ -203,7 +108,7 @@ def _agents(of: Contents) -> Example:
         ("GENERATION", row["generation"]), ("PID", row["pid"]),
         ("SWAP MS", f"{row['swap_ms']:.1f}"),
     ]  # fmt: skip
-    return Example(lambda _: agents_blocks(rows, NOW), _texts(numbers))
+    return Example(lambda _: agents_blocks(rows, NOW), texts(numbers))
 
 
 def _panic(of: Contents) -> Example:
@@ -217,7 +122,7 @@ def _environments(of: Contents) -> Example:
         Target("sqlite:///rates.db", "staging", Protection(True, True)), None, of.number
     )
     listing = Listing("ratectl.yaml", "policies", (down, live), None, "two environments")
-    return Example(lambda _: listing_blocks(listing), _texts([("STATE", of.number)]))
+    return Example(lambda _: listing_blocks(listing), texts([("STATE", of.number)]))
 
 
 def _rollout(of: Contents) -> Example:
@@ -227,7 +132,7 @@ def _rollout(of: Contents) -> Example:
     row = rollout_data(status)["shadow"]["limits"][0]
     numbers = [("REFUSED", row["newly_refused"]), ("ALLOWED", row["newly_allowed"])]
     return Example(
-        lambda _: rollout_blocks(status, NOW, selector=Selector(), quiet=False), _texts(numbers)
+        lambda _: rollout_blocks(status, NOW, selector=Selector(), quiet=False), texts(numbers)
     )
 
 
@@ -261,7 +166,7 @@ def _simulation(of: Contents) -> Example:
         ("DECIDED", limit["admitted"] + limit["refused"] + limit["shadow_refused"]),
         ("SHADOW", limit["shadow_refused"]),
     ]  # fmt: skip
-    return Example(lambda stream: simulation_blocks(inputs, report, [], stream), _texts(numbers))
+    return Example(lambda stream: simulation_blocks(inputs, report, [], stream), texts(numbers))
 
 
 def _timeline(of: Contents) -> Example:
@@ -279,7 +184,7 @@ def _comparison(of: Contents) -> Example:
         ("CHANGE", "+1"),
         ("SHADOW", data["against"]["scopes"][0]["shadow"]),
     ]
-    return Example(lambda stream: simulation_blocks(inputs, report, [], stream), _texts(numbers))
+    return Example(lambda stream: simulation_blocks(inputs, report, [], stream), texts(numbers))
 
 
 def _replayed(of: Contents) -> Example:
@@ -288,7 +193,7 @@ def _replayed(of: Contents) -> Example:
     assert data is not None
     row = data["limits"][0]
     numbers = [("REFUSED", row["before"]["refused"]), ("AFTER", row["after"]["refused"])]
-    return Example(lambda _: replayed_blocks(replayed, unfold=True), _texts(numbers))
+    return Example(lambda _: replayed_blocks(replayed, unfold=True), texts(numbers))
 
 
 def _tests(of: Contents) -> Example:
@@ -298,13 +203,13 @@ def _tests(of: Contents) -> Example:
         (Result(of.text, Span(f"{of.scope[1:]}.yaml", 12, 1), 1, 1, 0.1, ()),),
         Coverage(part, part, part, part),
     )
-    row = report_data(report, _tree(of), None, None)["coverage"]["scopes"]
+    row = report_data(report, tree_of(of), None, None)["coverage"]["scopes"]
     numbers = [("MET", row["covered"]), ("OF", row["total"])]
     return Example(
         lambda stream: report_blocks(
-            report, _tree(of), stream, coverage=True, threshold=None, unfold=True
+            report, tree_of(of), stream, coverage=True, threshold=None, unfold=True
         ),
-        _texts(numbers),
+        texts(numbers),
     )
 
 
@@ -319,7 +224,7 @@ def _changes(of: Contents) -> Example:
 
 
 def _explanation(of: Contents) -> Example:
-    tree = _tree(of)
+    tree = tree_of(of)
     attributes = {"client": of.key, "tier": "gold"}
     resolved = Resolver(tree, 0).select(of.scope, attributes)
     data = explanation_data(tree, f"{of.scope}", resolved, attributes, 0)
@@ -327,7 +232,7 @@ def _explanation(of: Contents) -> Example:
 
 
 def _unmatched(of: Contents) -> Example:
-    tree = _tree(of)
+    tree = tree_of(of)
     data = explanation_data(tree, f"{of.scope}", Resolver(tree, 0).at(of.scope), {}, 0)
     return Example(lambda _: explanation_blocks(data, "policies"))
 
@@ -348,12 +253,11 @@ def _decisions(of: Contents) -> Example:
     return Example(lambda _: decisions_blocks(of.scope, decisions, "policies", overrides, 1))
 
 
-def _texts(numbers: Iterable[tuple[str, object]]) -> list[Number]:
-    return [(title, str(number)) for title, number in numbers]
-
-
 EXAMPLES: dict[str, Callable[[Contents], Example]] = {
-    "usage": _usage,
+    "usage": usage,
+    "usage-sorted": sorted_usage,
+    "usage-keys": keys_of_limits,
+    "hot_keys": busy_keys,
     "history": _history,
     "blame": _blame,
     "agents": _agents,
@@ -370,6 +274,7 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "conditions": _unmatched,
     "decisions": _decisions,
     "health": _doctor,
+    "view": lambda _: Example(lambda _: [keys_block()]),
     "topics": lambda _: Example(lambda _: topics_blocks(topics())),
 }
-"""Examples by name; the part before ``-`` is a module of ``render``."""
+"""Examples by name; the part before ``-`` is a module."""

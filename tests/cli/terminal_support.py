@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
+import struct
 import subprocess
+import termios
 import time
+from typing import TYPE_CHECKING
 
 from cli_support import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Terminal"]
 
@@ -16,10 +23,19 @@ __all__ = ["Terminal"]
 class Terminal:
     """A process on a terminal of its own."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(
+        self,
+        *words: str,
+        size: tuple[int, int] | None = None,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
+        """``size``: lines and columns; the size of a new terminal is unknown otherwise."""
         self.screen, inner = pty.openpty()
+        if size is not None:
+            fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        self.before = termios.tcgetattr(inner)
         self.process = subprocess.Popen(
-            [*PROGRAM, *words], stdin=inner, stdout=inner, stderr=inner, start_new_session=True
+            [*program, *words], stdin=inner, stdout=inner, stderr=inner, start_new_session=True
         )
         os.close(inner)
         self.seen = ""
@@ -43,6 +59,7 @@ class Terminal:
                 break
             self.seen += more
         code = self.process.wait(10)
+        self.after = termios.tcgetattr(self.screen)
         os.close(self.screen)
         return code
 

@@ -10,6 +10,7 @@ from cli_support import CHECKOUT, GLOBAL, TEAM, Cli, limit_report, report_agent
 
 from ratectl.history.generations import read_entry, read_tree
 from ratectl.policy.read import load_valid
+from ratectl.records import Record, UsageRecord
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
@@ -280,8 +281,9 @@ class TestUse:
         with open_store(live) as store:
             item = store.get("usage/edge-1")
             assert item is not None
-            old = item.value.replace(b',"overrides":[]', b"")
-            assert old != item.value
+            value = Record.encode(UsageRecord.decode(item.value))
+            old = value.replace(b',"overrides":[]', b"")
+            assert old != value
             store.put("usage/edge-1", old)
         (row,) = cli("usage", "-o", "json").document["limits"]
         assert (row["overrides"], row["rule"]["rate"]) == ([], "100/s")

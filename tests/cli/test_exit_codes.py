@@ -30,6 +30,7 @@ STORE_COMMANDS = [
     ("show",),
     ("agents",),
     ("usage",),
+    ("top",),
     ("check", "/shop", "--live"),
     ("explain", "/shop", "--live"),
     ("plan", "policies"),

@@ -13,6 +13,7 @@ from ratectl.policy.loading.loader import load
 from ratectl.stores.registry import BACKENDS
 from ratectl_cli import errors
 from ratectl_cli.app import COMMANDS
+from ratectl_cli.framework.lazy import _is_default
 from ratectl_cli.framework.options import shared_params
 from ratectl_cli.render.topics import topics
 
@@ -130,3 +131,18 @@ def test_each_shared_option_takes_one_line(
     lines = cli(name, "--help").out.partition("Shared options:\n")[2].splitlines()
     assert len(lines) == len(shared_params())
     assert all(line.startswith("  -") and len(line) <= 80 for line in lines)
+
+
+# Groups -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "default"),
+    [
+        ("", True), ("-o json", True), ("/shop", True), ("/shop --live", True),
+        ("status", False), ("-o json status", False), ("/shop --help", False), ("other", False),
+    ],
+)  # fmt: skip
+def test_a_scope_is_an_argument_of_the_default_command(words: str, default: bool) -> None:
+    """So a command that takes a scope can become a group: no name begins with a slash."""
+    assert _is_default(words.split(), {"status": COMMANDS["usage"]}) is default

@@ -41,6 +41,7 @@ def busiest(engine: Engine) -> tuple[KeyTraffic, ...]:
 def assert_within_bounds(engine: Engine, true: Counter[str]) -> set[str]:
     """Check all counts of busy keys. Return the keys."""
     (counts,) = engine.usage(fill=True).limits
+    assert counts.traffic == true.total()
     for of in counts.busiest:
         assert of.requests <= true[of.key] <= of.requests + of.error, of
     return {of.key for of in counts.busiest}

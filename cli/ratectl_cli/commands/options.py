@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attributes", "Confirm", "Live", "Local", "Message", "Policies", "PolicyPath", "PolicyPaths",
-    "Prune", "SetName", "Sign", "StateDir", "TakeOwnership", "WaitForSwitch", "Yes", "files_of",
+    "Prune", "SetName", "Sign", "StateDir", "TakeOwnership", "UsageScope", "WaitForSwitch", "Watch",
+    "Yes", "files_of",
 ]  # fmt: skip
 
 Attributes = Annotated[
@@ -133,4 +134,17 @@ StateDir = Annotated[
 ]
 WaitForSwitch = Annotated[
     bool, typer.Option("--wait", help="Return when every agent obeys, usually within a second.")
+]
+
+# Usage ------------------------------------------------------------------------------------------
+
+UsageScope = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SCOPE",
+        help="Show this scope, all scopes below it, and the budgets above it.  [default: all]",
+    ),
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Show it live on the terminal, until q or Ctrl-C.")
 ]

@@ -146,8 +146,11 @@ class LazyGroup(typer.core.TyperGroup):
 
 
 def _is_default(args: list[str], table: "Mapping[str, Entry]") -> bool:
-    """Return True if the arguments name no command and do not ask for help."""
-    return not (args and not args[0].startswith("-")) and not any(
+    """Return True if the arguments name no command and do not ask for help.
+
+    A scope, which begins with ``/``, is an argument of the default command.
+    """
+    return not (args and not args[0].startswith(("-", "/"))) and not any(
         word in table or word in ("-h", "--help") for word in args
     )
 

@@ -41,7 +41,7 @@ EXAMPLE_VALUES: "Final[Mapping[str, str]]" = {
 
 READING: Final = frozenset((
     "agents", "blame", "check", "diff", "explain", "history", "plan", "show", "simulate", "test",
-    "usage", "validate",
+    "top", "usage", "validate",
 ))  # fmt: skip
 """Commands that change nothing."""
 
@@ -52,7 +52,7 @@ OTHER_COMMANDS: "Final[Mapping[str, str]]" = {
     **dict.fromkeys(("log", "logs", "list", "ls", "generations", "versions"), "history"),
     **dict.fromkeys(("revert", "undo"), "rollback"),
     **dict.fromkeys(("get", "cat", "export"), "show"),
-    **dict.fromkeys(("status", "top", "stats", "metrics", "monitor"), "usage"),
+    **dict.fromkeys(("status", "stats", "metrics", "monitor"), "usage"),
     **dict.fromkeys(("health", "ping"), "doctor"),
     **dict.fromkeys(("dry-run", "preview"), "plan"),
     **dict.fromkeys(("fetch", "download", "clone"), "pull"),

@@ -39,6 +39,8 @@ class Table:
 
     columns: Sequence[Column]
     rows: list[Sequence[Line]] = field(default_factory=list)
+    headings: dict[int, Line] = field(default_factory=dict)
+    """Lines above rows, by position of the row: the rows from there on belong to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ Every table of every command is drawn here. In a pipe nothing is shortened, wrap
 
 from __future__ import annotations
 
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Final
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl_cli.framework.layout import GAP, LAST_CELL, aligned_widths, table_layout
 from ratectl_cli.framework.pieces import Styled
@@ -27,25 +27,58 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.styled import Cell
     from ratectl_cli.framework.terminal import Stream
 
-__all__ = ["aligned_lines", "table_lines"]
+__all__ = ["RowLines", "TableParts", "aligned_lines", "table_lines", "table_parts"]
 
 _INDENT: Final = " " * 4
+_ALL: Final = slice(None)
+
+
+class RowLines(NamedTuple):
+    """Lines of a row, and of the heading above it."""
+
+    heading: list[str]
+    row: list[str]
+
+
+class TableParts(NamedTuple):
+    """Lines of a table: its titles, its rows, and the note below."""
+
+    head: list[str]
+    rows: list[RowLines]
+    foot: list[str]
 
 
 def table_lines(stream: Stream, table: Table) -> Iterator[str]:
     """Yield the lines of a table, and a note about columns that are hidden."""
+    parts = table_parts(stream, table)
+    yield from parts.head
+    for heading, row in parts.rows:
+        yield from chain(heading, row)
+    yield from parts.foot
+
+
+def table_parts(stream: Stream, table: Table, shown: slice = _ALL) -> TableParts:
+    """Return the lines of a table; ``shown``: rows to draw, in columns as wide as all rows need."""
     titles = [[Styled(stream.plain(column.title), "bold")] for column in table.columns]
     rows = [[cell_of(line, stream) for line in row] for row in table.rows]
     layout = table_layout(table.columns, rows, stream.width)
-    yield from _row_lines(stream, table.columns, layout, titles)
+    head = list(_row_lines(stream, table.columns, layout, titles))
     if stream.terminal:
-        yield stream.plain("─") * (sum(layout.widths.values()) + GAP * (len(layout.widths) - 1))
-    for row in rows:
-        yield from _row_lines(stream, table.columns, layout, row)
-    if layout.hidden:
-        titles_ = ", ".join(layout.hidden)
-        note = f"hidden: {titles_} (in a wider terminal, or -o json)"
-        yield from _flowing(stream, [[Styled(stream.plain(note), "dim")]])
+        width = sum(layout.widths.values()) + GAP * (len(layout.widths) - 1)
+        head.append(stream.plain("─") * width)
+    drawn = []
+    for at, row in list(enumerate(rows))[shown]:
+        heading = [cell_of(table.headings[at], stream)] if at in table.headings else []
+        above = _flowing(stream, heading) if heading else []
+        drawn.append(RowLines(above, list(_row_lines(stream, table.columns, layout, row))))
+    return TableParts(head, drawn, _hidden_note(stream, layout))
+
+
+def _hidden_note(stream: Stream, layout: Layout) -> list[str]:
+    if not layout.hidden:
+        return []
+    note = f"hidden: {', '.join(layout.hidden)} (in a wider terminal, or -o json)"
+    return _flowing(stream, [[Styled(stream.plain(note), "dim")]])
 
 
 def _row_lines(

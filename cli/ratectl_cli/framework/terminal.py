@@ -16,7 +16,7 @@ __all__ = ["Stream", "cells", "clusters", "safe"]
 _PLAIN: Final = str.maketrans(
     {
         "→": "->", "·": "-", "✂": "clipped by", "█": "#", "░": ".", "…": "...", "●": "*", "×": "x",
-        "─": "-", "≤": "<=",
+        "─": "-", "≤": "<=", "≥": ">=", "±": "+-",
     }
 )  # fmt: skip
 """Replacements of our symbols for encodings that lack them."""
@@ -76,6 +76,8 @@ class Stream:
     colour: bool
     symbols: bool
     """True if the encoding has more than ASCII."""
+    columns: int | None = None
+    """Columns to use of the terminal; None for all."""
 
     @classmethod
     def of(cls, file: TextIO, colour: str, environ: Mapping[str, str] = os.environ) -> Stream:
@@ -88,8 +90,8 @@ class Stream:
     @property
     def width(self) -> int | None:
         """Columns of the terminal; None if the output is not a terminal, so that nothing is cut."""
-        if not self.terminal:
-            return None
+        if not self.terminal or self.columns is not None:
+            return self.columns
         columns = os.environ.get("COLUMNS", "")
         if columns.isdecimal() and int(columns):
             return int(columns)

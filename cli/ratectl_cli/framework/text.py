@@ -13,7 +13,7 @@ from ratectl_cli.framework.styled import cell_of, painted
 from ratectl_cli.framework.tables import aligned_lines, table_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ratectl_cli.framework.terminal import Stream
 
@@ -27,6 +27,7 @@ __all__ = [
     "Table",
     "bold",
     "dim",
+    "lines_of",
     "paragraph",
     "plural",
     "show",
@@ -51,21 +52,22 @@ def plural(count: int, noun: str) -> str:
 
 def show(stream: Stream, blocks: Iterable[Block]) -> None:
     """Write lines and tables."""
+    for line in lines_of(stream, blocks):
+        stream.write(line + "\n")
+
+
+def lines_of(stream: Stream, blocks: Iterable[Block]) -> Iterator[str]:
+    """Yield the lines of blocks as they are written to the stream."""
     for block in blocks:
         if isinstance(block, Table):
-            _write(stream, table_lines(stream, block))
+            yield from table_lines(stream, block)
         elif isinstance(block, Aligned):
             for at, lines in enumerate(aligned_lines(stream, block)):
-                _write(stream, lines)
-                show(stream, block.below.get(at, ()))
+                yield from lines
+                yield from lines_of(stream, block.below.get(at, ()))
         else:
             text = painted(cell_of(block, stream), colour=stream.colour)
-            _write(stream, [text.rstrip(" ")])
-
-
-def _write(stream: Stream, lines: Iterable[str]) -> None:
-    for line in lines:
-        stream.write(line + "\n")
+            yield text.rstrip(" ")
 
 
 def paragraph(line: Line) -> Aligned:

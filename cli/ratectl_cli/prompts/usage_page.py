@@ -13,7 +13,8 @@ from ratectl.runtime.whole_files import write_whole
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.inputs.unpublished import say_if_unpublished
-from ratectl_cli.render.usage import usage_blocks, usage_data
+from ratectl_cli.render.usage import usage_blocks
+from ratectl_cli.render.usage_document import usage_data
 
 if TYPE_CHECKING:
     from ratectl_cli.framework.session import Session

@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.engine.cost import Cost
+    from ratectl.health.usage_report import UsageRow
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Setting
 
-__all__ = ["bucket_label", "cost_text", "origin_data", "place_data", "place_text", "quoted"]
+__all__ = [
+    "bucket_label", "cost_text", "origin_data", "place_data", "place_text", "quoted", "row_label",
+]  # fmt: skip
 
 
 def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
@@ -20,6 +23,12 @@ def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
     if not overrides:
         return limit
     return f"{limit} [{', '.join(_short(ref, scope) for ref in overrides)}]"
+
+
+def row_label(row: UsageRow) -> str:
+    """Return the name of a limit or budget, and the overrides that select its bucket."""
+    label = bucket_label(row.name, row.scope, row.overrides)
+    return f"budget {label}" if row.budget else label
 
 
 def _short(ref: str, scope: str) -> str:

@@ -149,6 +149,8 @@ class LimitCounts:
     busiest: tuple[KeyTraffic, ...] = ()
     """Busiest keys of the last minutes, most requests first: every five minutes, all counts are
     halved. Empty unless it was asked for with ``fill``."""
+    traffic: int = 0
+    """Requests of all keys, halved as those of ``busiest``."""
     fill: tuple[int, ...] = ()
     """Keys by their use: below the first of ``FILL_BOUNDS``, below the second …, from the last on.
 

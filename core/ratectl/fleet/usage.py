@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.errors import BundleError
+from ratectl.fleet.recent import RecentTotal, recent
 from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, Record, UsageRecord
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ __all__ = ["BusyKey", "LimitTotal", "Totals", "read_agents", "read_beats", "read
 
 R = TypeVar("R", bound=Record)
 
+_LISTED: Final = 20
+"""Busiest keys that an agent reports of a limit, at most."""
+
 
 @dataclass(slots=True)
 class BusyKey:
@@ -37,11 +41,14 @@ class BusyKey:
     use: float | None = None
     """Use of its fullest bucket in any agent, 0 to 1; None if it has none."""
     agents: int = 0
+    bound: int = 0
+    """Sum of the least counts in the lists of these agents; see ``LimitTotal.bound``."""
 
-    def add(self, requests: int, error: int, use: float | None) -> None:
+    def add(self, requests: int, error: int, use: float | None, bound: int) -> None:
         self.requests += requests
         self.error += error
         self.agents += 1
+        self.bound += bound
         if use is not None:
             self.use = max(self.use or 0.0, use)
 
@@ -91,14 +98,28 @@ class LimitTotal:
     """Allowed, refused and use of the fullest bucket in each of the last minutes, newest last."""
     busiest: dict[str, BusyKey] = field(default_factory=dict)
     """Busiest keys of the last minutes, by key. Every five minutes, agents halve all counts."""
+    traffic: int = 0
+    """Requests of all keys, in the last minutes like those of ``busiest``."""
+    bound: int = 0
+    """Requests that a key may have in all agents although none lists it."""
+    unlisted: int = 0
+    """Agents that decided requests and list no key: the record had no room, or is older."""
+    detailed: int = 0
+    """Agents that report ``near_keys``, ``rates`` and ``refused_rates``: not those of older
+    versions."""
+    trending: int = 0
+    """Agents that report ``trend``."""
+    recent: RecentTotal = field(default_factory=RecentTotal)
+    """Usage over the minutes that were asked for."""
 
     @property
     def decided(self) -> int:
         """Requests that the limit admitted or refused, or would have refused."""
         return self.allowed + self.refused + self.never + self.shadow_refused
 
-    def add(self, report: LimitReport, seconds: float) -> None:
+    def add(self, report: LimitReport, record: UsageRecord, minutes: int) -> None:
         self.agents += 1
+        seconds = record.recent_seconds
         self.allowed += report.allowed
         self.refused += report.refused
         self.never += report.never
@@ -115,11 +136,24 @@ class LimitTotal:
         self.top_refused.update(dict(report.top_refused))
         self.refused_error += report.refused_error
         self.near_keys += report.near_keys
+        self.traffic += report.traffic
         self.rates = _added(self.rates, report.rates)
         self.refused_rates = _added(self.refused_rates, report.refused_rates)
         self.trend = _joined(self.trend, report.trend)
-        for key, requests, error, use in report.busiest:
-            self.busiest.setdefault(key, BusyKey(key)).add(requests, error, use)
+        self.detailed += bool(report.rates)
+        self.trending += bool(report.trend)
+        self.recent.add(recent(record, report, minutes))
+        self._add_keys(report)
+
+    def _add_keys(self, report: LimitReport) -> None:
+        busiest = report.busiest
+        counts = [requests for _, requests, _, _ in busiest]
+        bound = min(counts) if len(busiest) >= _LISTED else 0
+        decided = report.allowed + report.refused + report.never + report.shadow_refused
+        self.bound += bound
+        self.unlisted += bool(decided and not busiest)
+        for key, requests, error, use in busiest:
+            self.busiest.setdefault(key, BusyKey(key)).add(requests, error, use, bound)
 
 
 def _added(one: list[float], other: list[float]) -> list[float]:
@@ -185,8 +219,12 @@ def totals(
     records: list[UsageRecord],
     scope: str = "/",
     budgets: AbstractSet[tuple[str, str]] = frozenset(),
+    minutes: int = 1,
 ) -> Totals:
-    """Add up the limits at and below ``scope``, and these ``budgets`` (their scope and name)."""
+    """Add up the limits at and below ``scope``, and these ``budgets`` (their scope and name).
+
+    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15.
+    """
     limits: dict[tuple[str, str, tuple[str, ...], bool, str], LimitTotal] = {}
     below = scope.rstrip("/") + "/"
     for record in sorted(records, key=lambda record: record.generation):
@@ -200,7 +238,7 @@ def totals(
             if total is None:
                 total = limits[key] = LimitTotal(*key, report.shadow, report.most)
             total.shadow, total.most = report.shadow, report.most
-            total.add(report, record.recent_seconds)
+            total.add(report, record, minutes)
     reported = sorted(record.reported for record in records)
     return Totals(
         limits=[limits[key] for key in sorted(limits)],

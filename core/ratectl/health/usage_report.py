@@ -53,6 +53,18 @@ class UsageReport:
     switches: Switches
     totals: Totals
     rows: Sequence[UsageRow]
+    silent: tuple[str, ...] = ()
+    """Agents whose usage is unknown: they live, and have written no readable usage record."""
+    minutes: int = 1
+    """The span of ``LimitTotal.recent``."""
+    sort: str = "scope"
+    """Order of the rows; see ``usage_selection.SORTS``."""
+    near: float | None = None
+    """Only limits whose recent peak is at least this (0 to 1) are in ``rows``; None for all."""
+    below: int = 0
+    """Limits that are left out because their peak is below ``near``."""
+    unknown: int = 0
+    """Limits that are left out because their peak is unknown."""
     tree: PolicyTree = field(default_factory=lambda: PolicyTree({}))
     """Live policies; empty if there are none, or none that can be read."""
 
@@ -62,11 +74,13 @@ def read_usage_report(
     scope: str | None,
     warn: Callable[[str], None],
     now_ns: int | None = None,
+    minutes: int = 1,
 ) -> UsageReport:
     """Return the usage at and below a scope, and of the budgets above it; None for all.
 
     A named scope also lists its limits that no agent reports. ``warn`` is called for unreadable
     records. ``now_ns``: the time by which exceptions are in force (since 1970; default: now).
+    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15.
 
     :raises UsageError: ``scope`` is not a scope.
     """
@@ -84,7 +98,7 @@ def read_usage_report(
     drawn = (
         frozenset((owner, budget.name) for owner, budget in here.budgets) if here else frozenset()
     )
-    total = totals(records, top, drawn)
+    total = totals(records, top, drawn, minutes)
     rows = [_row(tree, resolver, each) for each in total.limits]
     if scope is not None and here is not None:
         known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}
@@ -95,7 +109,19 @@ def read_usage_report(
             for owner, limit, budget in silent
             if (owner, limit.name, budget) not in known
         ]
-    return UsageReport(top, asked, live.generation, agents, switches, total, rows, tree)
+    reporting = {record.id for record in records}
+    return UsageReport(
+        top,
+        asked,
+        live.generation,
+        agents,
+        switches,
+        total,
+        rows,
+        silent=tuple(agent.id for agent in agents if agent.id not in reporting),
+        minutes=minutes,
+        tree=tree,
+    )
 
 
 def _row(tree: PolicyTree, resolver: Resolver, total: LimitTotal) -> UsageRow:

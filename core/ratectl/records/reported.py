@@ -145,6 +145,8 @@ class LimitReport:
     busiest: list[tuple[str, int, int, float | None]] = field(default_factory=list)
     """Busiest keys of the last minutes: at least so many requests (all are halved every five
     minutes), so many more at most, and use of the bucket."""
+    traffic: int = 0
+    """Requests of all keys, in the last minutes like those of ``busiest``."""
     refused_error: int = 0
     """Part of each count of ``top_refused`` that may be other keys'."""
 

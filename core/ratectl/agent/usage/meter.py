@@ -226,6 +226,7 @@ def _summary(
         refused_rates=_rates(refused, spans),
         trend=trend,
         busiest=limit.busiest,
+        traffic=limit.traffic,
         top_refused=limit.top_refused,
         refused_error=limit.refused_error,
     )

@@ -87,4 +87,5 @@ def _report(limit: LimitUsage) -> LimitReport:
         trend=[(minute.allowed, minute.refused, minute.peak) for minute in limit.trend],
         busiest=[(busy.key[:100], busy.requests, busy.error, busy.use) for busy in limit.busiest],
         refused_error=limit.refused_error,
+        traffic=limit.traffic,
     )

@@ -71,6 +71,8 @@ class LimitUsage:
     busiest: tuple[KeyTraffic, ...]
     """Busiest keys of the last minutes, most requests first: at most 20. Every five minutes, all
     counts are halved."""
+    traffic: int
+    """Requests of all keys, in the last minutes like those of ``busiest``."""
     top_refused: tuple[tuple[str, int], ...]
     """Most refused keys, most first: at most 20."""
     refused_error: int

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ratectl.engine.algorithms.protocol import State, migrate
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.events import Event, Saved
-from ratectl.engine.buckets.reading import counts_of, filled
+from ratectl.engine.buckets.reading import NO_KEYS, counts_of, filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.counters import Counters, Key, Show
     from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
-    from ratectl.engine.buckets.traffic import KeyTraffic
+    from ratectl.engine.buckets.reading import KeyCounts
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
 __all__ = ["Bucket", "Group", "Maker"]
@@ -366,8 +366,6 @@ class Group:
         """Count keys by their use (see ``LimitCounts.fill``), in small pieces under the lock."""
         return filled(self, now)
 
-    def usage(
-        self, show: Show, fill: tuple[int, ...] = (), busiest: tuple[KeyTraffic, ...] = ()
-    ) -> LimitCounts:
+    def usage(self, show: Show, keys: KeyCounts = NO_KEYS) -> LimitCounts:
         """Return the counts so far, and reset ``lowest``. ``show``: texts for keys."""
-        return counts_of(self, show, fill, busiest)
+        return counts_of(self, show, keys)

@@ -57,6 +57,11 @@ class Counters:
         """See ``Traffic.sampled``."""
         return self.traffic.sampled
 
+    @property
+    def skipped(self) -> int:
+        """See ``Traffic.skipped``."""
+        return self.traffic.skipped
+
     def halve(self) -> None:
         """Halve the counts of the busiest keys."""
         self.traffic.halve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from operator import add
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.engine.api import FILL_BOUNDS, LimitCounts
 from ratectl.engine.buckets.counters import TOP
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.counters import Key, Show
 
-__all__ = ["busiest", "counts_of", "filled", "read_limits"]
+__all__ = ["NO_KEYS", "KeyCounts", "busiest", "counts_of", "filled", "read_limits"]
 
 _EXAMINED: Final = 10_000
 """Most keys of a limit that are examined for their use."""
@@ -29,6 +29,17 @@ _SHOWN: Final = 20
 """Most keys that are shown, of the busiest and of the most refused."""
 
 
+class KeyCounts(NamedTuple):
+    """Counts of one limit that are about keys; see ``LimitCounts``."""
+
+    fill: tuple[int, ...] = ()
+    busiest: tuple[KeyTraffic, ...] = ()
+    traffic: int = 0
+
+
+NO_KEYS: Final = KeyCounts()
+
+
 def read_limits(
     groups: Iterable[Group], limits: list[LimitCounts], show: Show, now: Callable[[], int] | None
 ) -> Iterator[None]:
@@ -37,21 +48,18 @@ def read_limits(
     ``now``: the engine's time, if keys are to be counted by their use; None otherwise.
     """
     for group in groups:
-        counted: tuple[int, ...] = ()
-        top: tuple[KeyTraffic, ...] = ()
+        keys = NO_KEYS
         if now is not None:
             counted = (0,) * (len(FILL_BOUNDS) + 1)
             for part in group.filled(now):
                 counted = tuple(map(add, counted, part))
                 yield
-            top = busiest(group, now(), show)
-        limits.append(group.usage(show, counted, top))
+            keys = KeyCounts(counted, *busiest(group, now(), show))
+        limits.append(group.usage(show, keys))
         yield
 
 
-def counts_of(
-    group: Group, show: Show, fill: tuple[int, ...] = (), busiest: tuple[KeyTraffic, ...] = ()
-) -> LimitCounts:
+def counts_of(group: Group, show: Show, keys: KeyCounts) -> LimitCounts:
     """Return the counts of a group so far, and reset ``lowest``. ``show``: texts for keys."""
     counters = group.counters
     lowest, counters.lowest = counters.lowest, None
@@ -79,8 +87,9 @@ def counts_of(
         lowest=lowest,
         keys=len(group.buckets),
         top_refused=tuple(top.most_common(_SHOWN)),
-        fill=fill,
-        busiest=busiest,
+        fill=keys.fill,
+        busiest=keys.busiest,
+        traffic=keys.traffic,
         refused_error=min(refused.values()) if len(refused) >= TOP else 0,
     )
 
@@ -104,21 +113,22 @@ def _fill_of(group: Group, state: State, now: int) -> int:
     return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
 
 
-def busiest(group: Group, now: int, show: Show) -> tuple[KeyTraffic, ...]:
-    """Return the busiest keys, and how much each uses of its bucket.
+def busiest(group: Group, now: int, show: Show) -> tuple[tuple[KeyTraffic, ...], int]:
+    """Return the busiest keys, with their use of the bucket; and the requests of all keys.
 
     Of keys with one text, such as addresses of one network, the requests are added, and the use is
     that of the fullest bucket.
     """
     found: dict[str, KeyTraffic] = {}
-    unseen = missed(group.counters.sampled)
+    unseen, traffic = missed(group.counters.sampled), group.counters.skipped
     for key, count, error, stored in group.counters.busiest:
+        traffic += count
         more = error + unseen if error else 0
         busy = KeyTraffic(show(key), count - error, more, _use(group, stored, now))
         known = found.get(busy.key)
         found[busy.key] = busy if known is None else known.joined(busy)
     found.pop("", None)
-    return tuple(sorted(found.values(), key=lambda busy: -busy.requests)[:_SHOWN])
+    return tuple(sorted(found.values(), key=lambda busy: -busy.requests)[:_SHOWN]), traffic
 
 
 def _use(group: Group, key: Key, now: int) -> float | None:

@@ -65,12 +65,14 @@ class KeyTraffic(NamedTuple):
 class Traffic:
     """Held keys of one limit, in pure Python."""
 
-    __slots__ = ("_chance", "_misses", "_until", "held")
+    __slots__ = ("_chance", "_misses", "_until", "held", "skipped")
 
     def __init__(self) -> None:
         self._chance = Random()  # noqa: S311  nothing depends on its being secret
         self._misses = 0
         self._until = 1
+        self.skipped = 0
+        """Requests that are in no count: of keys that are not held, and no samples."""
         self.held: dict[Key, list[int]] = {}
         """Count and error of each key."""
 
@@ -94,6 +96,8 @@ class Traffic:
             if self._until <= 0:
                 self._until = self._chance.randrange(1, 2 * self.sampled)  # traffic may repeat
                 self._replace(key)
+            else:
+                self.skipped += 1
 
     def _replace(self, key: Key) -> None:
         # Of a copy: another thread may replace a key meanwhile.
@@ -108,5 +112,6 @@ class Traffic:
     def halve(self) -> None:
         """Halve all counts."""
         self._misses //= 2
+        self.skipped //= 2
         for _, held in self.snapshot():
             held[:] = held[0] // 2, held[1] // 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.engine.algorithms.concurrency import Concurrency
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.carry import Carry
+from ratectl.engine.buckets.reading import NO_KEYS
 from ratectl.engine.cost import REQUESTS
 from ratectl.engine.native import _fast
 from ratectl.engine.native.packing import BY_KIND, follows, packing_of, rule_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.counters import Counters, Key, Show
     from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
-    from ratectl.engine.buckets.traffic import KeyTraffic
+    from ratectl.engine.buckets.reading import KeyCounts
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.native.packing import Packing
 
@@ -271,8 +272,6 @@ class FastGroup(Group):
             at, counts = _fast.fill(self.store, at, _PLACES, min(now(), _fast.MOST))
             yield counts
 
-    def usage(
-        self, show: Show, fill: tuple[int, ...] = (), busiest: tuple[KeyTraffic, ...] = ()
-    ) -> Any:
+    def usage(self, show: Show, keys: KeyCounts = NO_KEYS) -> Any:
         self.store.flush()
-        return super().usage(show, fill, busiest)
+        return super().usage(show, keys)

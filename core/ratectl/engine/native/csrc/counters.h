@@ -157,6 +157,13 @@ counters_sampled(Counters *c, void *unused)
 }
 
 static PyObject *
+counters_skipped(Counters *c, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(c->traffic ? c->traffic->skipped : 0);
+}
+
+static PyObject *
 counters_busiest(Counters *c, void *unused)
 {
     (void)unused;
@@ -183,6 +190,7 @@ static PyGetSetDef counters_getset[] = {
     {"refused_keys", (getter)counters_refused_keys, NULL, NULL, NULL},
     {"busiest", (getter)counters_busiest, NULL, NULL, NULL},
     {"sampled", (getter)counters_sampled, NULL, NULL, NULL},
+    {"skipped", (getter)counters_skipped, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot counters_slots[] = {

@@ -24,6 +24,7 @@ typedef struct {
     u32 count, mask;        /* held keys; places - 1 */
     u32 until;              /* misses until the next sample */
     u64 misses;             /* since all places were taken; halved with the counts */
+    u64 skipped;            /* of them, those that were no samples: in no count; halved as well */
     int full;
     HeldKey places[];
 } Traffic;
@@ -78,7 +79,10 @@ traffic_missed(Traffic *t, u64 key)
     if (!t->full)
         return 1;
     t->misses++;
-    return --t->until == 0;
+    if (--t->until == 0)
+        return 1;
+    t->skipped++;
+    return 0;
 }
 
 static Traffic *
@@ -163,8 +167,10 @@ traffic_halve(Traffic *t)
         t->places[i].count /= 2;
         t->places[i].error /= 2;
     }
-    if (t != NULL)
+    if (t != NULL) {
         t->misses /= 2;
+        t->skipped /= 2;
+    }
 }
 
 static void
