@@ -199,18 +199,6 @@ class FastGroup(Group):
         assert isinstance(key, int)
         return key & 255
 
-    def first_touch(self, key: Key, now: int) -> State:
-        state = super().first_touch(key, now)
-        bucket = self._shared(key)
-        if bucket is not None and self._part(bucket[0]):
-            self.overflow[self.slot(key)] = bucket
-        return state
-
-    def _part(self, state: State) -> bool:
-        """Hide later charges of a bucket from its copies. Return True if that changed it."""
-        packing = packing_of(self.algorithm)
-        return packing is not None and packing.part(state)
-
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:
         counters: Any = self.counters
         counters.refuse(key, super().key(attributes), never)
