@@ -9,12 +9,12 @@ that instant: what others do with the bucket afterwards does not concern them.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ratectl.engine.algorithms.protocol import State, migrate
 from ratectl.engine.api import LimitUsage
 from ratectl.engine.buckets.counters import plain, shown
-from ratectl.engine.buckets.events import Event, Saved
+from ratectl.engine.buckets.events import Event, Saved, cannot_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,8 +33,6 @@ Bucket = tuple[State, int, int]
 
 _serials = count(1)
 """Serial numbers of buckets: a recreated bucket differs from the one that was charged."""
-
-_PENDING: Final = 32
 
 
 class Maker(Protocol):
@@ -297,8 +295,7 @@ class Group:
 
     def changed_often(self) -> bool:
         """Return True if housekeeping must bring untouched buckets up to date."""
-        behind = [event for event in self._events if event.seq > self._followed and event.changes]
-        return len(behind) > _PENDING
+        return cannot_wait([event for event in self._events if event.seq > self._followed])
 
     def forget_events(self, before: int) -> None:
         """Drop the events up to this one, which every bucket has followed."""
