@@ -175,7 +175,7 @@ class Oracle:
                 assert rule is not None
                 left = before.left(last.number, attributes, since)
                 state = left if state is None else rule.stricter(state, left, since)
-                path += [last.number, before.key(attributes)]
+                path += [last.number, id(before), before.key(attributes)]
             if served is not None:
                 now_rule = generation.rule(served)
                 if state is not None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from hypothesis import settings
@@ -113,6 +113,7 @@ POOLS: dict[str, Sequence[Rule]] = {
         Slots(most, hold) for hold in (10 * SECOND, 60 * SECOND, HOUR) for most in (3, 6, 12)
     ],
 }
+POOLS["slots and rates"] = [*POOLS["slots"], *SLOW[:6]]
 LINE = ("declare", "declare", "declare", "remove", "rule", "rule", "per")
 COSTS = (1, 2, 1, 3, 1, 0, 4)
 CIRCLE = Crowd(("/a/b", "/", "/a", "/a/b/c"), COSTS, ("x", "y"), ("x", "y"))
@@ -121,8 +122,10 @@ CIRCLE = Crowd(("/a/b", "/", "/a", "/a/b/c"), COSTS, ("x", "y"), ("x", "y"))
 class Lineage(Machine):
     """One slow limit with changing scopes and keys: nearly all requests bring something along."""
 
+    pools: ClassVar[Sequence[str]] = ("rates", "any", "slots")
+
     @initialize(
-        of=st.sampled_from(("rates", "any", "slots")),
+        of=st.integers(0, 5),
         first=st.integers(0, 100),
         per=st.sampled_from(PERS),
         wall=walls,
@@ -130,10 +133,10 @@ class Lineage(Machine):
         scale=scales,
     )
     def begin(
-        self, of: str, first: int, per: tuple[str, ...], wall: int, back: bool, scale: int
+        self, of: int, first: int, per: tuple[str, ...], wall: int, back: bool, scale: int
     ) -> None:
         self.back = back
-        self.pool = POOLS[of]
+        self.pool = POOLS[self.pools[of % len(self.pools)]]
         self.start(10**15 if back else 0, wall, max_buckets=12, scale=scale)
         self.publish({"/": (Limit("/", "l", self.pick(first), per),)})
 
@@ -187,7 +190,18 @@ class Lineage(Machine):
         self.compare_usage()
 
 
+class LineageOfSlots(Lineage):
+    """Nearly all requests bring slots along; these are released later, or become tokens."""
+
+    pools = ("slots", "slots and rates")
+
+    @rule(batch=batches)
+    def give_all_back(self, batch: bytes) -> None:
+        self.release(range(len(self.open)))
+        self.ask(CIRCLE.requests(batch))
+
+
 @each_engine
-@pytest.mark.parametrize("machine", [Comparison, Lineage])
+@pytest.mark.parametrize("machine", [Comparison, Lineage, LineageOfSlots])
 def test_engine_and_oracle_agree(machine: type[Machine], make: MakeEngine) -> None:
     run(machine, make, settings())

@@ -316,18 +316,3 @@ def test_many_buckets_merge_into_one_by_the_largest_debt(make: MakeEngine, kind:
     left = [world.ask(tenant=tenant, cost=0).remaining for tenant in "xyz"]
     assert left == [70, 40, 40]
     assert world.take(tenant="x") == 40
-
-
-@each_engine
-def test_held_slots_move_along_and_are_released_in_both_buckets(make: MakeEngine) -> None:
-    limit = {"algorithm": "concurrency", "max": 3, "hold": "60s"}
-    world = World(make, moved(limit, {"mode": "enforce"}, "r", "q"))
-    held = [world.ask(who="r") for _ in range(3)]
-    assert all(held)
-    world.publish(moved(limit, {"mode": "enforce"}, "q"))
-    assert not world.ask(who="r")
-    held[0].release()
-    assert world.take(who="r") == 1
-    assert world.take(who="q") == 1
-    world.wait(60)
-    assert world.take(who="r") == 3

@@ -4,7 +4,8 @@ A request takes a *slot*: an object that its decision keeps. A release frees it;
 freed when it was held for ``hold_ns``. Slots lie in *batches*, which count the cost held in them. A
 bucket is a list of batches: its own, and those of the buckets that it began as (a copy shares the
 batches of its original). So a release counts at once, and in constant time, in every bucket that
-inherited the slot, whatever was published since.
+inherited the slot, whatever was published since. A batch that was shared is *closed*: it takes no
+more slots, as these would count in every bucket that shares it.
 
 The time of the next release cannot be known: a wait is ``UNKNOWN``.
 """
@@ -46,9 +47,11 @@ class _Batch:
     A new slot ends no earlier than those that are held already, even if the clock steps back.
     """
 
-    __slots__ = ("held", "latest", "slots", "soonest")
+    __slots__ = ("closed", "held", "latest", "slots", "soonest")
 
     def __init__(self) -> None:
+        self.closed = False
+        """True if other buckets count its slots too: it takes no more of them."""
         self.held = 0
         self.slots: dict[Slot, None] = {}
         self.latest = 0
@@ -101,14 +104,14 @@ class SlotState:
     def __init__(self, batches: tuple[tuple[_Batch | _Missing, int], ...] = ()) -> None:
         self.batches = batches
         self.own: _Batch | None = None
-        """Batch that takes new slots; None after a copy, which shares all batches so far."""
+        """Batch that takes new slots until it is closed; None if there is none yet."""
         self.newest: Slot | None = None
         """Slot that was taken last."""
 
     def take(self, cost: int, until: int) -> Slot:
         """Take a slot that expires at ``until``."""
         own = self.own
-        if own is None:
+        if own is None or own.closed:
             own = self._new_batch(cost, until)
             self._add(own)
             self.own = own
@@ -136,7 +139,9 @@ class SlotState:
 
     def copy(self, until: int = FOREVER) -> SlotState:
         """Return a bucket that begins as this one and counts its slots until ``until`` at most."""
-        self.own = None
+        own, self.own = self.own, None
+        if own is not None:
+            own.closed = True
         return SlotState(
             tuple((batch, min(end, until)) for batch, end in self.batches if batch.held)
         )

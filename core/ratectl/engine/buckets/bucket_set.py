@@ -9,11 +9,11 @@ that instant: what others do with the bucket afterwards does not concern them.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ratectl.engine.algorithms.protocol import State, migrate
 from ratectl.engine.buckets.counters import plain
-from ratectl.engine.buckets.events import Event, Saved
+from ratectl.engine.buckets.events import Event, Saved, cannot_wait
 from ratectl.engine.buckets.reading import NO_KEYS, counts_of, filled
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ Bucket = tuple[State, int, int]
 
 _serials = count(1)
 """Serial numbers of buckets: a recreated bucket differs from the one that was charged."""
-
-_PENDING: Final = 32
 
 
 class Maker(Protocol):
@@ -301,8 +299,7 @@ class Group:
 
     def changed_often(self) -> bool:
         """Return True if housekeeping must bring untouched buckets up to date."""
-        behind = [event for event in self._events if event.seq > self._followed and event.changes]
-        return len(behind) > _PENDING
+        return cannot_wait([event for event in self._events if event.seq > self._followed])
 
     def forget_events(self, before: int) -> None:
         """Drop the events up to this one, which every bucket has followed."""

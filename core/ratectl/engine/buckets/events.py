@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.algorithms.protocol import State, migrate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.buckets.counters import Key
 
-__all__ = ["Event", "Room", "Saved"]
+__all__ = ["Event", "Room", "Saved", "cannot_wait"]
+
+_PENDING: Final = 32
+"""Most changes that a bucket may still have to follow."""
 
 
 class Event(NamedTuple):
@@ -44,6 +49,19 @@ class Event(NamedTuple):
             state = after.stricter(state, after.spent(self.missing, at), at)
         default = state if self.default_after is None else self.default_after
         return after.relative(state, default, at)
+
+
+def cannot_wait(events: Sequence[Event]) -> bool:
+    """Return True if buckets must follow these events even if no request touches them.
+
+    They are many, or one counts the slots held at its instant for another algorithm: releases that
+    come before a bucket follows would count less. A release only brings the bucket up to date that
+    was charged, and not those that share its slots.
+    """
+    changes = [event for event in events if event.changes]
+    return len(changes) > _PENDING or any(
+        of.before.holds and not of.after.continues(of.before) for of in changes
+    )
 
 
 class Room:

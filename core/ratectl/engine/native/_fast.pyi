@@ -46,6 +46,7 @@ class Slot:
 
 class Batch:
     held: int
+    closed: bool
     soonest: int
     def take(self, cost: int, until: int, /) -> Slot: ...
     def expire(self, now: int, /) -> None: ...

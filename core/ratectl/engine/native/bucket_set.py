@@ -205,18 +205,6 @@ class FastGroup(Group):
         assert isinstance(key, int)
         return key & 255
 
-    def first_touch(self, key: Key, now: int) -> State:
-        state = super().first_touch(key, now)
-        bucket = self._shared(key)
-        if bucket is not None and self._part(bucket[0]):
-            self.overflow[self.slot(key)] = bucket
-        return state
-
-    def _part(self, state: State) -> bool:
-        """Hide later charges of a bucket from its copies. Return True if that changed it."""
-        packing = packing_of(self.algorithm)
-        return packing is not None and packing.part(state)
-
     def _held(self) -> None:
         return None  # the core has them
 

@@ -60,10 +60,6 @@ class Packing(ABC, Generic[A, S]):
         """Return a state that was made in Python, so that its next charge can be packed."""
         return state
 
-    def part(self, state: S) -> bool:  # noqa: ARG002
-        """Hide later charges of a bucket from its copies. Return True if that changed it."""
-        return False
-
     def written(self, store: _fast.Group, state: S) -> None:
         """Take note of a state that was just packed into ``store``."""
 
@@ -183,11 +179,6 @@ class _SlotPacking(Packing[Concurrency, SlotState]):
         packed = _PackedSlots(state.batches)
         packed.own, packed.newest = state.own, state.newest
         return packed
-
-    def part(self, state: SlotState) -> bool:
-        parted = state.own is not None
-        state.own = None
-        return parted
 
 
 class _Ended:

@@ -2,7 +2,9 @@
    linked list. A bucket has a batch of its own and, after it began as a copy of another or its
    parameters changed, older ones, each of which counts until an instant at most.
 
-   Memory: 56 bytes for each held slot and for the batch of a bucket that has held one, and 16 for
+   A batch that another bucket counts too is closed: no bucket takes slots in it any more.
+
+   Memory: 56 bytes for each held slot, 64 for the batch of a bucket that has held one, and 16 for
    each older batch in a bucket. An older batch is dropped once it holds nothing, so there are never
    more of them than held slots. */
 #ifndef RATECTL_SLOTS_H
@@ -23,6 +25,7 @@ typedef struct Batch {
     PyObject_HEAD
     i64 held, soonest, latest; /* latest: end of the slot that was added last */
     Slot *first, *last;     /* owned, in the order in which they end */
+    char closed;            /* it takes no more slots */
 } Batch;
 
 /* Older batches of a bucket; counted in it until `end` at most. */
@@ -88,6 +91,7 @@ batch_new(void)
         batch->held = batch->latest = 0;
         batch->soonest = FOREVER;
         batch->first = batch->last = NULL;
+        batch->closed = 0;
     }
     return batch;
 }
@@ -133,6 +137,7 @@ older_new(u32 room)
 static void
 older_add(Older *older, Batch *batch, i64 end)
 {
+    batch->closed = 1;
     older->each[older->count].batch = (Batch *)Py_NewRef((PyObject *)batch);
     older->each[older->count++].end = end;
 }
@@ -221,17 +226,12 @@ held_cut(Held *b, i64 until)
 }
 
 /* Make `b` a copy of a shared bucket, ready to take a slot: both count the slots held so far, and
-   no later ones of the other. -1: out of memory; `b` is empty, and `shared` holds as much as before. */
+   no later ones of the other. -1: out of memory; `b` is empty. */
 static int
-held_split(Held *shared, Held *b)
+held_split(const Held *shared, Held *b)
 {
-    Older *mine;
-    b->own = NULL;
     b->older = NULL;
     b->newest = NO_SLOT;
-    if (older_of(shared, FOREVER, &mine) < 0)
-        return -1;
-    held_become(shared, mine);
     if ((b->own = batch_new()) == NULL)
         return -1;
     if (older_of(shared, FOREVER, &b->older) == 0)
@@ -240,13 +240,14 @@ held_split(Held *shared, Held *b)
     return -1;
 }
 
-/* Give a bucket a batch for a slot that ends at `until`. In one that keys `share`, the slot is not
-   to end later because of other keys' slots. -1: out of memory. */
+/* Give a bucket an open batch for a slot that ends at `until`. In one that keys `share`, the slot is
+   not to end later because of other keys' slots. -1: out of memory. */
 static int
 held_prepare(Held *b, i64 until, int share)
 {
     Older *older;
-    if (likely(b->own != NULL && (!share || !b->own->held || b->own->latest <= until)))
+    if (likely(b->own != NULL && !b->own->closed &&
+               (!share || !b->own->held || b->own->latest <= until)))
         return 0;
     Batch *own = batch_new();
     if (own == NULL)
@@ -373,6 +374,7 @@ static PyMethodDef batch_methods[] = {
 };
 static PyMemberDef batch_members[] = {
     {"held", T_LONGLONG, offsetof(Batch, held), READONLY, NULL},
+    {"closed", T_BOOL, offsetof(Batch, closed), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 static PyGetSetDef batch_getset[] = {
