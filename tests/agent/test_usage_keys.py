@@ -10,8 +10,8 @@ import pytest
 
 from given_counts import GivenMeter, counted
 from ratectl import Agent, FakeClock, UsageError
-from ratectl.agent.usage.keys import keys_shown
 from ratectl.engine.buckets.traffic import KeyTraffic
+from ratectl.fleet.shown_keys import keys_shown
 from ratectl.records import UsageRecord
 
 POLICIES = """

@@ -21,6 +21,14 @@ def explain(
     delta: Annotated[
         bool, typer.Option("--delta", help="Show only what differs from the scope above.")
     ] = False,
+    key: Annotated[
+        bool,
+        typer.Option(
+            "--key",
+            help="With --live and --attr: also show the buckets of the request's keys in agents, "
+            "if they are among the busiest keys.",
+        ),
+    ] = False,
 ) -> int:
     """Show which limits apply at a scope, and where they come from.
 
@@ -31,6 +39,7 @@ def explain(
 
     Examples:
       ratectl explain /payments/checkout
+      ratectl explain /payments/checkout --attr client=acme --live --key
       ratectl explain /payments/checkout --attr client=acme --attr tier=gold --live
       ratectl explain /payments/checkout --at 2026-11-28T12:00+01:00
       ratectl explain /web --delta -o json | jq '.limits[].rate'
@@ -42,11 +51,14 @@ def explain(
       65  invalid policies at or above SCOPE, or nothing is published
       69  store unreachable (with --live)
     """
+    from ratectl.errors import UsageError
     from ratectl_cli.prompts.explaining import explained
 
     session = session_of(ctx)
+    if key and (not live or not attr):
+        raise UsageError("--key shows what agents report of a request: add --live and --attr")
     files = files_of(session, policies, live=live)
-    return explained(session, scope, attr or [], files=files, at=at, delta=delta)
+    return explained(session, scope, attr or [], files=files, at=at, delta=delta, key=key)
 
 
 __all__ = ["explain"]

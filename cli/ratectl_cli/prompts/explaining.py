@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ratectl.fleet.usage import read_agents, read_usage
 from ratectl.history.trees import live_tree
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.names import unused_attributes
@@ -11,11 +12,13 @@ from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import attributes_of, instant_of, read_for, scope_of
 from ratectl_cli.render.delta import above_of, delta_data
 from ratectl_cli.render.explanation import explanation_blocks, explanation_data
+from ratectl_cli.render.key_usage import key_blocks, keys_data
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ratectl_cli.framework.session import Session
+    from ratectl_cli.framework.text import Block
 
 __all__ = ["explained"]
 
@@ -28,20 +31,24 @@ def explained(
     files: str | None,
     at: str | None,
     delta: bool,
+    key: bool = False,
 ) -> int:
     """Explain the limits at a scope; return the exit code.
 
     ``files``: policies to explain; None for the live generation. ``at``: instant as it was
     written on the command line; None for now. ``delta``: only what differs from the scope above.
+    ``key``: add what agents report of the request's keys; only for the live generation.
     """
     scope_of(scope, "explain")
     attributes = attributes_of(attr)
     when = clock.now_ns() if at is None else instant_of("--at", at).ns
-    generation = None
+    generation, reports = None, None
     with session.busy("reading policies"):
         if files is None:
             with session.store() as store:
                 generation, tree = live_tree(store)
+                if key:
+                    reports = read_agents(store, session.warn), read_usage(store, session.warn)
         else:
             tree = read_for(scope, files)
     resolver = Resolver(tree, when)
@@ -60,9 +67,16 @@ def explained(
     if at is not None:
         source += f" · at {data['at']}"
     unfold = bool(session.options.verbose)
+    keys = None if reports is None else keys_data(data, *reports)
+
+    def blocks() -> Iterator[Block]:
+        yield from explanation_blocks(data, source, unfold=unfold)
+        if keys is not None:
+            yield from key_blocks(keys, clock.now())
+
     session.answer(
         "Explanation",
-        {"generation": generation, "files": files, **data},
-        lambda: explanation_blocks(data, source, unfold=unfold),
+        {"generation": generation, "files": files, **data, **({"keys": keys} if keys else {})},
+        blocks,
     )
     return 1 if data["reason"] else 0

@@ -20,7 +20,6 @@ from ratectl.agent.log import log
 from ratectl.agent.processes import register
 from ratectl.agent.reservation import Reservation
 from ratectl.agent.terms import Terms
-from ratectl.agent.usage.keys import keys_shown
 from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
 from ratectl.agent.wall_clock import WallClock
@@ -28,6 +27,7 @@ from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.stable_keys import StableKeys
 from ratectl.errors import UsageError
+from ratectl.fleet.shown_keys import keys_shown
 from ratectl.signing.signatures import Trust
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from ratectl.agent.given import Given
     from ratectl.agent.limited import F
     from ratectl.agent.serving.endpoints import Endpoints, Tls
-    from ratectl.agent.usage.keys import Keys
     from ratectl.agent.usage.summary import AgentUsage
     from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
+    from ratectl.fleet.shown_keys import Keys
 
 __all__ = ["Agent"]
 
