@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cli_support import EXAMPLES, Cli, report_agent
 from live_support import detailed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REQUEST = ("explain", "/payments/checkout", "--live", "--key", "--attr", "client=acme")
 
@@ -36,6 +33,12 @@ def test_keys_in_agents(cli: Cli, fleet: None) -> None:
     assert ["spike", "@", "/payments/checkout", "acme", "93%", "7000", "edge-1"] in rows
     assert ["spike", "@", "/payments/checkout", "acme", "50%", "7000", "edge-2"] in rows
     assert ["hourly", "@", "/payments/checkout", "acme", "?", "?", "?"] in rows
+
+
+def test_page_shows_the_real_output(cli: Cli, fleet: None) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text("utf-8")
+    printed = cli(*REQUEST).out
+    assert printed[printed.index("its keys in agents") :].strip() in page
 
 
 def test_keys_as_data(cli: Cli, fleet: None) -> None:
