@@ -162,6 +162,20 @@ class _Trial:
         if mine is not None:
             self._engine.settle(mine, actual, now)
 
+    def reset(
+        self,
+        scope: str,
+        limit: str,
+        attributes: Mapping[str, str | None],
+        *,
+        budget: bool,
+        now: int | None,
+    ) -> None:
+        try:
+            self._engine.reset(scope, limit, attributes, budget=budget, now=now)
+        except Exception:  # noqa: BLE001  a candidate must not affect real decisions
+            self._fail()
+
     def report(self) -> BesideReport:
         with self._counting:
             differing = self._refused + self._allowed

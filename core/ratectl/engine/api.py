@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.conditional_limit import plan_of
+from ratectl.engine.observers import Mirror, Watcher
 from ratectl.engine.scopes import lineage
 from ratectl.engine.timings import NO_TIMINGS, Timings
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.place import Place
+    from ratectl.engine.buckets.resets import ResetCounts
     from ratectl.engine.buckets.traffic import KeyTraffic
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.cost import Cost
@@ -176,35 +178,6 @@ class EngineCounts:
     timings: Timings = NO_TIMINGS
 
 
-class Mirror(Protocol):
-    """Observer that an engine calls right after each decision. Never raises.
-
-    It sees the last attempt of a request that waited, and none of the others.
-    """
-
-    def decided(
-        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int, decision: Decision
-    ) -> bool:
-        """A request was decided at ``now``. Return True to be told of its release as well."""
-
-    def released(self, decision: Decision) -> None:
-        """A decision was released."""
-
-    def settled(self, decision: Decision, actual: Cost, now: int) -> None:
-        """A decision's cost was corrected at ``now``."""
-
-
-class Watcher(Protocol):
-    """Observer of an engine for requests that wait. Never raises, and never waits in ``freed``."""
-
-    def freed(self, places: Iterable[Place]) -> None:
-        """A release or a refund: these buckets admit more than before. Any code may be the caller:
-        a finalizer, or a signal handler."""
-
-    def changed(self) -> None:
-        """Plans or waivers have been replaced: requests may meet other buckets."""
-
-
 class Engine(ABC):
     """Buckets for one process. Thread-safe."""
 
@@ -344,6 +317,24 @@ class Engine(ABC):
     @abstractmethod
     def settle(self, decision: Decision, actual: Cost, now: int | None = None) -> None:
         """Correct the cost of an allowed decision; see ``Decision.settle``."""
+
+    @abstractmethod
+    def reset(
+        self,
+        scope: str,
+        limit: str,
+        attributes: Mapping[str, str | None],
+        *,
+        budget: bool = False,
+        now: int | None = None,
+    ) -> ResetCounts | None:
+        """Make all buckets of one key as those of an untracked key (see docs/buckets.md).
+
+        ``attributes``: a value, or None for an absent attribute, for each attribute that the limit
+        counts per. Buckets of all overrides are reset. Return None if there is no such limit.
+
+        :raises Busy: the calling thread is changing the engine, as a signal handler may be.
+        """
 
     @abstractmethod
     def swap(

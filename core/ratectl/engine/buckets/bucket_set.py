@@ -173,6 +173,17 @@ class Group:
             shared = self.overflow[slot] = self._caught_up(shared, slot, shared=True)
         return shared
 
+    def reset(self, key: Key, now: int) -> bool:
+        """Make the own bucket of a key as that of an untracked one. Return False if it has none.
+
+        It is another bucket from now on: slots that it held, and refunds of older charges, are not
+        those of the new one.
+        """
+        if self._tracked_alone(key) is None:
+            return False
+        self.write(key, self.default_at(now), self.new_serial())
+        return True
+
     def joined(self, state: State, carried: State, now: int) -> State:
         """Return the state of a bucket with what a request has carried over."""
         algorithm = self.algorithm

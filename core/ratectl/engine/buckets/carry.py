@@ -8,8 +8,7 @@ that have done it only save time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratectl.engine.algorithms.protocol import migrate
 from ratectl.engine.buckets.counters import plain
@@ -26,8 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Carry", "Left"]
 
-Left = Callable[["GroupName", "Change", "Mapping[str, str]"], "State"]
-"""Function that returns the state of the bucket that a request left at a change."""
+
+class Left(Protocol):
+    """What is known of the buckets that requests left."""
+
+    def state_left(self, name: GroupName, change: Change, attributes: Mapping[str, str]) -> State:
+        """Return the state of the bucket that a request left at a change."""
+
+    def default_left(self, name: GroupName, change: Change) -> State:
+        """Return the state that a key without a bucket left at a change."""
+
+    def was_reset(
+        self, name: GroupName, since: int, until: int | None, attributes: Mapping[str, str]
+    ) -> bool:
+        """Return True if a request's bucket was reset between two changes (None: up to now)."""
+
 
 _MARKS: Final = 100_000
 """Most keys that are remembered as carried."""
@@ -71,7 +83,7 @@ class Carry:
         """Return what a request carries over, under the present parameters; None for nothing."""
         state: State | None = None
         algorithm: Algorithm[Any] | None = None
-        for stay in self._path:
+        for stay, forgotten in zip(self._path, self._forgotten(attributes), strict=True):
             in_use = stay.in_use
             for at, rule in stay.rules:
                 if state is not None and algorithm is not None:
@@ -79,6 +91,27 @@ class Carry:
                 algorithm, in_use = rule, False
             if stay.left is not None and stay.name is not None:
                 assert algorithm is not None
-                left = self._left(stay.name, stay.left, attributes)
+                if forgotten:
+                    left = self._left.default_left(stay.name, stay.left)
+                else:
+                    left = self._left.state_left(stay.name, stay.left, attributes)
                 state = left if state is None else algorithm.stricter(state, left, stay.left.at)
         return state
+
+    def _forgotten(self, attributes: Mapping[str, str]) -> list[bool]:
+        """Return, for each stay, True if a later reset makes the request one of a new key there.
+
+        The reset of a key forgets the buckets that only its requests used: they counted per the
+        same attributes at least. A bucket that other keys used as well is carried over.
+        """
+        flags: list[bool] = []
+        resets: list[set[str]] = []
+        changes = [stay.left for stay in self._path]
+        for stay, before in zip(reversed(self._path), [*reversed(changes[:-1]), None], strict=True):
+            per = set(stay.name[4]) if stay.name else None
+            flags.append(per is not None and any(key <= per for key in resets))
+            since = 0 if before is None else before.seq
+            until = None if stay.left is None else stay.left.seq
+            if stay.name and self._left.was_reset(stay.name, since, until, attributes):
+                resets.append(set(stay.name[4]))
+        return flags[::-1]

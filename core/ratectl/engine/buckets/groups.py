@@ -18,6 +18,7 @@ from ratectl.engine.buckets.counters import Counters
 from ratectl.engine.buckets.events import Room
 from ratectl.engine.buckets.horizon import Horizon
 from ratectl.engine.buckets.past import Past
+from ratectl.engine.buckets.resets import PastResets, ResetCounts
 from ratectl.engine.conditional_limit import LimitChoice
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import PlanSet
     from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.changes import Change, LimitName
+    from ratectl.engine.buckets.counters import Key
     from ratectl.engine.buckets.past import Default, Stay
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
@@ -62,6 +64,7 @@ class Groups:
         self._horizons: dict[LimitName, Horizon] = {}
         self._missing: dict[LimitName, tuple[int, int]] = {}
         """Limits whose past was forgotten too early: cost missing from every bucket, instant."""
+        self._resets = PastResets()
         self._room = Room(max(_LEAST_SAVED, table.capacity // _SAVED))
         self._seq = 0
         self._step: Step | None = None
@@ -119,7 +122,7 @@ class Groups:
     ) -> Carry | None:
         """Return what such requests of a scope carry over to a group; None if nothing."""
         path = self._path(scope, limit, group, attributes)
-        return self._maker.carry(path, group, self._state_left) if path else None
+        return self._maker.carry(path, group, self) if path else None
 
     def peek_carry(
         self,
@@ -130,7 +133,7 @@ class Groups:
     ) -> Carry | None:
         """Return what such requests would carry over if none of them had been seen yet."""
         path = self._path(scope, limit, group, attributes)
-        return Carry(path, group, self._state_left) if path else None
+        return Carry(path, group, self) if path else None
 
     def _path(
         self,
@@ -150,14 +153,24 @@ class Groups:
             counters = self._counters[key] = self._maker.counters()
         return counters
 
-    def _state_left(self, name: GroupName, change: Change, attributes: Mapping[str, str]) -> State:
+    def state_left(self, name: GroupName, change: Change, attributes: Mapping[str, str]) -> State:
         """Return the state of the bucket that a request left at a change."""
         group = self._left(name, change.seq)
         if group is not None:
             return group.state_at(group.key(attributes), change.seq)
+        return self.default_left(name, change)
+
+    def default_left(self, name: GroupName, change: Change) -> State:
+        """See ``carry.Left``."""
         found = self._default(name, change)
         assert found is not None, "the group was in force before the change"
         return found.state
+
+    def was_reset(
+        self, name: GroupName, since: int, until: int | None, attributes: Mapping[str, str]
+    ) -> bool:
+        """See ``carry.Left``."""
+        return self._resets.within(name, since, until, attributes)
 
     def _left(self, name: GroupName, change: int) -> Group | None:
         """Return the group of this name that requests left at a change, if one was made."""
@@ -171,6 +184,37 @@ class Groups:
             if ended.ended.seq == change or change in ended.saved:
                 return ended
         return None
+
+    # Resets -------------------------------------------------------------------------------------
+
+    def reset(
+        self, identity: Identity, attributes: Mapping[str, str | None], now: int
+    ) -> tuple[ResetCounts, list[tuple[Group, Key]]]:
+        """Make every bucket of one key of a limit as that of an untracked key.
+
+        Return also the buckets that may admit more than before. ``attributes`` has a value, or None
+        for an absent one, for each attribute that the limit counts per. Requests of the key carry
+        over what those of a new key do; also if they have done so (the caller forgets carries).
+        """
+        name = identity[1:]
+        if any(name in change.names() for change in self.past.changes):
+            self._resets.add(identity, attributes, self._seq)
+        found: list[tuple[Group, Key]] = []
+        buckets = shared = unlike = 0
+        for group in [of for of in self._groups.values() if of.identity == identity]:
+            self.bring(group)
+            if group.ended is not None:
+                continue
+            if set(group.per) != set(attributes):
+                unlike += 1
+                continue
+            key = group.key(attributes)  # type: ignore[arg-type]  # None for an absent one
+            if group.reset(key, now):
+                buckets += 1
+            elif group.tracked(key) is not None:
+                shared += 1
+            found.append((group, key))
+        return ResetCounts(buckets, shared, unlike), found
 
     # Swaps --------------------------------------------------------------------------------------
 
@@ -289,6 +333,7 @@ class Groups:
         """Forget all changes of limits of these names. ``free`` frees what they needed."""
         for name in names:
             self.past.forget(name)
+            self._resets.forget(name)
             if self._horizon(name).over(now):
                 self._missing.pop(name, None)
 
