@@ -24,7 +24,7 @@ class Protection:
     confirm: bool = False
     """True if whoever changes it has to write its name."""
     sign: bool = False
-    """True if every generation and kill switch has to be signed."""
+    """True if every generation, kill switch and reset has to be signed."""
 
     def __or__(self, other: Protection) -> Protection:
         return Protection(self.confirm or other.confirm, self.sign or other.sign)

@@ -7,11 +7,13 @@ key                        value
 ``head``                   the live generation and its candidate; agents watch this key
 ``head/controller``        the controller of a rollout (under a lease); agents watch this key
 ``head/panic``             kill switches that are on (see ``kill_switch``); agents watch this key
+``head/resets``            resets that have not expired (see ``resets``); agents watch this key
 ``history/<generation>``   author, time, commit and summary of a published generation
 ``rollouts/<generation>``  terms, progress and end of the rollout of a candidate
 ``manifests/<sha256>``     size and number of chunks of a blob, and its last use by a publisher
 ``bundles/<sha256>/<n>``   chunks of a blob: policies, the positions of their values in files
                            (origins), those files (documents), or owners of documents (owners)
+``resets/<sequence>``      a reset, with the hash of its key
 ``agents/<id>``            generation and state of an agent (under a lease)
 ``usage/<id>``             counts of an agent (under the same lease)
 ``beats/<id>``             last report and number of decisions of an agent: small, read often
@@ -30,12 +32,14 @@ from ratectl.records.base import (
     HEAD,
     HISTORY,
     MANIFESTS,
+    PAST_RESETS,
     ROLLOUTS,
     USAGE,
     Record,
     chunk_key,
     exactly,
     history_key,
+    past_reset_key,
     rollout_key,
     utc_now,
 )
@@ -52,6 +56,7 @@ from ratectl.records.published import (
     Head,
     HistoryEntry,
     Manifest,
+    PastReset,
     RolloutRecord,
 )
 from ratectl.records.reported import (
@@ -73,6 +78,7 @@ __all__ = [
     "HISTORY",
     "MANIFESTS",
     "MAX_GENERATION",
+    "PAST_RESETS",
     "ROLLOUTS",
     "USAGE",
     "AgentRecord",
@@ -86,6 +92,7 @@ __all__ = [
     "LimitReport",
     "Manifest",
     "Obeyed",
+    "PastReset",
     "Record",
     "RolloutRecord",
     "UsageRecord",
@@ -94,6 +101,7 @@ __all__ = [
     "generation_problem",
     "history_key",
     "now_ms",
+    "past_reset_key",
     "rollout_key",
     "sequence_problem",
     "utc_now",

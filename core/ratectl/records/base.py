@@ -23,12 +23,14 @@ __all__ = [
     "HEAD",
     "HISTORY",
     "MANIFESTS",
+    "PAST_RESETS",
     "ROLLOUTS",
     "USAGE",
     "Record",
     "chunk_key",
     "exactly",
     "history_key",
+    "past_reset_key",
     "rollout_key",
     "utc_now",
 ]
@@ -43,6 +45,7 @@ BUNDLES = "bundles/"
 AGENTS = "agents/"
 USAGE = "usage/"
 BEATS = "beats/"
+PAST_RESETS = "resets/"
 
 FORMAT = 1
 
@@ -55,6 +58,11 @@ def history_key(generation: int) -> str:
 def rollout_key(generation: int) -> str:
     """Return the key of the rollout of a generation."""
     return f"{ROLLOUTS}{generation:010d}"
+
+
+def past_reset_key(sequence: int) -> str:
+    """Return the key of a reset in the history."""
+    return f"{PAST_RESETS}{sequence:016d}"
 
 
 def chunk_key(sha256: str, number: int) -> str:

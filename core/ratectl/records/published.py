@@ -22,6 +22,7 @@ __all__ = [
     "Head",
     "HistoryEntry",
     "Manifest",
+    "PastReset",
     "RolloutRecord",
 ]
 
@@ -37,7 +38,7 @@ class Environment(Record):
     confirm: bool = False
     """True if publishing needs the name as confirmation."""
     sign_required: bool = False
-    """True if every head and every switch has to be signed."""
+    """True if every head, switch and reset has to be signed."""
 
     def check(self) -> None:
         """See ``Record.check``."""
@@ -277,3 +278,22 @@ class Manifest(Record):
         check_fields(self)
         if datetime.fromisoformat(self.wanted).tzinfo is None:
             raise ValueError(f"wanted is a time without its offset from UTC: {self.wanted}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastReset(Record):
+    """A reset in the history. Entries never change; only the oldest are deleted."""
+
+    sequence: int
+    scope: str
+    limit: str
+    budget: bool
+    attributes: list[str]
+    """Attributes that the key has values of."""
+    key_hash: str
+    """Hash of the key, which the history does not show."""
+    reason: str
+    author: str
+    time: str
+    expires: str
+    signed: bool

@@ -71,6 +71,11 @@ class AgentRecord(Record):
     panic: list[Obeyed] = field(default_factory=list)
     panic_sequence: int = 0
     """Sequence of the store's record of switches that it obeys; 0 for none."""
+    reset_sequence: int | None = None
+    """Sequence of the last reset that it obeyed or that was there when it started; 0 for none. None
+    for an agent of a version without resets."""
+    reset_shared: int = 0
+    """Buckets of the last reset that other keys share: they stayed as they were."""
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
@@ -80,9 +85,9 @@ class AgentRecord(Record):
     def check(self) -> None:
         """See ``Record.check``."""
         check_fields(self)
-        for sequence in (self.sequence, self.panic_sequence):
+        for sequence in (self.sequence, self.panic_sequence, self.reset_sequence):
             problem = sequence_problem(sequence)
-            if sequence != 0 and problem:
+            if sequence not in (None, 0) and problem:
                 raise ValueError(problem)
 
 

@@ -194,7 +194,8 @@ def fresh_sequence(
 def _reported(store: Store, field: str) -> list[int]:
     """Return the sequences that agents have obeyed; none if their reports cannot be read."""
     with suppress(StoreError):
-        return [getattr(agent, field) for agent in read_agents(store)]
+        sequences = [getattr(agent, field) for agent in read_agents(store)]
+        return [sequence for sequence in sequences if sequence is not None]
     return []
 
 

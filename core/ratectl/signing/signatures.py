@@ -1,4 +1,4 @@
-"""Signatures of heads and kill switch records: agents with public keys obey only signed ones.
+"""Signatures of heads, kill switch records and resets: agents with keys obey only signed ones.
 
 A head names a bundle by its SHA-256, so a signature over the head covers every byte of policies.
 The signature covers the head's content and the identity of the environment. So a head of another

@@ -1,0 +1,1 @@
+"""Resets: an operator makes the buckets of one key full, in every agent."""
