@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.reset_support import obeyed, order
 from etcd_server import wait_for
 from ratectl.agent import shadow
 from ratectl.fleet.usage import read_agents, read_usage
@@ -126,6 +127,17 @@ def test_settle_corrects_the_candidates_buckets_too(store: Store, agent: ratectl
     decision.settle(2)
     assert agent.check("/", ACME, 1)
     assert report(agent).newly_refused == 1
+
+
+def test_reset_fills_the_candidates_buckets_too(store: Store, agent: ratectl.Agent):
+    begun(store, agent, simple("1/day", burst=3))
+    for _ in range(5):
+        agent.check("/", ACME)
+    reset = order(store)
+    obeyed(agent, reset)
+    before = report(agent).newly_refused
+    assert [agent.check("/", ACME).allowed for _ in range(3)] == [True] * 3
+    assert (before, report(agent).newly_refused) == (2, 2)
 
 
 def test_candidate_that_cannot_be_evaluated_is_rejected(store: Store, agent: ratectl.Agent):

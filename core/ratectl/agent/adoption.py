@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState
     from ratectl.errors import RatectlError
-    from ratectl.kill_switch.switches import Switches
     from ratectl.policy.language.model import PolicyTree
     from ratectl.records import Candidate, Head
+    from ratectl.signing.continuation import Signable
     from ratectl.signing.signatures import Trust
     from ratectl.stores.base import Item, Store
 
@@ -235,17 +235,17 @@ class Adoption:
             except OSError as error:
                 self._state.problem("disk", f"cannot note what was accepted: {error}")
 
-    def verify_switches(self, store: Store | None, switches: Switches) -> None:
-        """Return if kill switches may be obeyed. ``store``: their origin; None for the disk.
+    def verify(self, store: Store | None, record: Signable) -> None:
+        """Return if kill switches or a reset may be obeyed. ``store``: origin; None for the disk.
 
-        :raises Untrusted: this agent has public keys, and none of them signed the switches.
+        :raises Untrusted: this agent has public keys, and none of them signed the record.
         """
         if self._trust is not None:
             known = self._accepted[0] if self._accepted else None
             expected = known or self._trust.environment
             environment = expected if store is None else self._environment_of(store)
             self._trust.verify_signature(
-                switches.KIND, switches.signed_part(), switches.signature, environment, known
+                record.KIND, record.signed_part(), record.signature, environment, known
             )
 
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:

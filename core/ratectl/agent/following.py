@@ -16,6 +16,7 @@ from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
 from ratectl.agent.report import Reporter
+from ratectl.agent.resets import StoreResets
 from ratectl.agent.shadow import ShadowEvaluator
 from ratectl.agent.state import AgentState, AgentStatus
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
@@ -160,6 +161,7 @@ class StoreFollowing(Following):
 
     slot: Slot
     adoption: Adoption
+    _resets: StoreResets
 
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
         super().__init__(settings, engine, parent)
@@ -188,11 +190,16 @@ class StoreFollowing(Following):
             None if parent is None else parent.adoption,
         )
         folder = slot.folder.parent if slot.folder else None
-        self._switches = StoreSwitches(
-            self.board, self.state, folder, self.adoption.verify_switches
-        )
+        self._switches = StoreSwitches(self.board, self.state, folder, self.adoption.verify)
+        before = None if parent is None else parent._resets  # noqa: SLF001
+        self._resets = StoreResets(self.engine, self.state, self.adoption.verify, before)
         self.sync = StoreSync(
-            partial(open_store, settings.source), self.state, self.adoption, self._switches, stop
+            partial(open_store, settings.source),
+            self.state,
+            self.adoption,
+            self._switches,
+            self._resets,
+            stop,
         )
         self._reporter = self._new_reporter()
         self._parts = {

@@ -211,6 +211,8 @@ class Reporter:
             interval=self._interval,
             panic=list(status.panic),
             panic_sequence=status.panic_sequence,
+            reset_sequence=status.reset_sequence,
+            reset_shared=status.reset_shared,
         )
 
     def stop(self) -> None:

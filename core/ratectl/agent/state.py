@@ -38,7 +38,7 @@ class AgentStatus:
     """True if the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Current problems by concern: ``store``, ``generation``, ``quarantine``, ``report``,
-    ``disk``, ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
+    ``disk``, ``decisions``, ``exceptions``, ``process``, ``reset`` or ``panic…``."""
     rejected: int | None = None
     """The generation that this agent rejected and that the store's head still names."""
     applied: str | None = None
@@ -49,6 +49,10 @@ class AgentStatus:
     """Kill switches that are on and obeyed here."""
     panic_sequence: int = 0
     """Sequence of the store's kill switch record that is obeyed; 0 for none."""
+    reset_sequence: int = 0
+    """Sequence of the last reset that was obeyed, or that was there at the start; 0 for none."""
+    reset_shared: int = 0
+    """Buckets of the last reset that other keys share: they stayed as they were."""
 
     @property
     def error(self) -> str | None:

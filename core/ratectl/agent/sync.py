@@ -9,6 +9,7 @@ from ratectl.agent.log import log
 from ratectl.errors import RatectlError
 from ratectl.kill_switch.switches import PANIC
 from ratectl.records import CONTROLLER, HEAD
+from ratectl.resets.orders import RESETS
 from ratectl.runtime.clock import monotonic
 from ratectl.stores.base import Events, Interrupted, Resync
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from ratectl.agent.adoption import Adoption
+    from ratectl.agent.resets import StoreResets
     from ratectl.agent.state import AgentState
     from ratectl.agent.switches import StoreSwitches
     from ratectl.stores.base import Item, Snapshot, Store, Watch, WatchEvent
@@ -40,12 +42,14 @@ class StoreSync:
         state: AgentState,
         adoption: Adoption,
         switches: StoreSwitches,
+        resets: StoreResets,
         stop: Event,
     ) -> None:
         self._open = open_store
         self._state = state
         self._adoption = adoption
         self._switches = switches
+        self._resets = resets
         self._stop = stop
         self._watch: Watch | None = None
         self.store: Store | None = None
@@ -77,9 +81,11 @@ class StoreSync:
         self._see(store, _watched_items(snapshot))
 
     def _see(self, store: Store, items: dict[str, Item | None]) -> None:
-        """React to items of the store: first to the kill switch, as a generation may take long."""
+        """React to items of the store: first to orders, as a generation may take long."""
         if PANIC in items:
             self._switches.see(store, items[PANIC])
+        if RESETS in items:
+            self._resets.see(store, items[RESETS])
         with self._switches.looking(store):
             self._adoption.see(store, items)
 
@@ -162,6 +168,6 @@ class StoreSync:
 
 def _watched_items(snapshot: Snapshot) -> dict[str, Item | None]:
     """Return the items of the watched keys; None for a key that is not in the store."""
-    items: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER, PANIC))
+    items: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER, PANIC, RESETS))
     items.update({item.key: item for item in snapshot.items if item.key in items})
     return items

@@ -1,0 +1,128 @@
+"""Obedience to resets (see ``resets.orders``): each at most once, by agents that run already.
+
+An agent starts with full buckets. So it takes note of the resets that it finds at its first read of
+the store, and obeys none of them; nothing is kept on disk. Afterwards it remembers one number: the
+highest sequence that it has handled. A record that is delivered twice, deleted, put back, or taken
+from a backup has lower numbers, and changes nothing.
+
+A reset that has expired is not obeyed, by the wall clock of the agent's machine. If that clock is
+fast, by more than the time for which a reset lasts, the agent obeys none: nothing is given away. If
+it is slow, the agent also obeys a reset that reaches it late, and still only once.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ratectl.agent.log import log
+from ratectl.errors import BundleError
+from ratectl.resets.orders import Reset, Resets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ratectl.agent.state import AgentState
+    from ratectl.engine.api import Engine
+    from ratectl.signing.continuation import Signable
+    from ratectl.stores.base import Item, Store
+
+__all__ = ["StoreResets"]
+
+
+class StoreResets:
+    """Obeys the resets of a store. Two threads may call ``see``."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        state: AgentState,
+        verify: Callable[[Store | None, Signable], None],
+        parent: StoreResets | None = None,
+    ) -> None:
+        """``verify`` raises ``BundleError`` for a reset that must not be obeyed.
+
+        ``parent``: resets of the process that forked this one, whose buckets go on here.
+        """
+        self._engine = engine
+        self._state = state
+        self._verify = verify
+        self._seeing = threading.Lock()
+        self._handled: int | None = None if parent is None else parent._handled  # noqa: SLF001
+        """Highest sequence that was handled; None before the first read."""
+
+    def see(self, store: Store, item: Item | None) -> None:
+        """React to the record as read from the store; None if there is none.
+
+        :raises StoreError: the store's identity could not be read; resets of before are handled.
+        """
+        with self._seeing:
+            try:
+                resets = Resets() if item is None else Resets.decode(item.value)
+            except BundleError as error:
+                self._state.problem("reset", f"{error}; no bucket is reset")
+                return
+            if self._handled is None:
+                self._begin(store, resets.all)
+            else:
+                self._obey_new(store, resets.all, self._handled)
+
+    def _begin(self, store: Store, resets: Sequence[Reset]) -> None:
+        """Take note of what was there before. A number that nobody has signed does not count."""
+        refused = None
+        newest = 0
+        for reset in reversed(resets):
+            why = self._refusal(store, reset)
+            if why is None:
+                newest = reset.sequence
+                break
+            refused = refused or why
+        self._handled = newest
+        self._state.problem("reset", refused, reset_sequence=newest)
+
+    def _obey_new(self, store: Store, resets: Sequence[Reset], handled: int) -> None:
+        refused = None
+        for reset in resets:
+            if reset.sequence <= handled:
+                continue
+            why = self._refusal(store, reset)
+            if why is not None:
+                refused = why
+                continue
+            # First: whatever happens afterwards, it is not obeyed again.
+            self._handled = reset.sequence
+            if reset.is_over(datetime.now(UTC)):
+                log.warning("%s has expired, and is not obeyed", _named(reset))
+                continue
+            refused = self._obey(reset) or refused
+        self._state.problem("reset", refused)
+
+    def _refusal(self, store: Store, reset: Reset) -> str | None:
+        """Return why a reset must not be obeyed; None if it may."""
+        try:
+            self._verify(store, reset)
+        except BundleError as error:
+            return f"{_named(reset)} is not obeyed: {error}"
+        return None
+
+    def _obey(self, reset: Reset) -> str | None:
+        """Reset the buckets; return why that failed, if it did."""
+        try:
+            counts = self._engine.reset(reset.scope, reset.limit, reset.key, budget=reset.budget)
+        except Exception as error:  # noqa: BLE001  an order must not end the thread
+            log.exception("%s has failed", _named(reset))
+            return f"{_named(reset)} has failed: {type(error).__name__}: {error}"
+        if counts is None:
+            log.warning("%s: there is no such limit here", _named(reset))
+        else:
+            full = f"{counts.buckets} made full, {counts.shared} shared with other keys and kept"
+            log.warning("%s is obeyed: buckets: %s: %s", _named(reset), full, reset.reason)
+        shared = 0 if counts is None else counts.shared
+        self._state.update(reset_sequence=reset.sequence, reset_shared=shared)
+        return None
+
+
+def _named(reset: Reset) -> str:
+    """Return a reset's name for people, without its key."""
+    return f"reset {reset.sequence} of {reset.limit} at {reset.scope}"
