@@ -90,7 +90,16 @@ COMMANDS: Final[dict[str, Entry]] = {
     "agents": Entry(
         "Watch", f"{_HERE}.agents:agents", "List agents and the generation that each enforces."
     ),
-    "usage": Entry("Watch", f"{_HERE}.usage:usage", "Show how much of each limit is used."),
+    "usage": Entry(
+        "Watch",
+        f"{_HERE}.usage:usage",
+        "Show how much of each limit is used.",
+        {
+            "reset": Entry(
+                "Commands", f"{_HERE}.usage_reset:reset", "Make the buckets of one key full."
+            )
+        },
+    ),
     "top": Entry("Watch", f"{_HERE}.top:top", "Show the keys with the most requests."),
     "doctor": Entry(
         "Watch",

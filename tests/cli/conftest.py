@@ -72,7 +72,8 @@ def tree(clean_place: Path) -> Path:
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publications happen at 11:58, and the time is always noon."""
-    for module in ("publishing._publish", "publishing.saved_plan", "kill_switch.switches"):
+    writers = ("publishing._publish", "publishing.saved_plan", "kill_switch.switches")
+    for module in (*writers, "resets.ordering"):
         monkeypatch.setattr(f"ratectl.{module}.utc_now", lambda: "2026-11-23T11:58:00.000Z")
     monkeypatch.setattr("ratectl_cli.framework.clock.now", lambda: NOW)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli_support import AUTHOR, NOW
 from example_contents import CONTENTS, Contents, Example, texts, tree_of
+from reset_examples import past_resets, reset_preview
 from usage_examples import busy_keys, keys_of_limits, sorted_usage, usage
 
 from fleet.reports import agent, rollout
@@ -275,6 +276,8 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "decisions": _decisions,
     "health": _doctor,
     "view": lambda _: Example(lambda _: [keys_block()]),
+    "resets": past_resets,
+    "resets-preview": reset_preview,
     "topics": lambda _: Example(lambda _: topics_blocks(topics())),
 }
 """Examples by name; the part before ``-`` is a module."""

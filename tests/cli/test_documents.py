@@ -58,6 +58,10 @@ CASES = [
     (("usage", "--watch"), "Error"),
     (("top",), "Top"),
     (("top", "shop"), "Error"),
+    (("usage", "reset", "/shop", "--limit", "spike", "--key", "x", "--reason", "y", "-y"), "Reset"),
+    (("usage", "reset", "/shop", "--limit", "spike", "--key", "x", "--reason", "y"), "Error"),
+    (("usage", "reset"), "Error"),
+    (("help", "usage", "reset"), "CommandHelp"),
     (("agents",), "Agents"),
     (("check", "/shop"), "Check"),
     (("check", "/shop", "-n", "500"), "Check"),
@@ -311,6 +315,7 @@ def every_command(
             words = (*before, name)
             if ":" in entry.target:
                 yield words, entry
+                yield from every_command(entry.below, words)
             else:
                 yield from every_command(importlib.import_module(entry.target).COMMANDS, words)
 

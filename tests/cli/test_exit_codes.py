@@ -47,6 +47,7 @@ STORE_COMMANDS = [
     ("panic",),
     ("panic", "on", "--scope", "/", "--reason", "x"),
     ("panic", "off"),
+    ("usage", "reset", "/shop", "--limit", "spike", "--key", "x", "--reason", "y", "--yes"),
 ]
 
 
@@ -85,6 +86,9 @@ def closed_port() -> int:
         ("check", "/shop", "--cost", "-1"),
         ("check", "/shop", "-n", "many"),
         ("usage", "shop"),
+        ("usage", "resett"),
+        ("usage", "reset"),
+        ("usage", "reset", "shop", "--limit", "spike", "--key", "x", "--reason", "y"),
         ("agent",),
         ("agent", "run", "--timeout", "1"),
         ("agent", "walk"),

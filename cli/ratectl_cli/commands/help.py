@@ -58,7 +58,10 @@ def _command_help(ctx: typer.Context, words: list[str]) -> str | None:
         command = group.get_command(place, word) if hasattr(group, "get_command") else None
         if command is None:
             return None
-        place = command.context_class(command, info_name=word, parent=place)
+        name, above = word, place
+        if not hasattr(group, "resolve_command"):  # it is no group: see `Entry.below`
+            name, above = f"{place.info_name} {word}", place.parent
+        place = command.context_class(command, info_name=name, parent=above)
     text: str = place.get_help()
     return text
 

@@ -1,11 +1,16 @@
 """``ratectl history``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.session import session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl_cli.framework.text import Block
 
 
 def history(
@@ -18,7 +23,8 @@ def history(
     """List generations: who published what, and when.
 
     The newest comes first; * marks the live generation. A + after a commit means that the files
-    differed from it. For a candidate, also shows the state of its rollout.
+    differed from it. For a candidate, also shows the state of its rollout. Resets (`ratectl usage
+    reset`) are listed after the generations, with a hash of each key.
 
     Examples:
       ratectl history
@@ -29,14 +35,17 @@ def history(
       69  store unreachable
     """
     from ratectl.history.generations import read_history, read_live, read_rollouts
+    from ratectl.resets.ordering import read_past_resets
     from ratectl_cli.inputs.unpublished import say_if_unpublished
     from ratectl_cli.render.history import entry_data, history_blocks
+    from ratectl_cli.render.resets import past_blocks, past_data
 
     session = session_of(ctx)
     with session.store() as store:
         live = read_live(store).generation
         entries = read_history(store, session.warn)
         rollouts = read_rollouts(store, session.warn)
+        resets = read_past_resets(store, session.warn)[:limit]
     say_if_unpublished(session, live)
     states = {number: record.state for number, record in rollouts.items()}
     shown = entries[:limit]
@@ -47,8 +56,14 @@ def history(
             for entry in shown
         ],
         "more": len(entries) - len(shown),
+        "resets": [past_data(each) for each in resets],
     }
-    session.answer("History", data, lambda: history_blocks(shown, live, states, clock.now()))
+
+    def blocks() -> "Iterator[Block]":
+        yield from history_blocks(shown, live, states, clock.now())
+        yield from past_blocks(resets, clock.now())
+
+    session.answer("History", data, blocks)
     if session.text and len(entries) > len(shown):
         session.say(f"{len(entries) - len(shown)} older: ratectl history -n {len(entries)}")
     return 0

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import sys
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -32,6 +33,8 @@ class Entry(NamedTuple):
     """``module:function`` for a command; ``module`` for a group, with a table ``COMMANDS`` and the
     name of its default command, ``DEFAULT``."""
     summary: str
+    below: "Mapping[str, Entry]" = MappingProxyType({})
+    """Commands below a command; its first argument is never one of their names."""
 
     @property
     def exists(self) -> bool:
@@ -57,6 +60,15 @@ class Command(typer.core.TyperCommand):
         super().__init__(*args, **kwargs)
         self.shared = shared_params()
         self.params.extend(self.shared)
+        self.below: Mapping[str, Entry] = {}
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  as of a group
+        """Return the names of the commands below this one."""
+        return list(self.below)
+
+    def get_command(self, ctx: Any, name: str) -> Any:  # noqa: ARG002  as of a group
+        """Import a command below this one, and return it."""
+        return build(name, self.below[name]) if name in self.below else None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command within its time limit."""
@@ -77,7 +89,9 @@ class Command(typer.core.TyperCommand):
         return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the command's own options, then the shared ones."""
+        """Write commands below, the command's own options, then the shared ones."""
+        if self.below:
+            _write_commands(self.below, list(self.below), formatter)
         _write_options(self, ctx, formatter, self.shared)
 
 
@@ -120,6 +134,12 @@ class LazyGroup(typer.core.TyperGroup):
             raise typer.Exit(USAGE)
         return super().parse_args(ctx, args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command and the rest of a command line."""
+        name, command, rest = super().resolve_command(ctx, args)
+        below = command.get_command(ctx, rest[0]) if rest and isinstance(command, Command) else None
+        return (name, command, rest) if below is None else (f"{name} {rest[0]}", below, rest[1:])
+
     def invoke(self, ctx: Any) -> Any:
         """Note the shared options before the command's name."""
         take(ctx, [param.name for param in self.shared])
@@ -132,17 +152,7 @@ class LazyGroup(typer.core.TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write commands by section, without importing them."""
-        names = self.list_commands(ctx)
-        width = max(map(len, names), default=0)
-        for section in dict.fromkeys(self.table[name].section for name in names):
-            with formatter.section(section):
-                formatter.write_dl(
-                    [
-                        (name.ljust(width), self.table[name].summary)
-                        for name in names
-                        if self.table[name].section == section
-                    ]
-                )
+        _write_commands(self.table, self.list_commands(ctx), formatter)
 
 
 def _is_default(args: list[str], table: "Mapping[str, Entry]") -> bool:
@@ -170,13 +180,28 @@ def build(name: str, entry: Entry) -> Any:
     function: Callable[..., Any] = getattr(module, function_name)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name, cls=Command, help=help_text(function.__doc__ or ""))(function)
-    return typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    command.below = entry.below
+    return command
 
 
 def help_text(docstring: str) -> str:
     """Return the docstring with examples and exit codes marked as not to be wrapped."""
     lines = inspect.cleandoc(docstring).splitlines()
     return "\n".join(f"\b\n{line}" if line in _BLOCKS else line for line in lines)
+
+
+def _write_commands(table: "Mapping[str, Entry]", names: list[str], formatter: Any) -> None:
+    width = max(map(len, names), default=0)
+    for section in dict.fromkeys(table[name].section for name in names):
+        with formatter.section(section):
+            formatter.write_dl(
+                [
+                    (name.ljust(width), table[name].summary)
+                    for name in names
+                    if table[name].section == section
+                ]
+            )
 
 
 def _write_options(command: Any, ctx: Any, formatter: Any, shared: list[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["Selector"]
 
-_SIGNED: Final = r"apply|panic o(?:n|ff)|rollback|rollout (?:abort|promote|run)"
+_SIGNED: Final = r"apply|panic o(?:n|ff)|rollback|rollout (?:abort|promote|run)|usage reset"
 """Commands that have ``--sign``."""
 _OTHERS: Final = r"agents|blame|diff|doctor|history|panic|plan|pull|rollout|show|usage"
 _COMMAND: Final = re.compile(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.resolver import Resolved
     from ratectl_cli.framework.text import Block, Piece
 
-__all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
+__all__ = ["explanation_blocks", "explanation_data", "limit_blocks", "one_limit_rows"]
 
 _COUNTED: Final = ("rate", "max")
 """Fields that are shown with the unit of the limit."""
@@ -123,6 +123,15 @@ def limit_blocks(
             if limit["name"] in names:
                 rows += _limit_rows(limit, f"{word}{limit['name']}")
     return [Aligned(rows)]
+
+
+def one_limit_rows(
+    tree: PolicyTree, scope: str, limit: Limit, key: Mapping[str, str | None], *, budget: bool
+) -> list[Sequence[Piece]]:
+    """Return one limit or budget, with the places of its values, for requests of a key."""
+    attributes = {name: value for name, value in key.items() if value is not None}
+    data = _limit(tree, scope, limit, attributes, "budgets" if budget else "limits")
+    return _limit_rows(data, f"budget {limit.name}" if budget else "")
 
 
 def _limit(
