@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cli_support import AUTHOR, NOW
 from example_contents import CONTENTS, Contents, Example, texts, tree_of
 from reset_examples import past_resets, reset_preview
-from usage_examples import busy_keys, keys_of_limits, sorted_usage, usage
+from usage_examples import busy_keys, key_in_agents, keys_of_limits, sorted_usage, usage
 
 from fleet.reports import agent, rollout
 from ratectl.changes.limits import Change
@@ -259,6 +259,7 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "usage-sorted": sorted_usage,
     "usage-keys": keys_of_limits,
     "hot_keys": busy_keys,
+    "key_usage": key_in_agents,
     "history": _history,
     "blame": _blame,
     "agents": _agents,

@@ -14,10 +14,11 @@ from ratectl.health.hot_keys import hot_keys
 from ratectl.health.usage_report import UsageReport, UsageRow
 from ratectl.health.usage_selection import selected
 from ratectl.kill_switch.switches import Switches
+from ratectl_cli.render.key_usage import key_blocks
 from ratectl_cli.render.usage import top_blocks, usage_blocks
 from ratectl_cli.render.usage_document import usage_data
 
-__all__ = ["busy_keys", "keys_of_limits", "sorted_usage", "usage", "usage_report"]
+__all__ = ["busy_keys", "key_in_agents", "keys_of_limits", "sorted_usage", "usage", "usage_report"]
 
 
 def usage_report(of: Contents) -> UsageReport:
@@ -63,6 +64,22 @@ def busy_keys(of: Contents) -> Example:
     keys = hot_keys(report.rows)
     numbers = [("REQUESTS", of.number + 7), ("REFUSED", of.number), ("USED", "100%")]
     return Example(lambda stream: top_blocks(report, keys, stream, NOW, 20), texts(numbers))
+
+
+def key_in_agents(of: Contents) -> Example:
+    where = {"scope": of.scope, "limit": of.name, "key": of.key, "reporting": 2}
+    listed = {"agent": of.agent, "used": 1.0, "requests": of.number, "error": 40}
+    data = {
+        "agents": 3,
+        "reporting": 2,
+        "oldest": "2026-11-23T11:59:50Z",
+        "limits": [
+            {**where, "budget": False, "agents": [listed, {**listed, "used": None, "error": 0}]},
+            {**where, "budget": True, "agents": []},
+        ],
+    }
+    numbers = [("REQUESTS", f"{of.number}±40"), ("USED", "100%")]
+    return Example(lambda _: key_blocks(data, NOW), texts(numbers))
 
 
 def keys_of_limits(of: Contents) -> Example:
