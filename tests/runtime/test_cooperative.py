@@ -272,7 +272,7 @@ def test_invalid_generation_is_refused_completely(at: str) -> None:
 def test_enforce_returns_the_replaced_plans_in_parts() -> None:
     engine = PureEngine(lambda: 0)
     enforcement = Enforcement(engine, WallClock())
-    assert enforcement.enforce(tree(declared()), 1) == [[{}], []]
+    assert not any(map(any, enforcement.enforce(tree(declared()), 1)))
     before = tree(declared())
     plans = [engine.plan(scope) for scope in before.policies]
     replaced = [item for part in enforcement.enforce(before, 2) for item in part]

@@ -69,7 +69,8 @@ def test_frozen_objects_stay_frozen() -> None:
     assert frozen
     with paused_collector():
         pass
-    assert gc.get_freeze_count() == frozen
+    # Some of them may have been freed meanwhile, as nothing refers to them any more.
+    assert gc.get_freeze_count() > frozen / 2
     assert gc.isenabled()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -13,7 +14,6 @@ from ratectl.runtime.whole_files import write_together, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 OTHER = 65533
 T = TypeVar("T")
@@ -84,3 +84,41 @@ def test_file_of_another_owner_is_refused_or_keeps_its_owner(folder: Path) -> No
     status = file.stat()
     assert (file.read_bytes(), status.st_uid, status.st_gid) == (b"2", OTHER, OTHER)
     assert stat.S_IMODE(status.st_mode) == 0o666
+
+
+# Devices and pipes ------------------------------------------------------------------------------
+
+
+def test_device_is_written_and_stays_a_device(tmp_path: Path) -> None:
+    """As root, a file in its place would break the system: ``--out /dev/null``."""
+    if os.geteuid() == 0:
+        null = tmp_path / "null"
+        try:
+            os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("this container makes no devices")
+    else:
+        null = Path("/dev/null")
+    write_whole(null, b"data")
+    assert stat.S_ISCHR(null.lstat().st_mode)
+
+
+def test_pipe_gets_the_data(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(link, b"data")
+        assert os.read(reader, 10) == b"data"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
+def test_device_without_room_is_an_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("needs /dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(Path("/dev/full"), b"data")

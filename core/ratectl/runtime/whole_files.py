@@ -38,17 +38,34 @@ def write_whole(path: Path, data: bytes) -> None:
 def write_together(files: Mapping[Path, bytes]) -> None:
     """Write or replace files as ``write_whole`` does: all of them, or none.
 
+    Into a device or a pipe (``/dev/null``, ``/dev/stdout``) the data is written, as a shell does.
+
     :raises OSError: one could not be written; what was there is untouched.
     """
-    targets = {path: Path(os.path.realpath(path)) for path in files}
+    special = {path for path in files if _is_special(path)}
+    targets = {path: Path(os.path.realpath(path)) for path in files if path not in special}
     with ExitStack() as drafts:
         ready = {}
+        for path in special:
+            with path.open("wb") as device:
+                device.write(files[path])
         for path, data in files.items():
+            if path in special:
+                continue
             with _about(path, "no file was changed" if len(files) > 1 else ""):
                 ready[path] = drafts.enter_context(_beside(targets[path], data))
         for path, draft in ready.items():
             with _about(path):
                 draft.replace(targets[path])
+
+
+def _is_special(path: Path) -> bool:
+    """Return True for a device, a pipe or a socket, also behind links: it is never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def replace_file(target: Path, data: bytes, mode: int) -> None:
