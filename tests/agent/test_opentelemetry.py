@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ratectl import Agent
+from ratectl import Agent, UsageError
 from ratectl.agent.metrics.catalogue import CATALOGUE
 from ratectl.agent.metrics.opentelemetry import instrument_name
 from ratectl.contrib.opentelemetry import export
@@ -84,3 +84,24 @@ def test_every_metric_has_an_instrument(agent: Agent, reader: InMemoryMetricRead
 def test_nothing_is_observed_after_closing(agent: Agent, reader: InMemoryMetricReader) -> None:
     agent.close()
     assert found(reader) == {}
+
+
+def test_one_agent_follows_another(agent: Agent, reader: InMemoryMetricReader) -> None:
+    """Instruments are made once for each provider: a closed agent makes room."""
+    provider = MeterProvider([other_reader := InMemoryMetricReader()])
+    with Agent.from_policies(POLICIES) as first:
+        export(first, provider)
+        with Agent.from_policies(POLICIES) as second, pytest.raises(ValueError, match="already"):
+            export(second, provider)
+    with Agent.from_policies(POLICIES) as third:
+        export(third, provider)
+        third.check("/mail", {"tenant": "acme"})
+        decisions = found(other_reader)["ratectl.decisions"]
+        assert value(decisions, **MAIL, outcome="allowed") == 1
+    provider.shutdown()
+
+
+def test_closed_agent_is_not_exported(agent: Agent, reader: InMemoryMetricReader) -> None:
+    agent.close()
+    with pytest.raises(UsageError, match="closed"):
+        export(agent)

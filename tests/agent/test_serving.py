@@ -224,7 +224,7 @@ def test_token_beyond_latin_1_is_refused_and_answered(agent: Agent) -> None:
 
 @pytest.mark.parametrize("token", ["", "short", "å" * 20])
 def test_weak_tokens_are_refused(agent: Agent, token: str) -> None:
-    with pytest.raises(UsageError, match="at least 16 ASCII characters"):
+    with pytest.raises(UsageError, match="at least 16 ASCII characters without spaces"):
         agent.serve(admin="127.0.0.1:0", token=token)
 
 
@@ -260,7 +260,7 @@ def test_clients_need_a_certificate_with_mutual_tls(agent: Agent, tmp_path: Path
 @pytest.mark.parametrize(
     "text",
     ["", "9464", ":9464", "localhost", "localhost:", "localhost:99999", "localhost:-1", "::1:80",
-     "localhost:8o", "unix:", "unix:a\0b", "[::1]"],
+     "localhost:8o", "localhost:" + "9" * 5_000, "unix:", "unix:a\0b", "[::1]"],
 )  # fmt: skip
 def test_addresses_of_another_form(text: str) -> None:
     with pytest.raises(UsageError, match="write"):
@@ -284,6 +284,12 @@ def test_address_in_use(agent: Agent) -> None:
     served = agent.serve(metrics="127.0.0.1:0")
     with pytest.raises(UsageError, match=rf"cannot listen on {served.metrics}: Address already"):
         agent.serve(metrics=str(served.metrics))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.", "127.0.0..1", "x" * 70])
+def test_name_that_is_none(agent: Agent, host: str) -> None:
+    with pytest.raises(UsageError, match="cannot listen on"):
+        agent.serve(metrics=f"{host}:9464")
 
 
 def test_name_that_does_not_resolve(agent: Agent) -> None:
@@ -349,10 +355,33 @@ def test_slow_and_silent_clients_do_not_keep_others_out(
         one.close()
 
 
+def test_silent_connections_make_room_for_a_probe(agent: Agent) -> None:
+    served = agent.serve(metrics="127.0.0.1:0")
+    assert served.metrics is not None
+    where = (served.metrics.host, served.metrics.port)
+    silent = [socket.create_connection(where, 10) for _ in range(64)]
+    for _ in range(3):
+        assert ask(served.metrics, "/healthz")[0] == 200
+    for one in silent:
+        one.close()
+
+
+@pytest.mark.parametrize("token", [b"0123456789abcdef", 1234567890123456, " 0123456789abcdef "])
+def test_tokens_of_another_form(agent: Agent, token: Any) -> None:
+    with pytest.raises(UsageError, match="a token is a text"):
+        agent.serve(admin="127.0.0.1:0", token=token)
+
+
+def test_certificates_of_another_form(agent: Agent) -> None:
+    with pytest.raises(UsageError, match=r"tls is ratectl\.Tls"):
+        agent.serve(admin="127.0.0.1:0", tls="cert.pem")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "garbage",
     [b"\x00" * 1_000, b"GET\r\n\r\n", b"GET /metrics HTTP/9\r\n\r\n", b"G" * 70_000 + b"\r\n",
-     b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n", b"\x16\x03\x01\x02\x00"],
+     b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n",
+     b"GET http://[ HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00"],
 )  # fmt: skip
 def test_garbage_harms_nobody(agent: Agent, garbage: bytes) -> None:
     served = agent.serve(metrics="127.0.0.1:0")

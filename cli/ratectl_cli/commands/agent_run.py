@@ -118,7 +118,7 @@ def run(
             environment=environment,
         ) as agent:
             log.info("agent %s follows %s", agent.id, url)
-            if metrics or admin or admin_token or admin_tls:
+            if not (metrics is admin is admin_token is None) or admin_tls:
                 served = agent.serve(
                     metrics=metrics,
                     admin=admin,

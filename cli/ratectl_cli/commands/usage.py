@@ -110,7 +110,11 @@ def usage(
 
         if watch:
             raise UsageError("--html writes one page, and --watch has no end: give one of them")
-        return write_usage_page(session, wanted.scope, html)
+        if html == "-" and (wanted != Wanted(wanted.scope) or top is not None or fail_near):
+            raise UsageError("--html - prints only the page: leave out options of the table")
+        write_usage_page(session, wanted.scope, html)
+        if html == "-":
+            return 0
     if not watch:
         return show_usage(session, wanted, top=top, fail_near=fail_near)
     if fail_near:

@@ -13,8 +13,6 @@ from ratectl.runtime.whole_files import write_whole
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.inputs.unpublished import say_if_unpublished
-from ratectl_cli.render.usage import usage_blocks
-from ratectl_cli.render.usage_document import usage_data
 
 if TYPE_CHECKING:
     from ratectl_cli.framework.session import Session
@@ -22,11 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["write_usage_page"]
 
 
-def write_usage_page(session: Session, scope: str | None, file: str) -> int:
-    """Write the page to a file, or to standard output (``-``); return the exit code.
-
-    To a file, the command also prints what it prints without the page.
-    """
+def write_usage_page(session: Session, scope: str | None, file: str) -> None:
+    """Write the page to a file, or to standard output (``-``)."""
     if not file.strip():
         raise UsageError("--html takes the name of a file, or - for standard output")
     if file == "-" and not session.text:
@@ -42,17 +37,11 @@ def write_usage_page(session: Session, scope: str | None, file: str) -> int:
         now=clock.now(),
     )
     text = page_text(view)
-    told = say_if_unpublished(session, usage.report.generation)
     if file == "-":
+        told = say_if_unpublished(session, usage.report.generation)
         session.emit(text)
+        if not usage.report.totals.reporting and not told:
+            session.say("no agent has reported usage recently: ratectl agents")
     else:
         tidy(write_whole)(Path(file), text.encode())
         session.say(f"wrote {file}")
-        session.answer(
-            "Usage",
-            usage_data(usage.report),
-            lambda: usage_blocks(usage.report, session.out, clock.now()),
-        )
-    if not usage.report.totals.reporting and not told:
-        session.say("no agent has reported usage recently: ratectl agents")
-    return 0

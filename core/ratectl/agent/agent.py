@@ -28,6 +28,7 @@ from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.stable_keys import StableKeys
 from ratectl.errors import UsageError
 from ratectl.fleet.shown_keys import keys_shown
+from ratectl.runtime.cooperative import cooperative
 from ratectl.signing.signatures import Trust
 
 if TYPE_CHECKING:
@@ -363,7 +364,8 @@ class Agent(Explaining, Lifecycle):
 
         Takes some milliseconds with thousands of limits or keys. Not for signal handlers.
         """
-        return self._meter.read(self.id)
+        with cooperative():
+            return self._meter.read(self.id)
 
     def serve(
         self,

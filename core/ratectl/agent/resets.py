@@ -1,7 +1,9 @@
 """Obedience to resets (see ``resets.orders``): each at most once, by agents that run already.
 
 An agent starts with full buckets. So it takes note of the resets that it finds at its first read of
-the store, and obeys none of them; nothing is kept on disk. Afterwards it remembers one number: the
+the store, and obeys none of them; nothing is kept on disk. Only an agent that has begun to decide
+while the store did not answer, by the policies on its disk, obeys those of a later time than its
+start. Afterwards it remembers one number: the
 highest sequence that it has handled. A record that is delivered twice, deleted, put back, or taken
 from a backup has lower numbers, and changes nothing.
 
@@ -49,6 +51,7 @@ class StoreResets:
         self._state = state
         self._verify = verify
         self._seeing = threading.Lock()
+        self._started = datetime.now(UTC)
         self._handled: int | None = None if parent is None else parent._handled  # noqa: SLF001
         """Highest sequence that was handled; None before the first read."""
 
@@ -64,9 +67,19 @@ class StoreResets:
                 self._state.problem("reset", f"{error}; no bucket is reset")
                 return
             if self._handled is None:
-                self._begin(store, resets.all)
+                decides = self._engine.generation > 0
+                late = [each for each in resets.all if decides and self._came_later(each)]
+                self._begin(store, [each for each in resets.all if each not in late])
+                self._obey_new(store, late, self._handled or 0)
             else:
                 self._obey_new(store, resets.all, self._handled)
+
+    def _came_later(self, reset: Reset) -> bool:
+        """Return True for a reset that was ordered after this agent's start, by the two clocks."""
+        try:
+            return datetime.fromisoformat(reset.time) > self._started
+        except (ValueError, TypeError):
+            return False
 
     def _begin(self, store: Store, resets: Sequence[Reset]) -> None:
         """Take note of what was there before. A number that nobody has signed does not count."""
@@ -117,10 +130,17 @@ class StoreResets:
             log.warning("%s: there is no such limit here", _named(reset))
         else:
             full = f"{counts.buckets} made full, {counts.shared} shared with other keys and kept"
-            log.warning("%s is obeyed: buckets: %s: %s", _named(reset), full, reset.reason)
+            log.warning(
+                "%s is obeyed: buckets: %s: %s", _named(reset), full, _printable(reset.reason)
+            )
         shared = 0 if counts is None else counts.shared
         self._state.update(reset_sequence=reset.sequence, reset_shared=shared)
         return None
+
+
+def _printable(text: str) -> str:
+    """Return a text whose control characters are escaped: it must not look like other lines."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _named(reset: Reset) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.metrics.prometheus import AgentCollector, export, multiprocess
+from ratectl.runtime.cooperative import cooperative
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,6 +16,10 @@ if TYPE_CHECKING:
     from ratectl.agent.agent import Agent
 
 __all__ = ["exposition"]
+
+
+_SAME: Final = 0.25
+"""Seconds for which a page is shown again: clients that go away must not make it many times."""
 
 
 def exposition(agent: Agent) -> Callable[[str], tuple[bytes, str]]:
@@ -32,8 +40,17 @@ def exposition(agent: Agent) -> Callable[[str], tuple[bytes, str]]:
         registry.register(AgentCollector(agent))
         ProcessCollector(registry=registry)
 
+    made: dict[str, tuple[float, bytes]] = {}
+    making = threading.Lock()
+
     def page(accept: str) -> tuple[bytes, str]:
         encoder, kind = choose_encoder(accept)
-        return encoder(registry), kind
+        with making:  # who asks meanwhile gets the same page
+            at, body = made.get(kind, (-math.inf, b""))
+            if time.monotonic() - at > _SAME:
+                with cooperative():
+                    body = encoder(registry)
+                made[kind] = time.monotonic(), body
+            return body, kind
 
     return page

@@ -11,6 +11,7 @@ from opentelemetry.metrics import Observation, get_meter
 
 from ratectl.agent.metrics.catalogue import CATALOGUE
 from ratectl.agent.metrics.families import MAX_LIMITS, Histogram, Metrics
+from ratectl.errors import UsageError
 from ratectl.runtime.cooperative import cooperative
 from ratectl.version import __version__
 
@@ -48,8 +49,18 @@ def export(
     ``meter_provider``: default: the program's own. ``max_limits``: most limits with series of their
     own; the others are counted together. The API has no instrument that reads a histogram, so each
     of its buckets is a number of its own, with its upper bound in the attribute ``le``.
+
+    :raises UsageError: the agent is closed.
+    :raises ValueError: the provider has metrics of another agent already.
     """
-    exported = _Exported(agent, max_limits)
+    if agent._closed:  # noqa: SLF001
+        raise UsageError("the agent is closed, and its metrics do not change any more")
+    known = _by_provider.get(meter_provider)
+    if known is not None:  # instruments are made once: a second one would replace nothing
+        known.take(agent, max_limits)
+        agent._companions.join(known)  # noqa: SLF001
+        return
+    exported = _by_provider[meter_provider] = _Exported(agent, max_limits)
     meter = get_meter("ratectl", __version__, meter_provider)
     for metric in CATALOGUE:
         name, unit = instrument_name(metric)
@@ -63,10 +74,24 @@ def export(
     agent._companions.join(exported)  # noqa: SLF001
 
 
+_by_provider: dict[MeterProvider | None, _Exported] = {}
+"""Exported metrics by provider; a program has few. None: the program's own."""
+
+
 class _Exported:
     """Metrics of one agent, read once for each collection."""
 
     def __init__(self, agent: Agent, max_limits: int) -> None:
+        self._closed = True
+        self.take(agent, max_limits)
+
+    def take(self, agent: Agent, max_limits: int) -> None:
+        """Export this agent from now on.
+
+        :raises ValueError: another one is exported, and is not closed.
+        """
+        if not self._closed:
+            raise ValueError("this provider exports the metrics of an agent already")
         self._agent, self._max_limits = agent, max_limits
         self._closed = False
         self.in_child()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
+import weakref
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import REGISTRY
@@ -19,6 +22,7 @@ from prometheus_client.values import ValueClass
 from ratectl.agent.log import log
 from ratectl.agent.metrics.catalogue import CATALOGUE
 from ratectl.agent.metrics.families import MAX_LIMITS, Histogram, Metrics
+from ratectl.errors import UsageError
 from ratectl.runtime.cooperative import cooperative
 
 if TYPE_CHECKING:
@@ -53,10 +57,18 @@ def export(
     the multi-process mode (``PROMETHEUS_MULTIPROC_DIR`` is set), each process writes its values to
     the folder every two seconds, and the sum of all processes is exposed.
 
-    :raises ValueError: ``registry`` has metrics of another agent already.
+    :raises UsageError: the agent is closed.
+    :raises ValueError: ``registry`` has metrics of another agent already; in the multi-process
+        mode, the process has.
     """
+    if agent._closed:  # noqa: SLF001
+        raise UsageError("the agent is closed, and its metrics do not change any more")
     if multiprocess():
-        agent._companions.join(_ProcessValues(agent, max_limits))  # noqa: SLF001
+        known = next((values for values in _writing if not values.ended), None)
+        if known is None:
+            agent._companions.join(_ProcessValues(agent, max_limits))  # noqa: SLF001
+        elif known.agent is not agent:
+            raise ValueError("this process exports the metrics of another agent already")
     else:
         collector = AgentCollector(agent, max_limits=max_limits)
         registry.register(collector)
@@ -138,13 +150,19 @@ class _ProcessValues:
     """
 
     def __init__(self, agent: Agent, max_limits: int) -> None:
-        self._agent, self._max_limits = agent, max_limits
+        self.agent, self._max_limits = agent, max_limits
         self._start()
+        _writing.add(self)
+        _hold_at_forks()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
 
     def _start(self) -> None:
-        self._metrics = Metrics(self._agent, self._max_limits)
+        self._metrics = Metrics(self.agent, self._max_limits)
         self._values: dict[tuple[str, Labels], _Value] = {}
-        self._writing = threading.Lock()
+        self.writing = threading.RLock()
         self._ended = threading.Event()
         thread = threading.Thread(target=self._run, name="ratectl-metrics", daemon=True)
         thread.start()
@@ -155,7 +173,7 @@ class _ProcessValues:
 
     def _write(self) -> None:
         try:
-            with self._writing, cooperative():
+            with self.writing, cooperative():
                 samples = dict(_samples(self._metrics.read()))
                 for sample, known in self._values.items():
                     if sample not in samples and known.metric.kind.startswith("gauge"):
@@ -168,11 +186,40 @@ class _ProcessValues:
             log.exception("metrics were not written for other processes")
 
     def close(self) -> None:
+        """Write the last counts. What is told of the present ends: sums become 0."""
         self._ended.set()
         self._write()
+        with self.writing:
+            for value in self._values.values():
+                if value.metric.kind.startswith("gauge") and value.metric.combined == "sum":
+                    value.set(0)
 
     def in_child(self) -> None:
         self._start()
+
+
+_writing: weakref.WeakSet[_ProcessValues] = weakref.WeakSet()
+"""Writers of this process."""
+
+_held: list[_ProcessValues] = []
+"""Writers that stand still for a fork: ``prometheus_client`` has a lock of its own, which a thread
+of the parent must not hold in the child for ever."""
+
+
+@cache
+def _hold_at_forks() -> None:
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_held.clear)
+
+
+def _hold() -> None:
+    for values in list(_writing):
+        values.writing.acquire()
+        _held.append(values)
+
+
+def _let_go() -> None:
+    while _held:
+        _held.pop().writing.release()
 
 
 class _Value:
@@ -188,9 +235,15 @@ class _Value:
         self._value = ValueClass(
             kind, family, name, names, labels, metric.help, multiprocess_mode=mode
         )
-        self._base = 0.0 if kind == "gauge" else self._value.get()
+        self._counts = kind != "gauge"
+        self._base = self._value.get() if self._counts else 0.0
+        self._last = 0.0
 
     def set(self, value: float) -> None:
+        """Set the value; a count that has begun anew goes on from where it was."""
+        if self._counts and value < self._last:
+            self._base += self._last
+        self._last = value
         self._value.set(self._base + value)
 
 

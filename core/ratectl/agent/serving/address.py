@@ -45,6 +45,8 @@ class Address:
             return self._unix() if self.path else self._tcp()
         except OSError as error:
             raise UsageError(f"cannot listen on {self}: {error.strerror or error}") from None
+        except UnicodeError:
+            raise UsageError(f"cannot listen on {self}: this is no name of a host") from None
 
     def _tcp(self) -> socket.socket:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -109,7 +111,7 @@ def parse_address(text: str) -> Address:
         return Address("", 0, path)
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    number = int(port) if port.isascii() and port.isdigit() else -1
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
     if not colon or not bare or not 0 <= number <= 65_535 or (":" in bare and bare == host):
         raise UsageError(f"{shown(text)!r} is no address: write {_FORMS}")
     return Address(bare, number)

@@ -12,6 +12,7 @@ from ratectl.agent.serving.address import is_loopback, parse_address
 from ratectl.agent.serving.queries import query_in
 from ratectl.agent.serving.server import Answer, Endpoint, Server
 from ratectl.errors import UsageError
+from ratectl.runtime.cooperative import cooperative, paced
 
 if TYPE_CHECKING:
     import os
@@ -86,6 +87,8 @@ def serve(
         raise UsageError("name an address: serve(metrics='127.0.0.1:9464')")
     if agent._closed:  # noqa: SLF001
         raise UsageError("the agent is closed")
+    if tls is not None and not isinstance(tls, Tls):
+        raise UsageError(f"tls is ratectl.Tls(certificate, key, client_ca), not {tls!r:.60}")
     context = None if tls is None else _context(tls)
     started: list[Server] = []
     try:
@@ -169,8 +172,10 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
     :raises UsageError: others could read it.
     """
     local = is_loopback(listener)
-    if token is not None and (len(token) < _LEAST_TOKEN or not token.isascii()):
-        raise UsageError(f"a token has at least {_LEAST_TOKEN} ASCII characters")
+    if token is not None and not _is_token(token):
+        raise UsageError(
+            f"a token is a text of at least {_LEAST_TOKEN} ASCII characters without spaces"
+        )
     mutual = tls is not None and tls.client_ca is not None
     if not local and token is None and not mutual:
         raise UsageError(
@@ -181,7 +186,8 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
     from ratectl.agent.serving.live_page import live_page
 
     def usage(_: Asked) -> Answer:
-        return _json("AgentUsage", agent.usage().as_dict())
+        with cooperative():
+            return _usage_document(agent)
 
     def explain(asked: Asked) -> Answer:
         try:
@@ -194,6 +200,25 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
     return Endpoint(
         {"/": live_page(agent), "/v1/usage": usage, "/v1/explain": explain}, token, own_host=local
     )
+
+
+def _is_token(token: object) -> bool:
+    return (
+        isinstance(token, str)
+        and len(token) >= _LEAST_TOKEN
+        and token.isascii()
+        and token.isprintable()
+        and " " not in token
+    )
+
+
+def _usage_document(agent: Agent) -> Answer:
+    """Return the usage as JSON, limit by limit: decisions go on between them."""
+    usage = agent.usage()
+    head = json.dumps({"apiVersion": "ratectl/v1", "kind": "AgentUsage", **usage.without_limits()})
+    limits = [json.dumps(limit.as_dict()) for limit in paced(usage.limits)]
+    text = f'{head[:-1]}, "limits": [{", ".join(limits)}]}}'
+    return Answer(text.encode() + b"\n", _JSON)
 
 
 def _json(kind: str, data: dict[str, Any]) -> Answer:

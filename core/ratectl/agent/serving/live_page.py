@@ -14,6 +14,7 @@ from ratectl.page import numbers
 from ratectl.page.document import content_policy, page_text
 from ratectl.page.view import Alert, Fact, Key, LimitView, Minute, ScopeView, UsageView, View
 from ratectl.policy.language.scopes import sorted_scopes
+from ratectl.runtime.cooperative import cooperative
 from ratectl.runtime.times import ago
 from ratectl.version import __version__
 
@@ -39,7 +40,8 @@ def live_page(agent: Agent) -> Callable[[Asked], Answer]:
 
     def show(asked: Asked) -> Answer:
         refresh = None if ("refresh", "off") in asked.query else _REFRESH_SECONDS
-        text = page_text(_view(agent, refresh))
+        with cooperative():
+            text = page_text(_view(agent, refresh))
         return Answer(text.encode(), "text/html; charset=utf-8", headers=_headers())
 
     return show

@@ -34,6 +34,9 @@ _MOST_CONNECTIONS: Final = 64
 _LONGEST: Final = 15.0
 """Seconds that a connection may last."""
 
+_LONGEST_SILENCE: Final = 5.0
+"""Seconds until a connection must have sent its request."""
+
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 _MOST_FIELDS: Final = 200
@@ -92,6 +95,9 @@ class Server(ThreadingMixIn, HTTPServer):
         self.server_name, self.server_port = address.host, address.port
         self._tls = tls
         self._open: dict[socket.socket, float] = {}
+        """Connections, the oldest first, and when each began."""
+        self._silent: dict[socket.socket, None] = {}
+        """Those that have not sent their request yet."""
         self._opening = threading.Lock()
         self._file: os.stat_result | None = None
         self.address = address
@@ -118,22 +124,36 @@ class Server(ThreadingMixIn, HTTPServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
         with self._opening:
             if len(self._open) >= _MOST_CONNECTIONS:
-                return False
+                if not self._silent:
+                    return False
+                oldest = next(iter(self._silent))
+                _end(oldest)  # a probe must not wait for who says nothing
+                del self._open[oldest], self._silent[oldest]
             self._open[request] = time.monotonic()
+            self._silent[request] = None
             return True
+
+    def has_asked(self, request: Any) -> None:
+        """Take note that a connection has sent its request."""
+        with self._opening:
+            self._silent.pop(request, None)
 
     def service_actions(self) -> None:
         """End connections that last too long: a slow reader or writer must not keep a thread."""
         now = time.monotonic()
         with self._opening:
-            late = [open_ for open_, since in self._open.items() if now - since > _LONGEST]
+            late = [
+                connection
+                for connection, since in self._open.items()
+                if now - since > (_LONGEST_SILENCE if connection in self._silent else _LONGEST)
+            ]
         for connection in late:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            _end(connection)
 
     def shutdown_request(self, request: Any) -> None:
         with self._opening:
             self._open.pop(request, None)
+            self._silent.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
@@ -159,11 +179,19 @@ class Server(ThreadingMixIn, HTTPServer):
         self._file = None
 
 
+def _end(connection: socket.socket) -> None:
+    """End a connection; its thread sees that at once."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Handler of one connection."""
 
     server: Server
     protocol_version = "HTTP/1.0"
+    error_message_format = "%(message)s\n"
+    error_content_type = TEXT
     server_version = "ratectl"
     sys_version = ""
 
@@ -174,13 +202,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._answered(), body=False)
 
     def _answered(self) -> Answer:
+        self.server.has_asked(self.connection)
         endpoint = self.server.endpoint
         if endpoint.own_host and not self._host_is_own():
             return _problem(HTTPStatus.FORBIDDEN, "the Host header names another machine")
         if endpoint.token is not None and not self._knows(endpoint.token):
             needed = {"WWW-Authenticate": "Bearer"}
             return _problem(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", needed)
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            return _problem(HTTPStatus.BAD_REQUEST, "the request names no page")
         page = endpoint.pages.get(parts.path)
         if page is None:
             paths = ", ".join(endpoint.pages)
@@ -222,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        log.debug("http: " + format, *args)
+        """Log nothing: requests name keys."""
 
 
 def _problem(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Answer:

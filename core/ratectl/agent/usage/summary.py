@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +78,13 @@ class LimitUsage:
     refused_error: int
     """Part of each count of ``top_refused`` that may be other keys'."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        data = asdict(self)
+        data["trend"] = [minute._asdict() for minute in self.trend]
+        data["busiest"] = [busy._asdict() for busy in self.busiest]
+        return data
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentUsage:
@@ -113,9 +120,11 @@ class AgentUsage:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
-        data = asdict(self)
+        return {**self.without_limits(), "limits": [limit.as_dict() for limit in self.limits]}
+
+    def without_limits(self) -> dict[str, Any]:
+        """Return the fields as plain data, but for those of limits."""
+        data = asdict(replace(self, limits=()))
+        del data["limits"]
         data["timings"] = self.timings._asdict()
-        for limit in data["limits"]:
-            limit["trend"] = [minute._asdict() for minute in limit["trend"]]
-            limit["busiest"] = [busy._asdict() for busy in limit["busiest"]]
         return data
