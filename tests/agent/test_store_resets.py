@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 STORE: Any = None
+BEFORE, IN_A_MINUTE = (
+    (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat() for seconds in (-300, 60)
+)
 
 
 class Engine:
@@ -30,6 +34,7 @@ class Engine:
     def __init__(self) -> None:
         self.keys: list[str] = []
         self.fails = False
+        self.generation = 0
 
     def reset(self, scope: str, limit: str, key: dict[str, str], *, budget: bool) -> ResetCounts:
         self.keys.append(key["tenant"])
@@ -209,3 +214,16 @@ def test_nothing_is_obeyed_twice_or_from_before_the_start(
     assert keys == sorted(set(keys)), "each once, and in order"
     assert not set(keys) & refused
     assert not keys or min(keys) > max(known or {0})
+
+
+def test_agent_that_began_without_the_store_obeys_what_came_later() -> None:
+    """It has decided by the policies on its disk, so its buckets are not full."""
+    rig = Rig()
+    rig.engine.generation = 3
+    before, later = (numbered(at, time=time) for at, time in ((5, BEFORE), (6, IN_A_MINUTE)))
+    rig.see(before, later)
+    rig.see(before, later)
+    assert rig.engine.keys == ["6"]
+    fresh = Rig()
+    fresh.see(before, later)
+    assert fresh.engine.keys == [], "it starts with full buckets"

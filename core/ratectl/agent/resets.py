@@ -70,7 +70,8 @@ class StoreResets:
                 decides = self._engine.generation > 0
                 late = [each for each in resets.all if decides and self._came_later(each)]
                 self._begin(store, [each for each in resets.all if each not in late])
-                self._obey_new(store, late, self._handled or 0)
+                if late:
+                    self._obey_new(store, late, self._handled or 0)
             else:
                 self._obey_new(store, resets.all, self._handled)
 
