@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -38,6 +39,10 @@ os.execv(sys.argv[3], sys.argv[3:])
 def chromium() -> str | None:
     """Return the program; None if there is none on this machine."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+_LEAVING = "Not attached to an active page"
+"""Error while a page is replaced by the next one."""
 
 
 @dataclass
@@ -118,6 +123,9 @@ class Browser:
         while True:
             message = self._next()
             if message.get("id") == number:
+                if message.get("error", {}).get("message") == _LEAVING:  # and asked too early
+                    time.sleep(0.2)
+                    return self.ask(method, session, **parameters)
                 assert "error" not in message, message
                 return message["result"]
 

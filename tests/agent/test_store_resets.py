@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 STORE: Any = None
-BEFORE, IN_A_MINUTE = (
-    (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat() for seconds in (-300, 60)
-)
 
 
 class Engine:
@@ -220,7 +217,9 @@ def test_agent_that_began_without_the_store_obeys_what_came_later() -> None:
     """It has decided by the policies on its disk, so its buckets are not full."""
     rig = Rig()
     rig.engine.generation = 3
-    before, later = (numbered(at, time=time) for at, time in ((5, BEFORE), (6, IN_A_MINUTE)))
+    now = datetime.now(UTC)
+    before = numbered(5, time=(now - timedelta(minutes=5)).isoformat())
+    later = numbered(6, time=(now + timedelta(minutes=1)).isoformat())
     rig.see(before, later)
     rig.see(before, later)
     assert rig.engine.keys == ["6"]
