@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import BundleError, StoreError
 from ratectl.records import AGENTS, AgentRecord
+from ratectl.runtime.closing import Closing
 from ratectl.stores import open_store
 from ratectl.stores.base import Events, Resync
 from ratectl_cli.demo.fleet import DemoFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
     from ratectl.stores.base import Item
 
@@ -31,7 +31,7 @@ class Ack(NamedTuple):
     swap_ms: float | None
 
 
-class AckWatch:
+class AckWatch(Closing):
     """Notes when each agent's acknowledgement of each generation is first seen in the store."""
 
     def __init__(self, url: str) -> None:
@@ -88,14 +88,3 @@ class AckWatch:
         self._watch.close()
         self._thread.join(timeout=5)
         self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,14 +9,14 @@ import sys
 import threading
 from dataclasses import asdict, replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ratectl.errors import RatectlError
+from ratectl.runtime.closing import Closing
 from ratectl_cli.framework.deadline import tidy
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from ratectl_cli.demo.feed import Feed
 
@@ -100,7 +100,7 @@ class AgentProcess:
         return f": {lines[-1]}" if lines else ""
 
 
-class Fleet:
+class Fleet(Closing):
     """All agent processes. They end when the context is left, also after errors."""
 
     def __init__(self, count: int, store: str, feed: Feed, folder: Path) -> None:
@@ -160,14 +160,3 @@ class Fleet:
             agent.ask_to_end()
         for agent in self.agents:
             agent.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()

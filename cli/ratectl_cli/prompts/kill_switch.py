@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ratectl import environments
 from ratectl.agent.arguments import default_state_dir, state_dir_of
 from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, UsageError
+from ratectl.fleet.convergence import wait_until_obeyed
 from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_base
 from ratectl.kill_switch import turning
@@ -162,11 +163,7 @@ class InStore:
         return Turned("", changed, waited, self._file(), agents)
 
     def _waited(self, store: Store, switches: Switches) -> Waited:
-        return waited_for(
-            self._session,
-            _PATIENCE,
-            lambda seconds: turning.wait_until_obeyed(store, switches, seconds),
-        )
+        return waited_for(self._session, _PATIENCE, partial(wait_until_obeyed, store, switches))
 
     def answer_status(self) -> None:
         """See ``Place``."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.environments import place_of
 from ratectl.errors import UsageError
+from ratectl.fleet.convergence import wait_until_obeyed
 from ratectl.fleet.usage import read_agents, read_usage
 from ratectl.history.trees import live_tree
 from ratectl.policy.language.durations import parse_duration
 from ratectl.policy.language.scopes import checked_scope
 from ratectl.publishing.provenance import author
 from ratectl.resets.finding import find_key
-from ratectl.resets.ordering import new_order, order_reset, wait_until_obeyed
+from ratectl.resets.ordering import new_order, order_reset
 from ratectl.resets.reports import reported
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.signing import key_of

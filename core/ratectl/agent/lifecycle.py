@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from ratectl.agent.companions import Companions
+from ratectl.runtime.closing import Closing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Lifecycle"]
 
 
-class Lifecycle:
+class Lifecycle(Closing):
     """Status, end and forks of an agent. As a context manager, it is closed at the end."""
 
     _expiries: Expiries
@@ -79,17 +80,6 @@ class Lifecycle:
                 self._companions.close()
                 self._following.close()
                 self._closed = True  # an exception before this leaves it to the next call
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def __aenter__(self) -> Self:
         return self

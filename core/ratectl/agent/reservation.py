@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from ratectl.agent.line import FOREVER
 from ratectl.engine.cost import REQUESTS, checked_estimate, checked_totals
 from ratectl.errors import UsageError
+from ratectl.runtime.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ __all__ = ["Reservation"]
 _NOTHING: Final[Mapping[str, int]] = {}
 
 
-class Reservation:
+class Reservation(Closing):
     """Request that is charged an estimate when it begins, and what it used when it ends.
 
     ``Agent.reserve`` makes it. It begins with the block (``with``, ``async with``) or ``open``, and
@@ -221,14 +222,6 @@ class Reservation:
         finally:
             self._safely(self._got[0].release)
         self._expiries.remove(self._look)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def __aexit__(
         self,

@@ -1,4 +1,4 @@
-"""Convergence: wait until agents run a generation (``apply --wait``).
+"""Convergence: wait until agents run a generation, or obey a kill switch or a reset.
 
 Agents acknowledge a generation in their own records, which exist as long as their leases. An agent
 that runs a later generation counts as well. An agent that rejects the generation keeps its old one
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 
 from ratectl.errors import StoreError
 from ratectl.fleet.usage import read_agents
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
-__all__ = ["EVERY_AGENT", "Enough", "Outcome", "Standing", "wait_for_agents", "wait_until"]
+__all__ = [
+    "EVERY_AGENT",
+    "Enough",
+    "Obeyed",
+    "Outcome",
+    "Standing",
+    "wait_for_agents",
+    "wait_until_obeyed",
+]
 
 Outcome = Literal["reached", "rejected", "nobody", "timeout"]
 
@@ -69,9 +77,16 @@ def _runs(agent: AgentRecord, generation: int) -> bool:
     return agent.generation >= generation
 
 
+class Obeyed(Protocol):
+    """A record that agents obey, and whose number they then report."""
+
+    def obeyed_by(self, agent: AgentRecord) -> bool:
+        """Return True if an agent has obeyed it, or a newer one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Agents grouped by their state for one generation."""
+    """Agents grouped by their state for one generation, or for one record that they obey."""
 
     running: Sequence[AgentRecord]
     rejected: Sequence[AgentRecord]
@@ -120,10 +135,27 @@ def wait_for_agents(
     def look() -> Standing:
         return Standing.of(read_agents(store), generation)
 
-    return wait_until(look, wanted, seconds, clock=clock, sleep=sleep)
+    return _wait_until(look, wanted, seconds, clock=clock, sleep=sleep)
 
 
-def wait_until(
+def wait_until_obeyed(store: Store, record: Obeyed, seconds: float) -> tuple[Outcome, Standing]:
+    """Wait at most ``seconds`` until every agent obeys a record: a kill switch, or a reset.
+
+    :raises StoreError: the store never answered.
+    """
+
+    def look() -> Standing:
+        agents = read_agents(store)
+        return Standing(
+            [agent for agent in agents if record.obeyed_by(agent)],
+            [],
+            [agent for agent in agents if not record.obeyed_by(agent)],
+        )
+
+    return _wait_until(look, EVERY_AGENT, seconds)
+
+
+def _wait_until(
     look: Callable[[], Standing],
     wanted: Enough,
     seconds: float,

@@ -32,6 +32,7 @@ from ratectl.errors import (
 )
 from ratectl.policy.language.scopes import scope_problem
 from ratectl.records import now_ms, sequence_problem, utc_now
+from ratectl.records.checks import checked_object
 from ratectl.runtime.files import ENTERABLE, NOT_REGULAR, make_folder, read_at_most
 from ratectl.runtime.whole_files import replace_file
 from ratectl.signing.continuation import doubt_newest, fresh_sequence, signature
@@ -164,13 +165,7 @@ class Switches:
 
     @classmethod
     def _checked(cls, data: bytes) -> Self:
-        if len(data) > _MAX_BYTES:
-            raise ValueError(f"it has {len(data)} bytes, more than {_MAX_BYTES}")
-        value = json.loads(data)
-        if not isinstance(value, dict):
-            raise ValueError("it is not a JSON object")
-        if value.get("format") != _FORMAT:
-            raise ValueError(f"its format is {value.get('format')!r}, not {_FORMAT}")
+        value = checked_object(data, _MAX_BYTES, _FORMAT)
         sequence: Any = value.get("sequence")
         switches: Any = value.get("switches")
         problem = sequence_problem(sequence)

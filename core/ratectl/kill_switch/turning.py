@@ -1,4 +1,4 @@
-"""Turn kill switches in a store on and off, and see which agents obey them."""
+"""Turn kill switches in a store on and off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import BundleError, StoreError, UsageError
-from ratectl.fleet.convergence import EVERY_AGENT, Standing, wait_until
 from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_base, read_live
 from ratectl.history.trees import tree_to_compare
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratectl.engine.waivers import Waiver
-    from ratectl.fleet.convergence import Outcome
     from ratectl.kill_switch.switches import Changed
     from ratectl.records import AgentRecord
     from ratectl.signing.signatures import Signer
@@ -37,10 +35,8 @@ __all__ = [
     "known_agents",
     "new_switch",
     "read_switch_file",
-    "standing",
     "turn_off",
     "turn_on",
-    "wait_until_obeyed",
 ]
 
 
@@ -120,21 +116,6 @@ def turn_off(
     before_write()
     everywhere = scope is None
     return change_switches(store, lambda known: known.turned_off(scope), signer, alone=everywhere)
-
-
-def standing(store: Store, switches: Switches) -> Standing:
-    """Return the agents, by whether they obey a record of switches."""
-    agents = read_agents(store)
-    return Standing(
-        [agent for agent in agents if switches.obeyed_by(agent)],
-        [],
-        [agent for agent in agents if not switches.obeyed_by(agent)],
-    )
-
-
-def wait_until_obeyed(store: Store, switches: Switches, seconds: float) -> tuple[Outcome, Standing]:
-    """Wait at most ``seconds`` until every agent obeys a record of switches."""
-    return wait_until(lambda: standing(store, switches), EVERY_AGENT, seconds)
 
 
 def known_agents(store: Store) -> Sequence[AgentRecord]:

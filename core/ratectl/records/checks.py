@@ -6,6 +6,7 @@ here, before it is compared, added or signed.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_GENERATION",
     "check_counts",
     "check_fields",
+    "checked_object",
     "generation_problem",
     "now_ms",
     "sequence_problem",
@@ -54,6 +56,21 @@ def sequence_problem(sequence: object) -> str | None:
 
 def _latest_ms() -> int:
     return max(now_ms(), _BUILT_MS) + _LEAD_YEARS * _YEAR_MS
+
+
+def checked_object(data: bytes, most: int, form: int) -> dict[str, Any]:
+    """Return the JSON object that a record of at most ``most`` bytes is, in format ``form``.
+
+    :raises ValueError: it is no such object.
+    """
+    if len(data) > most:
+        raise ValueError(f"it has {len(data)} bytes, more than {most}")
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    if value.get("format") != form:
+        raise ValueError(f"its format is {value.get('format')!r}, not {form}")
+    return value
 
 
 def generation_problem(generation: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Order a reset in a store, and see which agents have obeyed it."""
+"""Order a reset in a store, and read the history of resets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from ratectl.errors import (
     StoreUnavailable,
     UsageError,
 )
-from ratectl.fleet.convergence import EVERY_AGENT, Standing, wait_until
-from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_base
 from ratectl.records import PAST_RESETS, PastReset, past_reset_key, utc_now
 from ratectl.resets.orders import EXPIRES, LONGEST, MAX_RESETS, MAX_TEXT, RESETS, Reset, Resets
@@ -28,15 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ratectl.environments import Target
-    from ratectl.fleet.convergence import Outcome
     from ratectl.resets.finding import FoundKey
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Item, Store
 
-__all__ = [
-    "Order", "Ordered", "new_order", "order_reset", "read_past_resets", "standing",
-    "wait_until_obeyed",
-]  # fmt: skip
+__all__ = ["Order", "Ordered", "new_order", "order_reset", "read_past_resets"]
 
 _ATTEMPTS: Final = 20
 _KEPT: Final = 1_000
@@ -216,18 +210,3 @@ def read_past_resets(store: Store, warn: Callable[[str], None] | None = None) ->
             if warn is not None:
                 warn(f"{item.key} is left out: {error}")
     return found
-
-
-def standing(store: Store, reset: Reset) -> Standing:
-    """Return the agents, by whether they have obeyed a reset."""
-    agents = read_agents(store)
-    return Standing(
-        [agent for agent in agents if reset.obeyed_by(agent)],
-        [],
-        [agent for agent in agents if not reset.obeyed_by(agent)],
-    )
-
-
-def wait_until_obeyed(store: Store, reset: Reset, seconds: float) -> tuple[Outcome, Standing]:
-    """Wait at most ``seconds`` until every agent has obeyed a reset."""
-    return wait_until(lambda: standing(store, reset), EVERY_AGENT, seconds)

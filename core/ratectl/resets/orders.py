@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from ratectl.errors import BundleError
 from ratectl.policy.language.scopes import scope_problem
 from ratectl.records import PastReset, sequence_problem
-from ratectl.records.checks import check_fields
+from ratectl.records.checks import check_fields, checked_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,13 +190,7 @@ class Resets:
 
     @classmethod
     def _checked(cls, data: bytes) -> Self:
-        if len(data) > _MAX_BYTES:
-            raise ValueError(f"it has {len(data)} bytes, more than {_MAX_BYTES}")
-        value = json.loads(data)
-        if not isinstance(value, dict):
-            raise TypeError("it is not a JSON object")
-        if value.get("format") != _FORMAT:
-            raise ValueError(f"its format is {value.get('format')!r}, not {_FORMAT}")
+        value = checked_object(data, _MAX_BYTES, _FORMAT)
         said: Any = value.get("resets")
         if not isinstance(said, list) or len(said) > MAX_RESETS:
             raise ValueError(f"its resets are not a list of at most {MAX_RESETS}")

@@ -11,9 +11,10 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
+from ratectl.runtime.closing import Closing
 from ratectl.runtime.urls import looks_like_url, shown
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _is_within(real: str, top: str) -> bool:
     return real == top or real.startswith(f"{top.rstrip('/')}/")
 
 
-class Beneath:
+class Beneath(Closing):
     """Opener of regular files below folders. It follows no link, and keeps the last folder open."""
 
     def __init__(self) -> None:
@@ -155,12 +156,6 @@ class Beneath:
         if self._folder >= 0:
             os.close(self._folder)
             self._folder = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def read_at_most(file: int, limit: int) -> bytes:

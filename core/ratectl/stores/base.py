@@ -14,9 +14,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
+from ratectl.runtime.closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
 
 __all__ = [
     "MAX_OPS",
@@ -209,7 +210,7 @@ class Lease(ABC):
         """End the lease now, deleting its keys. Safe to call twice."""
 
 
-class Watch(ABC):
+class Watch(Closing):
     """A running watch: iterate for events, ``close()`` from any thread to end the iteration."""
 
     @abstractmethod
@@ -219,19 +220,8 @@ class Watch(ABC):
     def close(self) -> None:
         """End the watch; a blocked iteration stops within a second. Safe to call twice."""
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Store(ABC):
+class Store(Closing):
     """A connection to one environment. Thread-safe. A forked child opens its own.
 
     Opening does not connect: the first call does. Every call may raise ``StoreUnavailable``,
@@ -302,14 +292,3 @@ class Store(ABC):
     def delete(self, key: str) -> int:
         """Delete one key unconditionally. Return the revision."""
         return self.txn((), (Delete(key),)).revision
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
