@@ -83,6 +83,18 @@ def test_agent_that_serves_the_live_generation_is_ok(
         assert "was last seen 3" in one(stale, "agents").message
 
 
+def test_agent_that_reports_rarely_is_not_stale_between_two_reports(
+    store: Store, url: str, tmp_path: Path
+) -> None:
+    publish_policies(store, simple("2/min", burst=2))
+    with ratectl.Agent(url, state_dir=tmp_path, ready_timeout=10, report_interval=30):
+        wait_for(lambda: [agent.generation for agent in read_agents(store)] == [1], "a report")
+        late = examine(url, now() + timedelta(seconds=45))
+        assert one(late, "agents").status == "ok"
+        stale = examine(url, now() + timedelta(seconds=75))
+        assert one(stale, "agents").status == "warning"
+
+
 def test_agent_that_stays_behind_is_a_failure(store: Store, url: str, tmp_path: Path) -> None:
     publish_policies(store, simple("2/min", burst=2))
     with ratectl.Agent(url, state_dir=tmp_path, ready_timeout=10) as agent:

@@ -24,7 +24,7 @@ __all__ = ["check_agents"]
 
 _SKEW_SECONDS: Final = 5.0
 _STALE_SECONDS: Final = 10.0
-"""Agents report every two seconds."""
+"""Least age of a last report that is a problem. Agents report every five seconds by default."""
 
 
 def check_agents(store: Store, live: Live, at: datetime) -> Iterator[Check]:
@@ -83,5 +83,5 @@ def _check_agent(fleet: Fleet, agent: AgentRecord, at: datetime, *, fresh: bool)
     elif agent.error:
         yield Check("agents", "warning", f"{name}: {agent.error}")
     age = seconds_since(last, at)
-    if age is None or age > _STALE_SECONDS:
+    if age is None or age > max(_STALE_SECONDS, 2 * agent.interval):
         yield Check("agents", "warning", f"{name} was last seen {ago(last, at)}")
