@@ -111,10 +111,22 @@ def parse_address(text: str) -> Address:
         return Address("", 0, path)
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
-    if not colon or not bare or not 0 <= number <= 65_535 or (":" in bare and bare == host):
-        raise UsageError(f"{shown(text)!r} is no address: write {_FORMS}")
-    return Address(bare, number)
+    problem = _problem(host, bare, colon, port)
+    if problem:
+        raise UsageError(f"{shown(text)!r} is no address: {problem}. Write {_FORMS}")
+    return Address(bare, int(port))
+
+
+def _problem(host: str, bare: str, colon: str, port: str) -> str | None:
+    if not colon:
+        return "it has no port"
+    if not bare:
+        return "it has no host"
+    if ":" in bare and bare == host:
+        return "an IPv6 address needs brackets"
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+        return "its port is no number from 0 to 65535"
+    return None
 
 
 def is_loopback(listener: socket.socket) -> bool:
