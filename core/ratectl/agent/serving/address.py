@@ -113,7 +113,7 @@ def parse_address(text: str) -> Address:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     problem = _problem(host, bare, colon, port)
     if problem:
-        raise UsageError(f"{shown(text)!r} is no address: {problem}. Write {_FORMS}")
+        raise UsageError(f"{shown(text)!r} is no address: {problem}; write {_FORMS}")
     return Address(bare, int(port))
 
 
