@@ -156,6 +156,26 @@ def test_hostile_values_harm_nothing(make: Any) -> None:
     assert "\\udcff" in {of.key for of in found}
 
 
+@each_engine
+def test_sampling_goes_on_after_a_key_that_cannot_be_held(make: Any) -> None:
+    """The compiled engine holds no long value. The first request without a place is a sample."""
+    engine, true = engine_of(make), Counter[str]()
+    crowd = [f"crowd{number}" for number in range(MOST_HELD)] * 3
+    for key in [*crowd, "x" * 300, *(["late"] * 1_000)]:
+        true[key] += 1
+        engine.check("/a", {"client": key})
+    assert "late" in {of.key for of in busiest(engine)}
+    assert_within_bounds(engine, true)
+
+
+@each_engine
+def test_requests_of_keys_that_cannot_be_held_are_traffic(make: Any) -> None:
+    engine = engine_of(make)
+    for key in (*["x" * 300] * 9, "short", "x" * 300):
+        engine.check("/a", {"client": key})
+    assert engine.usage(fill=True).limits[0].traffic == 11
+
+
 def test_compiled_engine_holds_keys_through_growth_and_replacement() -> None:
     """Every key is found again at its place, after many others were dropped around it."""
     engine, chance = engine_of(FastEngine), Random(3)

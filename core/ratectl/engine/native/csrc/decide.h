@@ -530,11 +530,14 @@ hold_keys(Request *q, const Source *source)
         const Look *l = &q->looks[i];
         if (!(q->missed >> i & 1))
             continue;
+        Traffic **traffic = &l->group->counters->traffic;
         PyObject *shown = text_key(l->group, source);
-        if (likely(shown != NULL))
-            traffic_hold(&l->group->counters->traffic, l->key, shown);
-        else
-            PyErr_Clear();
+        if (likely(shown != NULL)) {
+            traffic_hold(traffic, l->key, shown);
+            continue;
+        }
+        PyErr_Clear();
+        traffic_lost(traffic);
     }
 }
 
