@@ -220,6 +220,32 @@ def test_counts_are_halved_every_five_minutes(make: Any) -> None:
 
 
 @each_engine
+def test_busy_keys_are_read_in_small_pieces(make: Any) -> None:
+    """Other threads may decide between any two pieces."""
+    engine, named = engine_of(make), [0]
+    for number in range(MOST_HELD):
+        engine.check("/a", {"client": f"k{number}"})
+
+    def show(key: object) -> str:
+        named[-1] += 1
+        return str(key)
+
+    engine.show_key = show
+    engine.usage(fill=True, pause=lambda: named.append(0))
+    assert sum(named) == MOST_HELD
+    assert max(named) <= 32
+
+
+@each_engine
+def test_keys_with_one_text_have_the_use_of_the_fullest_bucket(make: Any) -> None:
+    engine = engine_of(make, l={"rate": "1/day", "burst": 10, "per": "client"})
+    for key, cost in (("a1", 2), ("a2", 5), ("a3", 0), ("b1", 0)):
+        engine.check("/a", {"client": key}, cost)
+    engine.show_key = lambda key: str(key)[0]
+    assert busiest(engine) == (KeyTraffic("a", 3, 0, 0.5), KeyTraffic("b", 1, 0, None))
+
+
+@each_engine
 def test_threads_count_every_request(make: Any) -> None:
     engine = engine_of(make)
 
