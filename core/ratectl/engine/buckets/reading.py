@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_KEYS", "KeyCounts", "busiest", "counts_of", "filled", "read_limits"]
 
+_TENTHS: Final = tuple(round(10 * bound) for bound in FILL_BOUNDS)
+"""Bounds of use, in tenths of the capacity: integers, so that the comparison is exact."""
+
 _EXAMINED: Final = 10_000
 """Most keys of a limit that are examined for their use."""
 
@@ -114,7 +117,7 @@ def filled(group: Group, now: Callable[[], int]) -> Iterator[tuple[int, ...]]:
 def _fill_of(group: Group, state: State, now: int) -> int:
     """Return the number of bounds that the use of a bucket has reached."""
     used, capacity = 10 * group.algorithm.used(state, now), group.algorithm.capacity
-    return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
+    return sum(used >= bound * capacity for bound in _TENTHS)
 
 
 def busiest(
