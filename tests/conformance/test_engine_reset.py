@@ -194,7 +194,7 @@ def test_reset_before_a_publication_is_not_undone_by_it(rig: Rig, fields: dict[s
     assert rig.left(scope="/a", **ACME) == 2
 
 
-def test_buckets_of_before_that_only_this_key_used_are_forgotten(rig: Rig) -> None:
+def test_old_buckets_that_only_this_key_used_are_forgotten(rig: Rig) -> None:
     quota = KINDS["quota"]
     rig.write({"/": {"limits": {"l": {**quota, "per": ["tenant", "route"]}}}})
     for name in ("acme", "zeta"):
@@ -205,7 +205,7 @@ def test_buckets_of_before_that_only_this_key_used_are_forgotten(rig: Rig) -> No
     assert (rig.left(**ACME, route="x"), rig.left(**ZETA, route="x")) == (2, 0)
 
 
-def test_bucket_of_before_that_other_keys_used_too_is_carried_over(rig: Rig) -> None:
+def test_old_bucket_that_other_keys_used_too_is_carried_over(rig: Rig) -> None:
     """As by a new key."""
     rig.write({"/": {"limits": {"l": KINDS["quota"]}}})
     exhaust(rig, **ACME)
@@ -254,10 +254,12 @@ def test_reset_while_a_swap_is_under_way(rig: Rig, fields: dict[str, Any]) -> No
     assert rig.left(**ACME) == 2
 
 
-# -- decisions of before
+# -- decisions before the reset
 
 
-def test_slots_of_before_are_forgotten_and_their_release_frees_nothing(rig: Rig) -> None:
+def test_slots_taken_before_the_reset_are_forgotten_and_their_release_frees_nothing(
+    rig: Rig,
+) -> None:
     rig.write(per_tenant(KINDS["concurrency"]))
     before = [rig.engine.check("/", ACME) for _ in range(2)]
     rig.engine.reset("/", "l", ACME)
@@ -272,7 +274,9 @@ def test_slots_of_before_are_forgotten_and_their_release_frees_nothing(rig: Rig)
 
 @ALL_KINDS
 @pytest.mark.parametrize("use", [0, 1])
-def test_refund_of_before_gives_nothing(rig: Rig, fields: dict[str, Any], use: int) -> None:
+def test_refund_of_a_charge_before_the_reset_gives_nothing(
+    rig: Rig, fields: dict[str, Any], use: int
+) -> None:
     rig.write(per_tenant(fields))
     before = rig.engine.check("/", ACME, 2)
     rig.now += 1
@@ -286,7 +290,7 @@ def test_refund_of_before_gives_nothing(rig: Rig, fields: dict[str, Any], use: i
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "sliding-window", "quota"])
-def test_higher_cost_of_before_is_charged(rig: Rig, name: str) -> None:
+def test_higher_cost_of_a_request_before_the_reset_is_charged(rig: Rig, name: str) -> None:
     rig.write(per_tenant(KINDS[name]))
     before = rig.engine.check("/", ACME, 1)
     rig.now += 1

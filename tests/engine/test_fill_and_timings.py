@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.engines import each_engine
 from ratectl.compiler.activation import activate_tree
-from ratectl.engine.native.engine import FastEngine
 from ratectl.engine.pure import PureEngine
 from ratectl.engine.timings import BOUNDS_NS, NO_TIMINGS, TIMED, Stopwatch, Timings
 from support import policies
@@ -32,7 +32,7 @@ def engine_of(make: Any, tree: Any, clock: list[int], **options: Any) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("make", [FastEngine, PureEngine], ids=["c", "pure"])
+@each_engine
 @pytest.mark.parametrize("limit", LIMITS)
 def test_keys_are_counted_by_the_share_that_they_use(make: Any, limit: str) -> None:
     clock = [0]
@@ -43,7 +43,7 @@ def test_keys_are_counted_by_the_share_that_they_use(make: Any, limit: str) -> N
     assert all(held)
 
 
-@pytest.mark.parametrize("make", [FastEngine, PureEngine], ids=["c", "pure"])
+@each_engine
 def test_use_is_as_of_now(make: Any) -> None:
     clock = [0]
     engine = engine_of(make, policies(**{"/a": {"limits": {"l": LIMITS["bucket"]}}}), clock)
@@ -54,7 +54,7 @@ def test_use_is_as_of_now(make: Any) -> None:
     assert engine.usage(fill=True).limits[0].fill == (1, 0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("make", [FastEngine, PureEngine], ids=["c", "pure"])
+@each_engine
 def test_use_follows_a_publication(make: Any) -> None:
     """A bucket of the old parameters is judged by the new ones."""
     clock = [0]
@@ -65,17 +65,19 @@ def test_use_follows_a_publication(make: Any) -> None:
     assert engine.usage(fill=True).limits[0].fill == (0, 0, 0, 1, 0)  # growth adds no tokens
 
 
-def test_counting_keys_is_opt_in() -> None:
-    engine = engine_of(FastEngine, policies(**{"/a": {"limits": {"l": LIMITS["bucket"]}}}), [0])
+@each_engine
+def test_counting_keys_is_opt_in(make: Any) -> None:
+    engine = engine_of(make, policies(**{"/a": {"limits": {"l": LIMITS["bucket"]}}}), [0])
     engine.check("/a", {"t": "x"})
     assert engine.usage().limits[0].fill == ()
 
 
 def test_engines_agree_about_the_use_of_random_traffic() -> None:
+    fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
     chance = Random(7)
     clock = [0]
     tree = policies(**{"/a": {"limits": LIMITS}})
-    engines = [engine_of(make, tree, clock) for make in (FastEngine, PureEngine)]
+    engines = [engine_of(make, tree, clock) for make in (fast.FastEngine, PureEngine)]
     for _ in range(40):
         for _ in range(50):
             key, cost = str(chance.randrange(40)), chance.choice((1, 1, 2, 5))
@@ -100,14 +102,15 @@ def test_pure_engine_examines_a_bounded_number_of_keys() -> None:
 
 
 def test_compiled_engine_examines_every_key() -> None:
-    engine = engine_of(FastEngine, policies(**{"/a": {"limits": {"l": LIMITS["quota"]}}}), [0])
+    fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
+    engine = engine_of(fast.FastEngine, policies(**{"/a": {"limits": {"l": LIMITS["quota"]}}}), [0])
     for key in range(10_050):
         engine.check("/a", {"t": str(key)})
     (counts,) = engine.usage(fill=True).limits
     assert (counts.fill, counts.keys) == ((10_050, 0, 0, 0, 0), 10_050)
 
 
-@pytest.mark.parametrize("make", [FastEngine, PureEngine], ids=["c", "pure"])
+@each_engine
 def test_evictions_are_counted(make: Any) -> None:
     clock = [0]
     tree = policies(**{"/a": {"limits": {"l": {"rate": "10/s", "per": "t"}}}})
@@ -124,7 +127,7 @@ def test_evictions_are_counted(make: Any) -> None:
 # Times ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [FastEngine, PureEngine], ids=["c", "pure"])
+@each_engine
 def test_one_decision_in_1024_is_timed(make: Any) -> None:
     engine = engine_of(make, policies(**{"/a": {"limits": {"l": LIMITS["quota"]}}}), [0])
     for _ in range(10 * TIMED):

@@ -12,6 +12,7 @@ from engine.model import Limit
 from engine.plans import by_scope, plan_set, rate, window
 from engine.rules import SECOND, Quota, Slots
 from ratectl.engine import control
+from ratectl.engine.buckets.resets import PastResets
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
@@ -149,3 +150,11 @@ def test_slots_end_in_order_at_times_beyond_61_bits(make: MakeEngine) -> None:
     assert engine.check("/", {"tenant": "t"}).remaining == 5
     clock.now += 1
     assert engine.check("/", {"tenant": "t"}, 0).remaining == 5, "the first slot is still held"
+
+
+def test_resets_of_one_key_between_two_publications_take_no_more_memory() -> None:
+    resets = PastResets()
+    for _ in range(1_000):
+        resets.add(("/", "l", False), {"tenant": "acme"}, 7)
+    assert [len(seqs) for seqs in resets._seqs.values()] == [1]
+    assert resets.within(("/", "l", False, (), T, "requests"), 7, None, {"tenant": "acme"})

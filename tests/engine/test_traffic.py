@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.engines import each_engine
 from ratectl.compiler.activation import activate_tree
 from ratectl.engine.buckets.traffic import HALVED_NS, MOST_HELD, MOST_SAMPLED, KeyTraffic, Traffic
-from ratectl.engine.native.engine import FastEngine
-from ratectl.engine.pure import PureEngine
 from ratectl.traffic.accesslog import AccessLog
 from support import policies
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratectl.engine.api import Engine
-
-each_engine = pytest.mark.parametrize("make", [FastEngine, PureEngine], ids=["c", "pure"])
 
 LIMIT = {"rate": "1000000/s", "burst": 10**9, "per": "client"}
 
@@ -156,9 +153,30 @@ def test_hostile_values_harm_nothing(make: Any) -> None:
     assert "\\udcff" in {of.key for of in found}
 
 
+@each_engine
+def test_sampling_goes_on_after_a_key_that_cannot_be_held(make: Any) -> None:
+    """The compiled engine holds no long value. The first request without a place is a sample."""
+    engine, true = engine_of(make), Counter[str]()
+    crowd = [f"crowd{number}" for number in range(MOST_HELD)] * 3
+    for key in [*crowd, "x" * 300, *(["late"] * 1_000)]:
+        true[key] += 1
+        engine.check("/a", {"client": key})
+    assert "late" in {of.key for of in busiest(engine)}
+    assert_within_bounds(engine, true)
+
+
+@each_engine
+def test_requests_of_keys_that_cannot_be_held_are_traffic(make: Any) -> None:
+    engine = engine_of(make)
+    for key in (*["x" * 300] * 9, "short", "x" * 300):
+        engine.check("/a", {"client": key})
+    assert engine.usage(fill=True).limits[0].traffic == 11
+
+
 def test_compiled_engine_holds_keys_through_growth_and_replacement() -> None:
     """Every key is found again at its place, after many others were dropped around it."""
-    engine, chance = engine_of(FastEngine), Random(3)
+    fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
+    engine, chance = engine_of(fast.FastEngine), Random(3)
     true: Counter[str] = Counter()
     for _ in range(300_000):
         key = f"k{min(int(chance.paretovariate(0.5)), 20_000)}"
@@ -197,6 +215,32 @@ def test_counts_are_halved_every_five_minutes(make: Any) -> None:
         seen.append(busiest(engine)[0].requests)
         clock[0] += HALVED_NS
     assert seen == [41, 41, 41, 20, 20, 10, 10, 5]
+
+
+@each_engine
+def test_busy_keys_are_read_in_small_pieces(make: Any) -> None:
+    """Other threads may decide between any two pieces."""
+    engine, named = engine_of(make), [0]
+    for number in range(MOST_HELD):
+        engine.check("/a", {"client": f"k{number}"})
+
+    def show(key: object) -> str:
+        named[-1] += 1
+        return str(key)
+
+    engine.show_key = show
+    engine.usage(fill=True, pause=lambda: named.append(0))
+    assert sum(named) == MOST_HELD
+    assert max(named) <= 32
+
+
+@each_engine
+def test_keys_with_one_text_have_the_use_of_the_fullest_bucket(make: Any) -> None:
+    engine = engine_of(make, l={"rate": "1/day", "burst": 10, "per": "client"})
+    for key, cost in (("a1", 2), ("a2", 5), ("a3", 0), ("b1", 0)):
+        engine.check("/a", {"client": key}, cost)
+    engine.show_key = lambda key: str(key)[0]
+    assert busiest(engine) == (KeyTraffic("a", 3, 0, 0.5), KeyTraffic("b", 1, 0, None))
 
 
 @each_engine

@@ -32,8 +32,8 @@ from ratectl.engine.looks import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.active_scope import Active
     from ratectl.engine.algorithms.protocol import Slot, State
+    from ratectl.engine.api import ScopePlan
     from ratectl.engine.attributes import Attributes, Reader
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.carry import Carry
@@ -109,7 +109,7 @@ class DecidingEngine(CountingEngine):
                 refusal._asked = (self, scope, attributes, cost, looks)  # noqa: SLF001
                 return refusal
             looks = self._write(looks, states, now)
-            decision = self._admission(active, looks, tightest, state_then, least, now)
+            decision = self._admission(active.plan, looks, tightest, state_then, least, now)
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001
             count_admitted(looks, lefts, attributes)
@@ -302,7 +302,7 @@ class DecidingEngine(CountingEngine):
     # Answers ------------------------------------------------------------------------------------
 
     def _admission(
-        self, active: Active, looks: list[Look], tightest: Group | None, state: Any, left: int,
+        self, plan: ScopePlan, looks: list[Look], tightest: Group | None, state: Any, left: int,
         now: int,
     ) -> Decision:  # fmt: skip
         """Return the decision of an admitted request: by the limit with the least remaining cost,
@@ -313,7 +313,7 @@ class DecidingEngine(CountingEngine):
             left = group.algorithm.remaining(state, now)
             return self._answer(group, state, True, "shadow", left, 0, now)
         if tightest is None:
-            return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
+            return Decision(True, "ok", self._plans.generation, scope=plan.scope)
         return self._answer(tightest, state, True, "ok", left, 0, now)
 
     def _refusal(self, looks: list[Look], now: int) -> Decision:

@@ -11,7 +11,6 @@ import re
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.active_scope import Selection
@@ -107,7 +106,7 @@ class _Peek:
 
 
 class _View(NamedTuple):
-    """What one limit answers to a request."""
+    """Answer of one limit to a request."""
 
     peek: _Peek
     key: str
@@ -120,7 +119,7 @@ class _View(NamedTuple):
 
 
 class _Examined(NamedTuple):
-    """What was read for an explanation."""
+    """Facts that were read for an explanation."""
 
     plan: ScopePlan | None
     waiver: Waiver | None
@@ -212,8 +211,7 @@ class ExplainingEngine(WaitingEngine):
         deciding = tightest if refusing is None else refusing[0]
         if refusal:
             return self._refusal(looks, now), deciding, waits
-        active: Any = SimpleNamespace(plan=plan)
-        decision = self._admission(active, looks, tightest, state, least, now)
+        decision = self._admission(plan, looks, tightest, state, least, now)
         return decision, deciding, waits
 
     # Telling ------------------------------------------------------------------------------------

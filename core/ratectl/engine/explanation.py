@@ -142,7 +142,7 @@ def explanation_of(decision: Decision, scope: str | None = None, *notes: str) ->
 
 
 def _decisive(decision: Decision) -> LimitExplanation:
-    """Return what a decision says of the limit that decided."""
+    """Return the limit that decided, with the numbers of the decision."""
     refuses = decision.reason in ("limited", "never", "shadow")
     return LimitExplanation(
         name=decision.limit or "",

@@ -1,4 +1,4 @@
-"""What the limits of one request answer, and what is counted of it."""
+"""Answers of the limits to one request, and the counts of that request."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ class PureEngine(ExplainingEngine):
         if refused and not active.shadow:
             return self._refuse_if(turn, looks, absent, scope, attributes, cost, now)
         if tightest is None or len(lefts) < len(looks):
-            decision = self._admission(active, looks, tightest, state_then, least, now)
+            decision = self._admission(active.plan, looks, tightest, state_then, least, now)
         else:
             decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
         decision._charged = (  # noqa: SLF001

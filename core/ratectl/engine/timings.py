@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final, NamedTuple
 
 __all__ = ["BOUNDS_NS", "NO_TIMINGS", "TIMED", "Stopwatch", "Timings"]
@@ -43,8 +44,7 @@ class Stopwatch:
 
     def add(self, taken: int) -> None:
         """Count a decision that took so many nanoseconds."""
-        place = next((at for at, bound in enumerate(BOUNDS_NS) if taken <= bound), len(BOUNDS_NS))
-        self._counts[place] += 1
+        self._counts[bisect_left(BOUNDS_NS, taken)] += 1
         self._sum += taken
 
     def read(self) -> Timings:

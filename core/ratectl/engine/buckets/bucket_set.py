@@ -85,7 +85,7 @@ class Group:
         self.saved: dict[int, Saved] = {}
         """States at the events at which requests may have left, by number of the event."""
         self.held = self._held()
-        """KeyTraffic keys of a pure engine; None if keys are not counted here."""
+        """Held keys of a pure engine; None if keys are not counted here."""
         self.single = limit.per[0] if len(limit.per) == 1 else None
         """Attribute that buckets are counted per, if there is only one."""
         self._events: list[Event] = []

@@ -27,7 +27,7 @@ __all__ = ["Carry", "Left"]
 
 
 class Left(Protocol):
-    """What is known of the buckets that requests left."""
+    """Access to the buckets that requests left."""
 
     def state_left(self, name: GroupName, change: Change, attributes: Mapping[str, str]) -> State:
         """Return the state of the bucket that a request left at a change."""

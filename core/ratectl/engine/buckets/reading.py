@@ -1,4 +1,4 @@
-"""What a group tells of its buckets: counts, keys by their use, busiest keys."""
+"""Reading of a group of buckets: its counts, its keys by their use, its busiest keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ratectl.engine.buckets.counters import TOP
 from ratectl.engine.buckets.traffic import KeyTraffic, missed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Group
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_KEYS", "KeyCounts", "busiest", "counts_of", "filled", "read_limits"]
 
+_TENTHS: Final = tuple(round(10 * bound) for bound in FILL_BOUNDS)
+"""Bounds of use, in tenths of the capacity: integers, so that the comparison is exact."""
+
 _EXAMINED: Final = 10_000
 """Most keys of a limit that are examined for their use."""
 
 _PIECE: Final = 64
+"""Keys that are counted by their use in one piece."""
+
+_NAMED: Final = 4
+"""Busy keys in one piece: to make the text of a key takes some microseconds."""
 
 _SHOWN: Final = 20
 """Most keys that are shown, of the busiest and of the most refused."""
@@ -54,7 +61,7 @@ def read_limits(
             for part in group.filled(now):
                 counted = tuple(map(add, counted, part))
                 yield
-            keys = KeyCounts(counted, *busiest(group, now(), show))
+            keys = KeyCounts(counted, *(yield from busiest(group, now, show)))
         limits.append(group.usage(show, keys))
         yield
 
@@ -110,25 +117,40 @@ def filled(group: Group, now: Callable[[], int]) -> Iterator[tuple[int, ...]]:
 def _fill_of(group: Group, state: State, now: int) -> int:
     """Return the number of bounds that the use of a bucket has reached."""
     used, capacity = 10 * group.algorithm.used(state, now), group.algorithm.capacity
-    return sum(used >= round(10 * bound) * capacity for bound in FILL_BOUNDS)
+    return sum(used >= bound * capacity for bound in _TENTHS)
 
 
-def busiest(group: Group, now: int, show: Show) -> tuple[tuple[KeyTraffic, ...], int]:
+def busiest(
+    group: Group, now: Callable[[], int], show: Show
+) -> Generator[None, None, tuple[tuple[KeyTraffic, ...], int]]:
     """Return the busiest keys, with their use of the bucket; and the requests of all keys.
 
     Of keys with one text, such as addresses of one network, the requests are added, and the use is
-    that of the fullest bucket.
+    that of the fullest bucket. The work is done in small pieces under the lock.
     """
     found: dict[str, KeyTraffic] = {}
+    stored: dict[str, list[Key]] = {}
     unseen, traffic = missed(group.counters.sampled), group.counters.skipped
-    for key, count, error, stored in group.counters.busiest:
+    for number, (key, count, error, of_bucket) in enumerate(group.counters.busiest, 1):
         traffic += count
         more = error + unseen if error else 0
-        busy = KeyTraffic(show(key), count - error, more, _use(group, stored, now))
+        busy = KeyTraffic(show(key), count - error, more)
         known = found.get(busy.key)
         found[busy.key] = busy if known is None else known.joined(busy)
+        stored.setdefault(busy.key, []).append(of_bucket)
+        if not number % _NAMED:
+            yield
     found.pop("", None)
-    return tuple(sorted(found.values(), key=lambda busy: -busy.requests)[:_SHOWN]), traffic
+    most = sorted(found.values(), key=lambda busy: -busy.requests)[:_SHOWN]
+    uses: dict[str, float] = {}
+    buckets = [(busy.key, key) for busy in most for key in stored[busy.key]]
+    for number, (text, key) in enumerate(buckets, 1):
+        use = _use(group, key, now())
+        if use is not None:
+            uses[text] = max(use, uses.get(text, 0.0))
+        if not number % _NAMED:
+            yield
+    return tuple([busy._replace(use=uses.get(busy.key)) for busy in most]), traffic
 
 
 def _use(group: Group, key: Key, now: int) -> float | None:

@@ -36,14 +36,14 @@ class PastResets:
     """Resets since publications that requests may still carry something over from."""
 
     def __init__(self) -> None:
-        self._seqs: dict[tuple[Identity, _Values], list[int]] = {}
+        self._seqs: dict[tuple[Identity, _Values], set[int]] = {}
         self._identities: set[Identity] = set()
 
     def add(self, identity: Identity, attributes: Mapping[str, str | None], seq: int) -> None:
         """Remember a reset between publication ``seq`` and the next."""
         key = identity, _values(attributes, attributes)
         self._identities.add(identity)
-        self._seqs.setdefault(key, []).append(seq)
+        self._seqs.setdefault(key, set()).add(seq)
         if len(self._seqs) > _MOST:
             del self._seqs[next(iter(self._seqs))]
 

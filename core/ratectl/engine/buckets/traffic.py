@@ -52,14 +52,8 @@ class KeyTraffic(NamedTuple):
     """Share of its bucket that is used now, 0 to 1; None if it has none."""
 
     def joined(self, other: KeyTraffic) -> KeyTraffic:
-        """Return the sum of two keys with one text."""
-        used = [use for use in (self.use, other.use) if use is not None]
-        return KeyTraffic(
-            self.key,
-            self.requests + other.requests,
-            self.error + other.error,
-            max(used, default=None),
-        )
+        """Return the sum of two keys with one text. Their use is not known yet."""
+        return KeyTraffic(self.key, self.requests + other.requests, self.error + other.error)
 
 
 class Traffic:

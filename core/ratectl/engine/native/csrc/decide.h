@@ -451,9 +451,11 @@ admit(Request *q, int details)
     decided_by(q, tightest, OK);
 }
 
-/* The readable form of a refused key: a value, None, or a tuple of these. */
+/* The readable form of a key: a value, None, or a tuple of these. `plain` makes the text of a value
+   that is no text of common length. If `plain` is NULL, such a value has no form: NULL without an
+   exception, and no Python code runs for it. */
 static PyObject *
-shown_key(const Core *core, const Group *g, const Source *source)
+shown_key(PyObject *plain, const Group *g, const Source *source)
 {
     PyObject *shown = g->per_count == 1 ? NULL : PyTuple_New(g->per_count);
     if (shown == NULL && g->per_count != 1)
@@ -464,34 +466,11 @@ shown_key(const Core *core, const Group *g, const Source *source)
             value = Py_NewRef(Py_None);
         if (value != NULL && value != Py_None &&
             !(PyUnicode_CheckExact(value) && PyUnicode_GetLength(value) <= 256)) {
-            PyObject *plain = PyObject_CallFunctionObjArgs(core->plain, value, NULL);
+            PyObject *text = plain == NULL ? NULL : PyObject_CallFunctionObjArgs(plain, value, NULL);
             Py_DECREF(value);
-            value = plain;
+            value = text;
         }
         if (value == NULL) {
-            Py_XDECREF(shown);
-            return NULL;
-        }
-        if (g->per_count == 1)
-            return value;
-        PyTuple_SetItem(shown, i, value);
-    }
-    return shown;
-}
-
-/* The readable form of a key of texts of common length. NULL: it has other values, or no memory. */
-static PyObject *
-text_key(const Group *g, const Source *source)
-{
-    PyObject *shown = g->per_count == 1 ? NULL : PyTuple_New(g->per_count);
-    for (Py_ssize_t i = 0; i < g->per_count; i++) {
-        PyObject *value = source_get(source, PyTuple_GetItem(g->per, i));
-        if (value == NULL && !PyErr_Occurred())
-            value = Py_NewRef(Py_None);
-        if (value == NULL || (shown == NULL && g->per_count != 1) ||
-            !(value == Py_None ||
-              (PyUnicode_CheckExact(value) && PyUnicode_GetLength(value) <= 256))) {
-            Py_XDECREF(value);
             Py_XDECREF(shown);
             return NULL;
         }
@@ -511,7 +490,7 @@ count_refused(const Core *core, const Request *q, const Source *source)
         const Look *l = &q->looks[i];
         if (!refuses(l) || l->group->shadow || counted_before(l->group->counters, l->key))
             continue;
-        PyObject *shown = shown_key(core, l->group, source);
+        PyObject *shown = shown_key(core->plain, l->group, source);
         if (likely(shown != NULL))
             count_newly(l->group->counters, l->key, shown);
         else if (PyErr_ExceptionMatches(PyExc_Exception))
@@ -530,11 +509,14 @@ hold_keys(Request *q, const Source *source)
         const Look *l = &q->looks[i];
         if (!(q->missed >> i & 1))
             continue;
-        PyObject *shown = text_key(l->group, source);
-        if (likely(shown != NULL))
-            traffic_hold(&l->group->counters->traffic, l->key, shown);
-        else
-            PyErr_Clear();
+        Traffic **traffic = &l->group->counters->traffic;
+        PyObject *shown = shown_key(NULL, l->group, source);
+        if (likely(shown != NULL)) {
+            traffic_hold(traffic, l->key, shown);
+            continue;
+        }
+        PyErr_Clear();
+        traffic_lost(traffic);
     }
 }
 

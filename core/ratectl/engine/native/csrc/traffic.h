@@ -24,7 +24,7 @@ typedef struct {
     u32 count, mask;        /* held keys; places - 1 */
     u32 until;              /* misses until the next sample */
     u64 misses;             /* since all places were taken; halved with the counts */
-    u64 skipped;            /* of them, those that were no samples: in no count; halved as well */
+    u64 skipped;            /* requests in no count: no samples, or keys that cannot be held; halved */
     int full;
     HeldKey places[];
 } Traffic;
@@ -79,8 +79,10 @@ traffic_missed(Traffic *t, u64 key)
     if (!t->full)
         return 1;
     t->misses++;
-    if (--t->until == 0)
+    if (unlikely(--t->until == 0)) {
+        t->until = next_sample(t); /* here: the key may be one that cannot be held */
         return 1;
+    }
     t->skipped++;
     return 0;
 }
@@ -151,12 +153,21 @@ traffic_hold(Traffic **held, u64 key, PyObject *shown)
     }
     if (t->full) {
         least = traffic_drop_least(t);
-        t->until = next_sample(t);
         k = held_key(t, key);
     }
     *k = (HeldKey){key, least + 1, least, shown};
     t->count++;
     t->full = t->count >= MOST_HELD || (t->count >= LEAST_HELD && traffic_bytes > MOST_TRAFFIC);
+}
+
+/* Count a request that was missed, and whose key cannot be held. */
+static void
+traffic_lost(Traffic **held)
+{
+    if (*held == NULL)
+        *held = traffic_grown(NULL);
+    if (*held != NULL)
+        (*held)->skipped++;
 }
 
 /* Halve all counts: so they are those of the last minutes. */
