@@ -34,6 +34,7 @@ __all__ = [
     "past_reset_key",
     "rollout_key",
     "utc_now",
+    "utc_text",
 ]
 
 ENVIRONMENT = "environment"
@@ -73,7 +74,12 @@ def chunk_key(sha256: str, number: int) -> str:
 
 def utc_now() -> str:
     """Return the wall-clock time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(datetime.now(UTC))
+
+
+def utc_text(at: datetime) -> str:
+    """Return a time in UTC as ISO 8601, to the millisecond."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def exactly(subject: str, names: Sequence[str], value: object) -> dict[str, Any]:
