@@ -29,13 +29,17 @@ def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> Limi
 class GivenMeter(UsageMeter):
     """A meter whose tests choose the time (seconds) and the counts of each read."""
 
-    def __init__(self, name: str = "edge") -> None:
+    def __init__(
+        self, name: str = "edge", forked_at: tuple[LimitCounts, ...] | None = None
+    ) -> None:
+        """``forked_at``: counts of the parent at the fork, for the meter of a child."""
         self.name, self.at = name, 0.0
         self.counts = EngineCounts(3, (), 0, 0, 0)
         engine: Any = SimpleNamespace(usage=lambda fill: self.counts)
         failures: Any = SimpleNamespace(allowed=0, refused=0)
         line: Any = ()
-        super().__init__(engine, failures, line, lambda: int(self.at * 1e9))
+        uncounted = None if forked_at is None else EngineCounts(3, forked_at, 0, 0, 0)
+        super().__init__(engine, failures, line, lambda: int(self.at * 1e9), uncounted)
 
     def usage(self, at: float, *limits: LimitCounts) -> AgentUsage:
         return self.usage_of(at, EngineCounts(3, limits, 0, 0, 0))

@@ -68,6 +68,13 @@ def both_engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
+def agent() -> Iterator[ratectl.Agent]:
+    """Agent with the policies of the tests of explanations."""
+    with ratectl.Agent.from_policies(TEXT, clock=ratectl.FakeClock()) as agent:
+        yield agent
+
+
+@pytest.fixture
 def payments(tmp_path: Path) -> Path:
     """Folder with the policies of the tests of explanations."""
     folder = tmp_path / "policies"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from ratectl import Agent, FakeClock
 
-__all__ = ["ACME", "agent_of", "left"]
+__all__ = ["ACME", "agent_of", "free_slots", "left"]
 
 ACME = {"tenant": "acme"}
 
@@ -21,8 +22,17 @@ def agent_of(**limits: dict[str, Any]) -> Agent:
     return Agent.from_policies(document, clock=FakeClock("2030-01-01T00:00Z"))
 
 
-def left(agent: Agent, unit: str = "tokens", **attributes: str) -> int | None:
+def left(agent: Agent, unit: str = "tokens", scope: str = "/", **attributes: str) -> int | None:
     """Return what the only limit of a unit would still admit; nothing is charged."""
-    never = agent.check("/", attributes or ACME, {"requests": 0, unit: 10**12})
+    never = agent.check(scope, attributes or ACME, {"requests": 0, unit: 10**12})
     assert (never.reason, never.unit) == ("never", unit)
     return never.remaining
+
+
+def free_slots(agent: Agent) -> int:
+    """Return how many slots are free, and leave them free."""
+    with ExitStack() as stack:
+        found = 0
+        while stack.enter_context(agent.check("/", ACME)):
+            found += 1
+        return found

@@ -10,6 +10,7 @@ from agent.signatures import environment_of
 from etcd_server import wait_for
 from ratectl.resets.ordering import Order, order_reset
 from ratectl.resets.orders import RESETS, Reset, Resets
+from ratectl.stores import open_store
 
 if TYPE_CHECKING:
     import ratectl
@@ -61,6 +62,15 @@ def a_reset(sequence: int = 1, seconds: float = 120.0, **changes: Any) -> Reset:
 def put(store: Store, *resets: Reset) -> None:
     """Replace the record in the store."""
     store.put(RESETS, Resets(resets).encode())
+
+
+def stored(store: Store | str) -> tuple[Reset, ...]:
+    """Return the resets in the record of a store, or of the store at a URL."""
+    if isinstance(store, str):
+        with open_store(store) as opened:
+            return stored(opened)
+    item = store.get(RESETS)
+    return () if item is None else Resets.decode(item.value).all
 
 
 def sign(store: Store, reset: Reset, signer: Signer, environment: str | None = None) -> Reset:

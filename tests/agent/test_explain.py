@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.explain_support import ACME, REFUSED, TEXT, by_name, refused
-from ratectl import Agent, Explanation, FakeClock, LimitExplanation, UsageError
+from ratectl import Agent, Explanation, LimitExplanation, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Make = Callable[..., Agent]
 
 pytestmark = pytest.mark.usefixtures("both_engines")
-
-
-@pytest.fixture
-def agent() -> Iterator[Agent]:
-    with Agent.from_policies(TEXT, clock=FakeClock()) as agent:
-        yield agent
 
 
 # What it says -----------------------------------------------------------------------------------

@@ -17,18 +17,12 @@ from agent.explain_support import ACME, REFUSED, TEXT, by_name, refused
 from ratectl import Agent, Explanation, FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Make = Callable[..., Agent]
 
 pytestmark = pytest.mark.usefixtures("both_engines")
-
-
-@pytest.fixture
-def agent() -> Iterator[Agent]:
-    with Agent.from_policies(TEXT, clock=FakeClock()) as agent:
-        yield agent
 
 
 def test_attributes_that_were_changed_after_the_decision(agent: Agent) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +108,10 @@ def test_agent_of_a_store_reads_places_when_first_asked(
         assert publish(store, ratectl.load_valid([payments]).tree, ME)
         agent = make_agent(url)
         agent.check("/payments", ACME)
-        time.sleep(0.5)
+        state = agent._following.state
+        for _ in range(2):  # after a report, places are read if somebody wants them
+            before = state.reported
+            wait_for(lambda before=before: state.reported != before, "a report")
         assert read == []
         spike = by_name(agent.explain("/payments", ACME))["spike"]
         assert (spike.origin, spike.declared) == (None, "limits.spike.rate of /payments")

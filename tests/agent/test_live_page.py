@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.test_serving import ask
 from page.test_page import parsed
 from ratectl import Agent
 from ratectl.page.document import content_policy
+from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

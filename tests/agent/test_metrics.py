@@ -103,6 +103,35 @@ def test_configured_limits(agent: Agent) -> None:
     assert ("/mail", "slots", "limit", "requests") not in rate
 
 
+SALE = """
+---
+apiVersion: ratectl/v1
+kind: Exception
+scope: /mail
+reason: a sale
+from: 2030-01-01T01:00Z
+until: 2030-01-01T02:00Z
+limits: {spike: {rate: 8/s, burst: 40}}
+"""
+
+
+def test_configured_limits_follow_an_exception_below_the_root() -> None:
+    with Agent.from_policies(POLICIES + SALE, clock=FakeClock()) as agent:
+        agent.check("/mail", {"tenant": "acme"}).release()
+        metrics = Metrics(agent)
+        sizes = []
+        for _ in range(3):
+            found = {metric.name: values for metric, values in metrics.read()}
+            sizes.append(
+                [
+                    found[f"ratectl_limit_{name}"][(*MAIL, "requests")]
+                    for name in ("capacity", "rate_per_second")
+                ]
+            )
+            agent.clock.advance(3_600)
+    assert sizes == [[10, 2], [40, 8], [10, 2]]
+
+
 def test_keys_by_utilization(agent: Agent) -> None:
     for tenant, cost in (("a", 1), ("b", 5), ("c", 8), ("d", 10)):
         agent.check("/mail", {"tenant": tenant}, cost).release()

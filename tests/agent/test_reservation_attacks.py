@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import random
 import sys
@@ -10,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reserving import ACME, agent_of, left
+from reserving import ACME, agent_of, free_slots, left
 
 import ratectl
 from ratectl.agent.given import GivenPolicies
@@ -29,14 +28,6 @@ def attacked() -> ratectl.Agent:
         tokens=QUOTA,
         slots={"algorithm": "concurrency", "max": 2, "hold": "1h", "unit": "requests"},
     )
-
-
-def free_slots(agent: ratectl.Agent) -> int:
-    with contextlib.ExitStack() as stack:
-        found = 0
-        while stack.enter_context(agent.check("/", ACME)):
-            found += 1
-        return found
 
 
 # At every line ----------------------------------------------------------------------------------
@@ -325,12 +316,17 @@ def test_on_error_answers_a_reservation(on_error: Any) -> None:
 
 def test_reservation_without_policy_is_allowed_and_charges_nothing() -> None:
     agent = ratectl.Agent.from_policies(
-        {"apiVersion": "ratectl/v1", "scope": "/a"}, clock=ratectl.FakeClock()
-    )
+        {"apiVersion": "ratectl/v1", "scope": "/a",
+         "limits": {"tokens": {**QUOTA, "unit": "tokens"}}},
+        clock=ratectl.FakeClock(),
+    )  # fmt: skip
     with agent.reserve("/b", {}, TOKENS, on_expiry="refund") as reservation:
+        assert reservation
         assert reservation.decision.reason == "no_policy"
         reservation.used(tokens=5_000)
+        assert left(agent, scope="/a") == 100_000
         agent.clock.advance(60)
+    assert left(agent, scope="/a") == 100_000
 
 
 # Publications -----------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_report_that_comes_before_the_thread_finds_the_reservation_expired() -> 
         assert left(agent) == 9_950
 
 
-def test_heartbeat_that_comes_before_the_thread_gives_back() -> None:
+def test_late_heartbeat_refunds_before_the_thread_runs() -> None:
     agent = late()
     with agent.reserve("/", ACME, {"tokens": 4_000}, on_expiry="refund") as reservation:
         agent.clock.advance(60)
@@ -90,7 +90,7 @@ def test_heartbeat_that_comes_before_the_thread_gives_back() -> None:
         assert left(agent) == 10_000
 
 
-def test_end_that_comes_before_the_thread_gives_back() -> None:
+def test_late_close_refunds_before_the_thread_runs() -> None:
     agent = late()
     with agent.reserve("/", ACME, {"tokens": 4_000}, on_expiry="refund") as reservation:
         agent.clock.advance(60)

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reserving import ACME, agent_of, left
+from reserving import ACME, agent_of, free_slots, left
 
 import ratectl
 from ratectl import UsageError
@@ -129,15 +129,6 @@ def test_exception_ends_the_reservation_and_passes(
     with pytest.raises(error):
         stream()
     assert (left(agent), free_slots(agent)) == (9_993, 2)
-
-
-def free_slots(agent: ratectl.Agent) -> int:
-    """Return how many slots are free, and leave them free."""
-    with contextlib.ExitStack() as stack:
-        found = 0
-        while stack.enter_context(agent.check("/", ACME)):
-            found += 1
-        return found
 
 
 def test_slots_are_held_until_the_end_and_not_until_the_expiry(agent: ratectl.Agent) -> None:

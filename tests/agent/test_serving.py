@@ -9,16 +9,17 @@ import socket
 import ssl
 import stat
 import threading
-import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
+from etcd_server import wait_for
 from ratectl import Agent, Tls, UsageError
 from ratectl.agent.serving.address import Address, parse_address
-from unix_http import UnixConnection
+from ratectl.agent.serving.server import Answer, Endpoint, Server
+from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,22 +38,6 @@ TOKEN = "0123456789abcdef"
 def agent() -> Iterator[Agent]:
     with Agent.from_policies(POLICIES) as agent:
         yield agent
-
-
-def ask(
-    address: Address | None, path: str, method: str = "GET", **headers: str
-) -> tuple[int, str, http.client.HTTPMessage]:
-    assert address is not None
-    connection: http.client.HTTPConnection = (
-        UnixConnection(address.path)
-        if address.path
-        else http.client.HTTPConnection(address.host, address.port, timeout=10)
-    )
-    connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-    response = connection.getresponse()
-    body = response.read().decode()
-    connection.close()
-    return response.status, body, response.headers
 
 
 # Pages ------------------------------------------------------------------------------------------
@@ -287,7 +272,7 @@ def test_address_in_use(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.", "127.0.0..1", "x" * 70])
-def test_name_that_is_none(agent: Agent, host: str) -> None:
+def test_invalid_host_names_are_refused(agent: Agent, host: str) -> None:
     with pytest.raises(UsageError, match="cannot listen on"):
         agent.serve(metrics=f"{host}:9464")
 
@@ -335,31 +320,65 @@ def test_nothing_listens_after_a_bad_argument(agent: Agent) -> None:
 # Hostile clients --------------------------------------------------------------------------------
 
 
-def test_slow_and_silent_clients_do_not_keep_others_out(
+def connected(address: Address | None) -> socket.socket:
+    assert address is not None
+    return socket.create_connection((address.host, address.port), 10)
+
+
+def test_silent_connections_are_ended(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratectl.agent.serving.server._LONGEST_SILENCE", 0.5)
+    served = agent.serve(metrics="127.0.0.1:0")
+    silent = [connected(served.metrics) for _ in range(3)]
+    for one in silent:
+        with one:
+            assert one.recv(1) == b""
+    assert ask(served.metrics, "/healthz")[0] == 200
+
+
+def test_request_that_is_sent_slowly_is_ended(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """64 connections that say nothing are ended; then others are served."""
-    monkeypatch.setattr("ratectl.agent.serving.server._LONGEST", 0.5)
+    """Each line comes in time, and the request does not."""
+    monkeypatch.setattr("ratectl.agent.serving.server._LONGEST_SILENCE", 0.5)
     served = agent.serve(metrics="127.0.0.1:0")
-    assert served.metrics is not None
-    where = (served.metrics.host, served.metrics.port)
-    silent = [socket.create_connection(where, 10) for _ in range(70)]
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            assert ask(served.metrics, "/healthz")[0] == 200
-            break
-        except (OSError, http.client.HTTPException):
-            assert time.monotonic() < deadline
-    for one in silent:
-        one.close()
+    with connected(served.metrics) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.0\r\n")
+        slow.settimeout(0.1)
+
+        def ended() -> bool:
+            try:
+                slow.sendall(b"a: b\r\n")
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        wait_for(ended, "the connection is ended", 10)
+
+
+def test_answer_that_is_read_slowly_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratectl.agent.serving.server._LONGEST", 0.5)
+    size = 50_000_000
+    address = parse_address("127.0.0.1:0")
+    pages = {"/": lambda _: Answer(b"x" * size)}
+    with (
+        closing(Server(Endpoint(pages), address, address.listen(), None)) as server,
+        connected(server.address) as slow,
+    ):
+        slow.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert slow.recv(1) == b"H"
+        wait_for(lambda: not server._open, "the connection is ended", 10)
+        left = 0
+        with suppress(ConnectionError):
+            while more := slow.recv(1 << 20):
+                left += len(more)
+    assert left < size
 
 
 def test_silent_connections_make_room_for_a_probe(agent: Agent) -> None:
     served = agent.serve(metrics="127.0.0.1:0")
-    assert served.metrics is not None
-    where = (served.metrics.host, served.metrics.port)
-    silent = [socket.create_connection(where, 10) for _ in range(64)]
+    silent = [connected(served.metrics) for _ in range(70)]
     for _ in range(3):
         assert ask(served.metrics, "/healthz")[0] == 200
     for one in silent:

@@ -154,7 +154,7 @@ def test_key_of_another_environment(published: Store, tmp_path: Path) -> None:
         order(published, signer=bound.signer)
 
 
-def test_signer_repeats_others_without_vouching_for_them(
+def test_new_order_copies_other_resets_but_does_not_sign_them(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     """A forged reset of the far future stays in the list, unsigned, and raises no number."""

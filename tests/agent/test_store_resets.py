@@ -226,3 +226,16 @@ def test_agent_that_began_without_the_store_obeys_what_came_later() -> None:
     fresh = Rig()
     fresh.see(before, later)
     assert fresh.engine.keys == [], "it starts with full buckets"
+
+
+def test_refusal_at_the_first_read_stays_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if a later reset is obeyed at the same read."""
+    rig = Rig(refuse=[8])
+    rig.engine.generation = 3
+    now = datetime.now(UTC)
+    forged = numbered(8, time=(now - timedelta(minutes=5)).isoformat())
+    later = numbered(6, time=(now + timedelta(minutes=1)).isoformat())
+    rig.see(later, forged)
+    assert rig.engine.keys == ["6"]
+    assert "reset 8 of spike at / is not obeyed: it is not signed" in (rig.state.now.error or "")
+    assert "resolved" not in caplog.text

@@ -76,7 +76,7 @@ def test_keys_are_hashed_under_the_shared_secret() -> None:
     assert {of.key for of in one.busiest}.isdisjoint({of.key for of in other.busiest})
 
 
-def test_another_word_is_refused() -> None:
+def test_unknown_value_of_keys_is_refused() -> None:
     with pytest.raises(UsageError, match="keys is 'plain', 'full', 'hashed' or 'off', not 'raw'"):
         Agent.from_policies(POLICIES, keys="raw")  # type: ignore[arg-type]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from given_counts import GivenMeter, counted
 from ratectl.fleet.usage import totals
 from ratectl.records import UsageRecord
@@ -112,3 +114,56 @@ def test_budgets_below_budgets_count_no_request_twice() -> None:
 
 def test_never_decisions_count_as_refused() -> None:
     assert decided(GivenMeter(), 1.0, counted("x", allowed=1, never=9)) == (10, 9)
+
+
+# Limits that are removed and restored: their counts begin again at 0 --------------------------
+
+
+FIELDS = ("allowed", "refused", "never", "shadow_refused", "waited", "absent")
+MANY = dict.fromkeys(FIELDS, 100)
+FEW = {name: number for number, name in enumerate(FIELDS, 1)}
+
+
+def known(record: UsageRecord) -> dict[str, int]:
+    """Return the counts of the only limit, as a reader of the record gets them."""
+    (limit,) = UsageRecord.decode(record.encode()).limits
+    return {name: getattr(limit, name) for name in FIELDS}
+
+
+@pytest.mark.parametrize("between", [[], [()]], ids=["unseen", "seen"])
+def test_child_counts_a_limit_that_was_restored_from_0(between: list[tuple[()]]) -> None:
+    meter = GivenMeter(forked_at=(counted("x", **MANY),))
+    for number, limits in enumerate(between):
+        meter.usage(1.0 + number, *limits)
+    assert known(meter.record(10.0, counted("x", **FEW))) == FEW
+    assert known(meter.record(20.0, counted("x", **MANY))) == MANY
+    later = dict.fromkeys(FIELDS, 101)
+    assert known(meter.record(30.0, counted("x", **later))) == later
+
+
+def test_child_counts_from_the_fork_on() -> None:
+    meter = GivenMeter(forked_at=(counted("x", **MANY),))
+    assert known(meter.record(1.0, counted("x", **MANY))) == dict.fromkeys(FIELDS, 0)
+    assert known(meter.record(2.0, counted("x", **dict.fromkeys(FIELDS, 130)))) == dict.fromkeys(
+        FIELDS, 30
+    )
+
+
+def test_child_that_counted_before_a_limit_was_restored_counts_from_0() -> None:
+    """Also if the counts are higher than at the fork."""
+    meter = GivenMeter(forked_at=(counted("x", **MANY),))
+    meter.record(1.0, counted("x", **dict.fromkeys(FIELDS, 150)))
+    assert known(meter.record(2.0, counted("x", **dict.fromkeys(FIELDS, 120)))) == dict.fromkeys(
+        FIELDS, 120
+    )
+
+
+def test_limit_that_is_restored_between_two_readings_has_no_negative_counts() -> None:
+    meter = GivenMeter()
+    meter.record(10.0, counted("x", allowed=100, refused=10))
+    (limit,) = meter.usage(20.0, counted("x", allowed=5, refused=12)).limits
+    assert (limit.allowed, limit.refused) == (5, 12)
+    assert (limit.recent_allowed, limit.recent_refused) == (105, 22)
+    assert (limit.rates[0], limit.refused_rates[0]) == (1.7, 1.2)
+    assert [minute[1:3] for minute in limit.trend[-1:]] == [(105, 22)]
+    assert meter.decided == (105, 22)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import signal
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 from cli_support import PROGRAM, Cli
 
+from etcd_server import wait_for
+from ratectl.agent.serving.address import Address
 from ratectl.stores import open_store
 from support import once, policies, publish_policies
-from unix_http import UnixConnection
+from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,40 +57,26 @@ def agent_run(store: str, tmp_path: Path, *options: str) -> Iterator[Running]:
             assert process.wait(20) == 0
 
 
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
-    response = connection.getresponse()
-    body = response.read().decode()
-    connection.close()
-    return response.status, body
-
-
 @once
 def test_agent_becomes_ready_and_serves_its_usage(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/rates.db"
     admin = tmp_path / "admin.sock"
     options = ("--metrics", "127.0.0.1:0", "--admin", f"unix:{admin}")
     with open_store(url) as store, agent_run(url, tmp_path, *options) as running:
-        port = int(running.logged(r"metrics on 127\.0\.0\.1:(\d+)")[1])
-        assert get(port, "/healthz") == (200, "ok\n")
-        assert get(port, "/readyz")[0] == 503
+        at = Address("127.0.0.1", int(running.logged(r"metrics on 127\.0\.0\.1:(\d+)")[1]))
+        assert ask(at, "/healthz")[:2] == (200, "ok\n")
+        assert ask(at, "/readyz")[0] == 503
         publish_policies(store, TREE)
-        deadline = time.monotonic() + 20
-        while get(port, "/readyz")[0] != 200:
-            assert time.monotonic() < deadline
-        text = get(port, "/metrics")[1]
+        wait_for(lambda: ask(at, "/readyz")[0] == 200, "the agent is ready", 20)
+        text = ask(at, "/metrics")[1]
         assert "ratectl_generation 1.0" in text
         assert "ratectl_store_connected 1.0" in text
         contact = re.search(r"^ratectl_store_contact_timestamp_seconds (\S+)", text, re.MULTILINE)
         assert contact is not None
         assert abs(float(contact[1]) - time.time()) < 60
-        while "\nratectl_report_timestamp_seconds " not in get(port, "/metrics")[1]:
-            assert time.monotonic() < deadline
-        connection = UnixConnection(str(admin))
-        connection.request("GET", "/v1/usage")
-        assert json.loads(connection.getresponse().read())["generation"] == 1
-        connection.close()
+        reported = "\nratectl_report_timestamp_seconds "
+        wait_for(lambda: reported in ask(at, "/metrics")[1], "the agent has reported", 20)
+        assert json.loads(ask(Address("", 0, str(admin)), "/v1/usage")[1])["generation"] == 1
     assert not admin.exists()
 
 
@@ -101,12 +88,9 @@ def test_admin_with_a_token_from_a_file(tmp_path: Path) -> None:
     with agent_run(
         url, tmp_path, "--admin", "127.0.0.1:0", "--admin-token-file", str(token)
     ) as running:
-        port = int(running.logged(r"admin on 127\.0\.0\.1:(\d+)")[1])
-        assert get(port, "/v1/usage")[0] == 401
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/v1/usage", headers={"Authorization": "Bearer 0123456789abcdef"})
-        assert connection.getresponse().status == 200
-        connection.close()
+        at = Address("127.0.0.1", int(running.logged(r"admin on 127\.0\.0\.1:(\d+)")[1]))
+        assert ask(at, "/v1/usage")[0] == 401
+        assert ask(at, "/v1/usage", Authorization="Bearer 0123456789abcdef")[0] == 200
 
 
 @pytest.mark.parametrize(

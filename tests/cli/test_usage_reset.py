@@ -9,11 +9,12 @@ from cli_support import limit_report, report_agent
 from terminal_support import Terminal
 
 import ratectl
+from agent.reset_support import stored
 from etcd_server import wait_for
 from fleet.reports import agent
 from ratectl.fleet.convergence import Standing
 from ratectl.records import utc_now
-from ratectl.resets.orders import RESETS, Resets, key_hash
+from ratectl.resets.orders import RESETS, key_hash
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 WHY = ("--reason", "INC-42: their retry storm")
 SPIKE = ("usage", "reset", "/shop", "--limit", "spike", "--key", "acme", *WHY)
 STEADY = ("usage", "reset", "/shop", "--limit", "steady", *WHY)
-
-
-def stored(url: str) -> tuple[Reset, ...]:
-    with open_store(url) as store:
-        item = store.get(RESETS)
-        return () if item is None else Resets.decode(item.value).all
 
 
 def test_a_typical_session(cli: Cli, golden: Golden, published: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.reset_support import ACME, a_reset, an_order, order, put
+from agent.reset_support import ACME, a_reset, an_order, order, put, stored
 from flaky import Flaky
 from ratectl.environments import Protection, protect
 from ratectl.environments.protection import Unconfirmed
@@ -25,15 +25,9 @@ from support import policies, publish_policies, simple
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from ratectl.resets.orders import Reset
     from ratectl.stores.base import Store
 
 YEAR_MS = 31_557_600_000
-
-
-def stored(store: Store) -> tuple[Reset, ...]:
-    item = store.get(RESETS)
-    return () if item is None else Resets.decode(item.value).all
 
 
 def test_record_and_history(store: Store) -> None:
@@ -119,7 +113,7 @@ def test_lost_reply_orders_one_reset(store: Store, applied: bool) -> None:
     assert len(read_past_resets(store)) == 1
 
 
-def test_lost_reply_of_a_store_that_is_gone_then(store: Store) -> None:
+def test_outcome_is_unknown_if_the_store_goes_down_after_a_lost_reply(store: Store) -> None:
     flaky: Any = Flaky(store, applied=True, key=RESETS)
 
     def down(_: str) -> NoReturn:
@@ -130,7 +124,9 @@ def test_lost_reply_of_a_store_that_is_gone_then(store: Store) -> None:
         order_reset(flaky, an_order())
 
 
-def test_others_are_always_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_fails_if_other_writers_are_always_faster(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     after = ordering._with
 
     def slowly(*args: Any) -> Any:

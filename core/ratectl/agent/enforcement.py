@@ -54,6 +54,8 @@ class Enforcement:
         self._compiled = Compiled(PlanSet(0))
         self.proxies: Mapping[str, TrustedProxies] = {}
         """Trusted proxies in force, by the scope that declares them."""
+        self.swaps = 0
+        """Number of swaps: what was computed from the plans is old once it has grown."""
         self.origins = Origins()
         engine.locate_by(self.origins.place)
         self._tree: PolicyTree | None = None
@@ -74,6 +76,7 @@ class Enforcement:
         compiled = activated(tree, generation, self._wall, now)
         proxies = proxies_by_scope(tree)
         self._engine.swap(compiled.plans)
+        self.swaps += 1
         self.proxies = proxies
         spent, self._compiled = self._compiled.parts(), compiled
         spent.append(list(self.origins.begin(tree, generation).values()))

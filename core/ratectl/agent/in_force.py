@@ -40,6 +40,13 @@ class LimitInForce(NamedTuple):
     overrides: tuple[str, ...]
     """Overrides that set its values, such as ``gold@/payments``."""
 
+    @property
+    def per_second(self) -> float | None:
+        """Cost per second in the long run; None for slots."""
+        if self.slots:
+            return None
+        return self.capacity / self.window if self.window else 0.0
+
 
 def limits_in_force(
     engine: Engine, scope: str, attributes: Mapping[str, str]

@@ -67,33 +67,21 @@ class StoreResets:
                 self._state.problem("reset", f"{error}; no bucket is reset")
                 return
             if self._handled is None:
-                decides = self._engine.generation > 0
-                late = [each for each in resets.all if decides and self._came_later(each)]
-                self._begin(store, [each for each in resets.all if each not in late])
-                if late:
-                    self._obey_new(store, late, self._handled or 0)
-            else:
-                self._obey_new(store, resets.all, self._handled)
+                self._handled = self._noted(store, resets.all)
+                self._state.update(reset_sequence=self._handled)
+            self._obey_new(store, resets.all, self._handled)
 
-    def _came_later(self, reset: Reset) -> bool:
-        """Return True for a reset that was ordered after this agent's start, by the two clocks."""
-        try:
-            return datetime.fromisoformat(reset.time) > self._started
-        except (ValueError, TypeError):
-            return False
+    def _noted(self, store: Store, resets: Sequence[Reset]) -> int:
+        """Return the highest sequence that was there before this agent began to decide; 0 for none.
 
-    def _begin(self, store: Store, resets: Sequence[Reset]) -> None:
-        """Take note of what was there before. A number that nobody has signed does not count."""
-        refused = None
-        newest = 0
+        A number that nobody has signed does not count.
+        """
+        decides = self._engine.generation > 0
         for reset in reversed(resets):
-            why = self._refusal(store, reset)
-            if why is None:
-                newest = reset.sequence
-                break
-            refused = refused or why
-        self._handled = newest
-        self._state.problem("reset", refused, reset_sequence=newest)
+            later = decides and datetime.fromisoformat(reset.time) > self._started
+            if not later and self._refusal(store, reset) is None:
+                return reset.sequence
+        return 0
 
     def _obey_new(self, store: Store, resets: Sequence[Reset], handled: int) -> None:
         refused = None

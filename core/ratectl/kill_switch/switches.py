@@ -322,7 +322,7 @@ def _sequence(
     if wrong is None and signer is None:
         return after.sequence
     continued = wrong is None and known.sequence > 0
-    return known.sequence + 1 if continued else fresh_sequence(store, Switches, signer, known)
+    return known.sequence + 1 if continued else fresh_sequence(store, Switches, signer, [known])
 
 
 def _complaint(known: Switches, wrong: str) -> str:

@@ -73,11 +73,13 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
     entry, damage = _live_entry(store, signer, base)
     why, numbers = _discontinued(store, signer, base) or damage, None
     if why is not None:
+        # Without a key, anybody may have written the head: its sequence does not count.
+        old = [base.head] if signer and base.head else []
         numbers = Fresh(
-            fresh_sequence(store, Head, signer, base.head), _fresh_generation(store, base), why
+            fresh_sequence(store, Head, signer, old), _fresh_generation(store, base), why
         )
     # An attacker can delete head, history and identity, and put the identity back later.
-    first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer, base.head)
+    first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer, ())
     return replace(base, fresh=numbers, first=first, judged=True, entry=entry)
 
 

@@ -42,6 +42,7 @@ from ratectl.records.base import (
     past_reset_key,
     rollout_key,
     utc_now,
+    utc_text,
 )
 from ratectl.records.checks import (
     MAX_GENERATION,
@@ -105,4 +106,5 @@ __all__ = [
     "rollout_key",
     "sequence_problem",
     "utc_now",
+    "utc_text",
 ]

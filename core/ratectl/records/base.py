@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from ratectl.errors import BundleError
@@ -33,6 +34,7 @@ __all__ = [
     "past_reset_key",
     "rollout_key",
     "utc_now",
+    "utc_text",
 ]
 
 ENVIRONMENT = "environment"
@@ -72,7 +74,12 @@ def chunk_key(sha256: str, number: int) -> str:
 
 def utc_now() -> str:
     """Return the wall-clock time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(datetime.now(UTC))
+
+
+def utc_text(at: datetime) -> str:
+    """Return a time in UTC as ISO 8601, to the millisecond."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def exactly(subject: str, names: Sequence[str], value: object) -> dict[str, Any]:
@@ -91,8 +98,9 @@ class Record:
 
     def encode(self) -> bytes:
         """Return the record as JSON."""
-        value = {"format": FORMAT, **asdict(self)}
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        value = {"format": FORMAT, **_by_name(self)}
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_by_name)
+        return text.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -128,3 +136,18 @@ class Record:
     def _build(cls, value: dict[str, Any]) -> Self:
         known = cls.__dataclass_fields__
         return cls(**{name: item for name, item in value.items() if name in known})
+
+
+def _by_name(value: object) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, without copies: ``asdict`` copies every value.
+
+    :raises TypeError: it is no dataclass.
+    """
+    if not is_dataclass(value) or isinstance(value, type):
+        raise TypeError(f"{value!r:.100} cannot be written as JSON")
+    return {name: getattr(value, name) for name in _names(type(value))}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple([field.name for field in fields(kind)])

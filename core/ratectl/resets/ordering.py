@@ -17,9 +17,9 @@ from ratectl.errors import (
     UsageError,
 )
 from ratectl.history.generations import read_base
-from ratectl.records import PAST_RESETS, PastReset, past_reset_key, utc_now
+from ratectl.records import PAST_RESETS, PastReset, past_reset_key, utc_now, utc_text
 from ratectl.resets.orders import EXPIRES, LONGEST, MAX_RESETS, MAX_TEXT, RESETS, Reset, Resets
-from ratectl.signing.continuation import doubt, fresh_sequence, require_signer, signature
+from ratectl.signing.continuation import fresh_sequence, require_signer, signature
 from ratectl.stores.base import Compare, Delete, Put
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _with(
     began = datetime.fromisoformat(now)
     current = known.current(began)
     reset = Reset(
-        sequence=_sequence(store, known, signer),
+        sequence=fresh_sequence(store, Reset, signer, reversed(known.all)),
         scope=order.scope,
         limit=order.limit,
         budget=order.budget,
@@ -161,7 +161,7 @@ def _with(
         reason=order.reason,
         author=order.author,
         time=now,
-        expires=(began + order.lasts).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        expires=utc_text(began + order.lasts),
         request=request,
     )
     reset = replace(reset, signature=signature(store, signer, reset))
@@ -173,18 +173,6 @@ def _with(
     except BundleError as error:
         raise UsageError(f"agents would not obey this reset: {error}") from None
     return after, reset
-
-
-def _sequence(store: Store, known: Resets, signer: Signer | None) -> int:
-    """Return a sequence above every honest one (see ``fresh_sequence``).
-
-    A signer goes by the resets that its own key has signed, and by what agents report.
-    """
-    if signer is None:
-        newest = known.all[-1].sequence if known.all else 0
-        return max(fresh_sequence(store, Reset, None, None), newest + 1)
-    own = (each for each in reversed(known.all) if doubt(store, signer, each) is None)
-    return fresh_sequence(store, Reset, signer, next(own, None))
 
 
 def _oldest(store: Store) -> list[Delete]:

@@ -22,6 +22,8 @@ from ratectl.records import ENVIRONMENT, HEAD, HISTORY, Environment, now_ms, utc
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ratectl.records import Head
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
@@ -177,18 +179,20 @@ def _outrun(store: Store, record: Numbered, revision: int) -> str | None:
 
 
 def fresh_sequence(
-    store: Store, kind: type[Numbered], signer: Signer | None, old: Numbered | None
+    store: Store, kind: type[Numbered], signer: Signer | None, old: Iterable[Numbered]
 ) -> int:
     """Return a sequence above every honest one: the time (ms), or more if a higher one is known.
 
-    ``old``: the record that is replaced, if it can be read. Its sequence counts if ``signer``
-    itself has signed it. Agents' reports count too; for a signer only up to a day from now.
+    ``old``: the records that are replaced, as far as they can be read, the newest first. For a
+    signer, only the sequences of those count that its own key has signed. Agents' reports count
+    too; for a signer only up to a day from now.
     """
     reported = _reported(store, kind.REPORTED)
     if signer is None:
-        return max([now_ms(), *(sequence + 1 for sequence in reported)])
-    proved = old.sequence if old is not None and doubt(store, signer, old) is None else 0
-    return max(now_ms(), _newest_believed(reported) + 1, proved + 1)
+        known = [*reported, *(record.sequence for record in old)]
+        return max([now_ms(), *(sequence + 1 for sequence in known)])
+    own = (record.sequence for record in old if doubt(store, signer, record) is None)
+    return max(now_ms(), _newest_believed(reported) + 1, next(own, 0) + 1)
 
 
 def _reported(store: Store, field: str) -> list[int]:

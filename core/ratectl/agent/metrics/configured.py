@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.agent.in_force import limits_in_force
 from ratectl.agent.metrics.series import Of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from ratectl.agent.agent import Agent
 
 __all__ = ["Configured", "Size"]
-
-_NOTHING: Final[Mapping[str, str]] = {}
 
 
 class Size(NamedTuple):
@@ -27,19 +24,18 @@ class Size(NamedTuple):
 
 
 class Configured:
-    """Sizes of an agent's limits, computed once for each generation."""
+    """Sizes of an agent's limits, computed once after each swap of its plans."""
 
     def __init__(self, agent: Agent) -> None:
-        self._engine = agent._engine  # noqa: SLF001
-        self._plans: object = None
+        self._agent = agent
+        self._swaps = 0
         self._known: dict[str, dict[Of, Size]] = {}
 
     def read(self, shown: Collection[Of]) -> Iterator[tuple[Of, Size]]:
         """Yield the sizes of limits."""
-        plans = self._engine.plan("/")
-        generation = (self._engine.generation, plans)
-        if generation != self._plans:
-            self._plans, self._known = generation, {}
+        swaps = self._agent._following.enforcement.swaps  # noqa: SLF001
+        if swaps != self._swaps:
+            self._swaps, self._known = swaps, {}
         for of in sorted(shown):
             if of.scope not in self._known:
                 self._known[of.scope] = self._sizes(of.scope)
@@ -50,11 +46,8 @@ class Configured:
     def _sizes(self, scope: str) -> dict[Of, Size]:
         """Return the sizes of all limits and budgets that are counted at a scope."""
         found = {}
-        for limit in limits_in_force(self._engine, scope, _NOTHING) or ():
+        for limit in self._agent.limits(scope) or ():
             if limit.scope == scope:
-                per_second = None
-                if not limit.slots:
-                    per_second = limit.capacity / limit.window if limit.window else 0.0
                 of = Of(limit.scope, limit.name, "budget" if limit.budget else "limit")
-                found[of] = Size(limit.capacity, per_second, limit.unit)
+                found[of] = Size(limit.capacity, limit.per_second, limit.unit)
         return found

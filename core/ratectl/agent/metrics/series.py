@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ratectl.agent.usage.counts import Counts, gained
 from ratectl.runtime.cooperative import paced
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ __all__ = ["LimitSeries", "LimitTotal", "Of"]
 _OTHER: Final = "(other)"
 
 _OUTCOMES: Final = ("allowed", "refused", "never", "shadow_refused")
-_COUNTS: Final = (*_OUTCOMES, "absent", "waited")
 
 
 class Of(NamedTuple):
@@ -66,7 +66,7 @@ class LimitSeries:
         """``most``: largest number of limits with series of their own."""
         self._most = most
         self._totals: dict[Of, LimitTotal] = {}
-        self._before: dict[tuple[Of, tuple[str, ...], str], LimitUsage] = {}
+        self._before: dict[tuple[Of, tuple[str, ...], str], Counts] = {}
         self.shown: set[Of] = set()
         """Limits of the last reading that have series of their own."""
         self.without = 0
@@ -84,12 +84,12 @@ class LimitSeries:
             of = self._series_of(named)
             (self.shown if of is named else others).add(named)
             identity = (named, limit.overrides, limit.unit)
-            self._before[identity] = limit
+            self._before[identity] = Counts.of(limit)
             total = self._totals[of]
             if of not in fresh:
                 fresh.add(of)
                 total.keys, total.by_use, total.per, total.shadow = 0, (0,) * 5, False, False
-            _add(total, limit, before.get(identity))
+            _add(total, limit, gained(self._before[identity], before.get(identity, Counts())))
         self._totals = {of: total for of, total in self._totals.items() if of in fresh | {_REST}}
         self.without = len(others)
         return [(of, self._totals[of]) for of in sorted(fresh)]
@@ -102,11 +102,9 @@ class LimitSeries:
         return of
 
 
-def _add(total: LimitTotal, limit: LimitUsage, before: LimitUsage | None) -> None:
-    for name in _COUNTS:
-        now, then = getattr(limit, name), getattr(before, name, 0)
-        more = now - then if now >= then else now  # a limit that went and came again starts at 0
-        setattr(total, name, getattr(total, name) + more)
+def _add(total: LimitTotal, limit: LimitUsage, more: Counts) -> None:
+    for name, count in more._asdict().items():
+        setattr(total, name, getattr(total, name) + count)
     total.keys += limit.keys
     total.by_use = tuple(map(sum, zip(total.by_use, limit.keys_by_use, strict=True)))
     total.per = total.per or bool(limit.per)

@@ -8,7 +8,6 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.agent.in_force import LimitInForce, limits_in_force
 from ratectl.agent.serving.server import Answer
 from ratectl.page import numbers
 from ratectl.page.document import content_policy, page_text
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ratectl.agent.agent import Agent
+    from ratectl.agent.in_force import LimitInForce
     from ratectl.agent.serving.server import Asked
     from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.summary import AgentUsage, LimitUsage
@@ -129,7 +129,7 @@ def _scopes(agent: Agent, usage: AgentUsage) -> tuple[list[ScopeView], int]:
 
 
 def _scope(agent: Agent, scope: str, used: list[LimitUsage], declared: bool) -> ScopeView:
-    in_force = limits_in_force(agent._engine, scope, {}) or []  # noqa: SLF001
+    in_force = agent.limits(scope) or []
     own = {(limit.name, limit.budget): limit for limit in in_force if limit.scope == scope}
     limits = [_limit(limit, own.get((limit.limit, limit.budget))) for limit in used]
     known = {(limit.limit, limit.budget) for limit in used if not limit.overrides}
@@ -166,11 +166,10 @@ def _limit(usage: LimitUsage, rule: LimitInForce | None) -> LimitView:
 
 def _size(limit: LimitInForce) -> str:
     """Return ``at most 200 at once, 100/s in the long run``."""
-    if limit.slots:
+    if limit.per_second is None:
         return f"at most {limit.capacity:,} in progress"
     capacity = _capacity(limit.capacity, limit.unit)
-    per_second = limit.capacity / limit.window if limit.window else 0.0
-    return f"{capacity}, {numbers.rate(per_second)}/s in the long run"
+    return f"{capacity}, {numbers.rate(limit.per_second)}/s in the long run"
 
 
 def _capacity(capacity: int, unit: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from ratectl.agent.usage.counts import Counts, fell, gained
+
 if TYPE_CHECKING:
     from ratectl.engine.api import LimitCounts
 
@@ -73,25 +75,25 @@ class History:
     Reads without any request leave nothing behind.
     """
 
-    __slots__ = ("_before", "decided", "minutes", "samples")
+    __slots__ = ("_last", "_uncounted", "decided", "minutes", "samples")
 
     def __init__(self, before: LimitCounts | None = None) -> None:
         """``before``: counts that do not count."""
         self.samples: deque[_Sample] = deque()
-        self._before = (0, 0, 0) if before is None else _numbers(before)
+        self._last = self._uncounted = Counts() if before is None else Counts.of(before)
         self.decided = Decided()
         """Decided between the last two reads."""
         self.minutes: deque[Minute] = deque(maxlen=TREND_MINUTES)
 
     def add(self, at: float, limit: LimitCounts, joins: float | None) -> None:
         """Add a read. ``joins``: time of an earlier read whose sample this one is joined to."""
-        now = _numbers(limit)
-        allowed, refused, shadow_refused = (
-            count - before for count, before in zip(now, self._before, strict=True)
-        )
-        self._before = now
-        self.decided = Decided(allowed, refused)
-        sample = _Sample(at, allowed, refused + shadow_refused, _fullness(limit))
+        now = Counts.of(limit)
+        if fell(now, self._last):
+            self._uncounted = Counts()
+        more, self._last = gained(now, self._last), now
+        self.decided = Decided(more.allowed, more.refused + more.never)
+        refused = self.decided.refused + more.shadow_refused
+        sample = _Sample(at, more.allowed, refused, _fullness(limit))
         samples = self.samples
         if sample.allowed or sample.refused or sample.fullness is not None:
             joined = samples and samples[-1].at == joins
@@ -99,6 +101,11 @@ class History:
             self._add_to_minute(sample)
         while samples and samples[0].at <= at - RECENT_SECONDS:
             samples.popleft()
+
+    @property
+    def counts(self) -> Counts:
+        """Counts of the last read, without those that do not count."""
+        return gained(self._last, self._uncounted)
 
     def _add_to_minute(self, sample: _Sample) -> None:
         number = int(sample.at // 60)
@@ -120,11 +127,6 @@ class History:
         """Return the use of the fullest bucket, 0 to 1; None if unknown."""
         known = (sample.fullness for sample in self.samples if sample.fullness is not None)
         return max(known, default=None)
-
-
-def _numbers(limit: LimitCounts) -> tuple[int, int, int]:
-    """Return the requests that were allowed, refused, and refused by shadow."""
-    return limit.allowed, limit.refused + limit.never, limit.shadow_refused
 
 
 def _fullness(limit: LimitCounts) -> float | None:

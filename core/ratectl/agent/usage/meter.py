@@ -32,11 +32,6 @@ __all__ = ["UsageMeter"]
 _JOINED_SECONDS: Final = 1.0
 """Reads within so long are kept as one: a meter may be read at any rate."""
 
-_COUNTS: Final = (
-    "allowed", "refused", "never", "shadow_refused", "waited", "absent",
-)  # fmt: skip
-
-
 _IDLE: Final = (0, 0, 0)
 
 
@@ -109,12 +104,12 @@ class UsageMeter:
         limits = []
         for limit in paced(counts.limits):
             key = _key(limit)
-            before = self._before.get(key)
-            history = self._histories.get(key) or History(before)
+            history = self._histories.get(key) or History(self._before.get(key))
             histories[key] = history
             history.add(now, limit, joins)
-            limits.append(_summary(limit, before, history, now, spans, empty))
-        self._histories = histories
+            limits.append(_summary(limit, history, now, spans, empty))
+        # A limit that comes later, or again, begins at 0.
+        self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
         self._decided = self._decided.plus(requests_of(decided))
         allowed, refused = self._failed_before
@@ -161,13 +156,6 @@ def _key(limit: LimitCounts) -> _Key:
     return _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
 
 
-def _since(limit: LimitCounts, before: LimitCounts | None) -> dict[str, int]:
-    """Return the counts that came after ``before``."""
-    if before is None:
-        return {name: getattr(limit, name) for name in _COUNTS}
-    return {name: getattr(limit, name) - getattr(before, name) for name in _COUNTS}
-
-
 def _rates(counts: tuple[int, int, int], spans: Rates) -> Rates:
     """Return counts per second."""
     if counts == _IDLE:
@@ -200,9 +188,8 @@ def _counted(
 
 
 def _summary(
-    limit: LimitCounts, before: LimitCounts | None, history: History, now: float, spans: Rates,
-    empty: tuple[Minute, ...],
-) -> LimitUsage:  # fmt: skip
+    limit: LimitCounts, history: History, now: float, spans: Rates, empty: tuple[Minute, ...]
+) -> LimitUsage:
     peak, trend = history.peak(), history.trend(empty)
     asked, refused = _counted(history, trend, now)
     below_half, below_80, below_90, below_full, full = limit.fill or (0,) * 5
@@ -215,7 +202,7 @@ def _summary(
         per=limit.per,
         shadow=limit.shadow,
         capacity=limit.most,
-        **_since(limit, before),
+        **history.counts._asdict(),
         keys=limit.keys,
         near_keys=below_90 + below_full + full,
         keys_by_use=(below_half, below_80, below_90, below_full, full),

@@ -19,7 +19,7 @@ _MAX_LIMITS: Final = 1_000
 _MAX_BYTES: Final = 64 * 1024
 """Most bytes of a record: each agent writes one every few seconds."""
 
-_DETAILED: Final = (1_000, 300, 100, 30, 10, 0)
+_DETAILED: Final = (300, 100, 30, 10, 0)
 """Numbers of limits with keys and a trend, tried in turn until the record is small enough."""
 
 _DETAILS: Final[dict[str, Any]] = {"trend": [], "busiest": [], "top_refused": []}
@@ -33,7 +33,7 @@ def usage_record(usage: AgentUsage) -> UsageRecord:
     limits = sorted(usage.limits, key=lambda limit: -(limit.recent_allowed + limit.recent_refused))
     reports = [_report(limit) for limit in paced(limits[:_MAX_LIMITS])]
     record = _record(usage, reports)
-    for detailed in _DETAILED:
+    for detailed in [number for number in _DETAILED if number < len(reports)]:
         if len(record.encode()) <= _MAX_BYTES:
             return record
         bare = [replace(report, **_DETAILS) for report in paced(reports[detailed:])]

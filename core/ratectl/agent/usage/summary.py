@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ratectl.agent.usage.history import Minute
@@ -80,10 +80,13 @@ class LimitUsage:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
-        data = asdict(self)
+        data = {name: getattr(self, name) for name in _NAMES}  # ``asdict`` copies every value
         data["trend"] = [minute._asdict() for minute in self.trend]
         data["busiest"] = [busy._asdict() for busy in self.busiest]
         return data
+
+
+_NAMES: Final = tuple([field.name for field in fields(LimitUsage)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
