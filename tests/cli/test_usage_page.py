@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_support import CHECKOUT, GLOBAL, TEAM, limit_report
@@ -124,6 +124,16 @@ def test_usage_of_agents_that_report_no_trends_is_unknown(cli: Cli, reported: st
     """Agents of an older version: the columns show ?, and never a false 0."""
     text = words(cli("usage", "/gone", "--html", "-").out)
     assert "71% ? ? 6.2% ?" in text
+
+
+def test_rates_are_known_where_the_records_have_no_room_for_trends(cli: Cli, reported: str) -> None:
+    """The least active limits of a large record lose their trend, and keep their rates."""
+    rates: dict[str, Any] = {"rates": [1.0, 16.0, 12.0], "refused_rates": [0.0, 1.0, 0.6]}
+    bare = limit_report("/bare", "old", near_keys=2, top_refused=[], **rates)
+    report_agent(reported, limits=[bare])
+    text = words(cli("usage", "/bare", "--html", "-").out)
+    assert "71% ? 16 5.0% 2" in text
+    assert "In the last 15 minutes: 0.6 of 12 requests per second." in text
 
 
 def test_refusals_name_the_options_that_chose_the_store(cli: Cli, reported: str) -> None:

@@ -144,8 +144,9 @@ def _tip(resolver: Resolver, row: UsageRow) -> str:
 
 
 def _usage(total: LimitTotal) -> UsageView:
-    # Agents of another version may report neither rates nor trends: these are unknown then, not 0.
-    known = bool(total.trend)
+    # Agents of another version may report no rates, and records that are full leave trends out:
+    # these are unknown then, not 0.
+    known = bool(total.detailed)
     return UsageView(
         agents=total.agents,
         peak=total.peak,
@@ -166,7 +167,7 @@ def _usage(total: LimitTotal) -> UsageView:
 
 
 def _rates(rates: Sequence[float]) -> Rates:
-    latest, minute, quarter = (*rates[:3], 0.0, 0.0, 0.0)[:3]
+    latest, minute, quarter = rates[:3]
     return latest, minute, quarter
 
 
