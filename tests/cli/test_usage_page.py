@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cli_support import CHECKOUT, GLOBAL, TEAM, limit_report
 
 from fleet.reports import report_agent
+from ratectl.page.environment import read_environment_usage
+from ratectl.records import HEAD, history_key
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
     from cli_support import Cli
+
+    from ratectl.stores.base import Item, Store
 
 MINUTES = [(100, at, 0.5) for at in range(15)]
 
@@ -60,6 +64,33 @@ def test_page_is_written_and_the_usage_is_printed(cli: Cli, reported: str) -> No
     assert page.startswith("<!doctype html>")
     assert cli("usage", "--html", "usage.html", "-o", "json").document["kind"] == "Usage"
     assert not list(Path().glob(".ratectl-*"))
+
+
+def test_page_and_table_are_of_one_report(cli: Cli, reported: str) -> None:
+    with open_store(reported) as store:
+        store.put("usage/ghost", b"damaged")
+    run = cli("usage", "--html", "usage.html", "--since", "5m")
+    assert run.err.count("usage/ghost is left out") == 1
+    assert "last 5 min" in run.out
+    assert run.out == cli("usage", "--since", "5m").out
+
+
+def test_head_and_live_entry_are_read_once(reported: str) -> None:
+    """A generation that is published meanwhile cannot mix with the one on the page."""
+    keys = []
+
+    class Noted:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def get(self, key: str) -> Item | None:
+            keys.append(key)
+            return store.get(key)
+
+    with open_store(reported) as store:
+        usage = read_environment_usage(cast("Store", Noted()), None, print, 0)
+    assert usage.entry is not None
+    assert [keys.count(key) for key in (HEAD, history_key(1))] == [1, 1]
 
 
 def test_dash_prints_the_page_alone(cli: Cli, reported: str) -> None:

@@ -87,8 +87,8 @@ class Live:
     judged: bool = False
     """True once ``publishing.head.publishing_base`` has decided if this head may be continued."""
     entry: HistoryEntry | None = None
-    """The history entry of the live generation at that decision. The publisher uses this one, as
-    the store may hold another one a moment later."""
+    """The history entry of the live generation, if it was read with the head. The publisher uses
+    this one, as the store may hold another one a moment later."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
