@@ -113,9 +113,14 @@ class LimitTotal:
     """Usage over the minutes that were asked for."""
 
     @property
+    def refusals(self) -> int:
+        """Requests that the limit refused, for now or for good."""
+        return self.refused + self.never
+
+    @property
     def decided(self) -> int:
         """Requests that the limit admitted or refused, or would have refused."""
-        return self.allowed + self.refused + self.never + self.shadow_refused
+        return self.allowed + self.refusals + self.shadow_refused
 
     def add(self, report: LimitReport, record: UsageRecord, minutes: int) -> None:
         self.agents += 1
