@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Setting
 
 __all__ = [
-    "bucket_label", "cost_text", "origin_data", "place_data", "place_text", "quoted", "row_label",
+    "bucket_label", "cost_text", "key_text", "origin_data", "place_data", "place_text", "quoted",
+    "row_label",
 ]  # fmt: skip
 
 
@@ -78,6 +79,14 @@ def origin_data(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any]
 def place_text(place: Mapping[str, Any]) -> str:
     """Return ``payments/team.yaml:8:17``."""
     return f"{place['file']}:{place['line']}:{place['column']}"
+
+
+def key_text(key: Mapping[str, str | None]) -> str:
+    """Return ``tenant=acme, user absent``; nothing for the key of a bucket for all requests."""
+    return ", ".join(
+        f"{name} absent" if value is None else f"{name}={quoted(value)}"
+        for name, value in key.items()
+    )
 
 
 def quoted(value: str) -> str:
