@@ -227,6 +227,13 @@ def test_overrides_are_named_without_the_scope_of_the_limit() -> None:
     assert "spike [gold, free@/] at /shop" in text
 
 
+def test_exceptions_are_named_without_the_scope_of_the_limit() -> None:
+    ref = "exception@{} until 2026-11-30T00:00Z"
+    text = shown(view(scope(limits=[limit(overrides=(ref.format("/"), ref.format("/shop")))])))
+    assert "spike exception@/ until 2026-11-30T00:00Z exception until 2026-11-30T00:00Z" in text
+    assert "[exception@/ until 2026-11-30T00:00Z, exception until 2026-11-30T00:00Z]" in text
+
+
 def test_clipped_value_names_the_cap_and_what_was_asked_for() -> None:
     cap = Sourced("400/s", Place("/", "global.yaml:9:9"))
     asked = Place("override gold@/shop", "shop/team.yaml:9:9")
