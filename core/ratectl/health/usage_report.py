@@ -144,14 +144,8 @@ def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
     conditions = resolver.conditions.at(total.scope).conditions
     bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
     matched = sum(bits.get(ref, 0) for ref in total.overrides)
-    found = None
-    if not total.budget:
-        found = resolver.limit(total.scope, total.limit, matched)
-    else:
-        resolved = resolver.where(total.scope, matched)
-        named = (total.scope, total.limit)
-        budgets = resolved.budgets if resolved else ()
-        found = next((each for owner, each in budgets if (owner, each.name) == named), None)
+    find = resolver.budget if total.budget else resolver.limit
+    found = find(total.scope, total.limit, matched)
     if found is None or (found.touched, found.unit) != (total.overrides, total.unit):
         return None
     return found
