@@ -10,18 +10,20 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from cli_support import PROGRAM, Cli
 
+from ratectl.errors import UsageError
 from ratectl.stores import open_store
+from ratectl_cli.inputs.serving import token_in
 from support import once, policies, publish_policies
 from unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TREE = policies(**{"/mail": {"limits": {"spike": {"rate": "10/s"}}}})
 
@@ -125,6 +127,14 @@ def test_endpoints_that_cannot_be_served(
     run = cli("agent", "run", "--store", f"sqlite:///{clean_place}/a.db", *options)
     assert run.code == 64
     assert message in run.err
+
+
+def test_a_token_is_never_cut(clean_place: Path) -> None:
+    Path("token").write_text("x" * 4_095 + "\n")
+    assert token_in("token") == "x" * 4_095
+    Path("token").write_text("x" * 4_096 + "y")
+    with pytest.raises(UsageError, match="--admin-token-file token: it has more than 4,096 char"):
+        token_in("token")
 
 
 def test_address_in_use_is_an_error(cli: Cli, clean_place: Path) -> None:
