@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
 
-from page.test_page import parsed
+from page.reading import words
 from ratectl import Agent
 from ratectl.page.document import content_policy
 from unix_http import ask
@@ -49,9 +47,7 @@ def page_of(agent: Agent, query: str = "") -> tuple[str, str]:
     status, page, _ = ask(served.admin, f"/{query}")
     assert status == 200
     served.close()
-    parsed(page)
-    text = re.sub(r"<[^>]*>", " ", page[page.index("<body") :])
-    return page, unescape(re.sub(r"\s+", " ", text))
+    return page, words(page)
 
 
 def test_page_shows_limits_keys_and_refusals(agent: Agent) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,13 +17,14 @@ from cli_support import PROGRAM, Cli
 
 from etcd_server import wait_for
 from ratectl.agent.serving.address import Address
+from ratectl.errors import UsageError
 from ratectl.stores import open_store
+from ratectl_cli.inputs.serving import token_in
 from support import once, policies, publish_policies
 from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TREE = policies(**{"/mail": {"limits": {"spike": {"rate": "10/s"}}}})
 
@@ -96,7 +98,7 @@ def test_admin_with_a_token_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--metrics", "9464"), "'9464' is no address: it has no port; write 127.0.0.1:9464, "),
+        (("--metrics", "9464"), "'9464' is no address: it has no port; write "),
         (("--metrics", ":9464"), "it has no host"),
         (("--metrics", "127.0.0.1:65536"), "its port is no number from 0 to 65535"),
         (("--admin", "::1:80"), "an IPv6 address needs brackets"),
@@ -112,6 +114,14 @@ def test_endpoints_that_cannot_be_served(
     run = cli("agent", "run", "--store", f"sqlite:///{clean_place}/a.db", *options)
     assert run.code == 64
     assert message in run.err
+
+
+def test_a_token_is_never_cut(clean_place: Path) -> None:
+    Path("token").write_text("x" * 4_095 + "\n")
+    assert token_in("token") == "x" * 4_095
+    Path("token").write_text("x" * 4_096 + "y")
+    with pytest.raises(UsageError, match="--admin-token-file token: it has more than 4,096 char"):
+        token_in("token")
 
 
 def test_address_in_use_is_an_error(cli: Cli, clean_place: Path) -> None:

@@ -63,6 +63,19 @@ def test_help_loads_nothing_heavy(clean_place: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+def test_explanations_of_files_load_no_reports_of_agents(clean_place: Path) -> None:
+    policy = "apiVersion: ratectl/v1\nscope: /\nlimits: {spike: {rate: 50/s}}\n"
+    (clean_place / "policies.yaml").write_text(policy)
+    code = (
+        "import sys; from ratectl_cli.app import run; "
+        "run(['explain', '/', '--policies', 'policies.yaml']); "
+        "sys.exit(','.join({'ratectl.health', 'ratectl.fleet'} & set(sys.modules)) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "spike" in run.stdout
+
+
 def test_completion(clean_place: Path) -> None:
     def complete(*words: str) -> list[str]:
         settings = {

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy.bundle import encode_policies
 from ratectl.policy.format.tree_text import policy_lines
+from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.loading.loader import load
 from ratectl_cli.framework.terminal import Stream, cells, safe
 from ratectl_cli.framework.text import Aligned, Column, Styled, Table, plural, show
 from ratectl_cli.render.diagnostics import diagnostic_blocks
-from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.times import ago, wait
 
 from cli_support import MemoryStream  # isort: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,26 @@ def blocked() -> Iterator[None]:
         FREE.set()
 
 
+async def begun(agent: Agent) -> asyncio.Task[int | None]:
+    """Return the task of a client that leaves, when the view runs."""
+    task = asyncio.create_task(ask_and_leave("/blocking", agent))
+    while not BEGUN.is_set():
+        await asyncio.sleep(0.001)
+    return task
+
+
+async def left_and_after(task: asyncio.Task[int | None], agent: Agent) -> list[int | None]:
+    """Return the slots left while the view runs without its client, and when it has ended."""
+    await asyncio.sleep(0.1)  # time to give the slot back too early
+    left = [slots_left(agent)]
+    FREE.set()
+    await asyncio.wait([task], timeout=20)
+    until = time.monotonic() + 20
+    while slots_left(agent) == left[0] and time.monotonic() < until:
+        await asyncio.sleep(0.001)
+    return [*left, slots_left(agent)]
+
+
 STACKS = [[OURS], [OURS, PASSING], [PASSING, OURS]]
 
 
@@ -111,18 +132,11 @@ def test_a_sync_view_holds_its_slot_after_the_client_went_away(
     agent: Agent, stack: list[str], decorated: bool, cancels: int
 ) -> None:
     async def leave() -> list[int | None]:
-        task = asyncio.create_task(ask_and_leave("/blocking", agent))
-        while not BEGUN.is_set():
-            await asyncio.sleep(0.001)
+        task = await begun(agent)
         for _ in range(cancels):  # the server stops, for example
             await asyncio.sleep(0.05)
             task.cancel()
-        await asyncio.sleep(0.1)
-        left = [slots_left(agent)]
-        FREE.set()
-        await asyncio.wait([task], timeout=20)
-        await asyncio.sleep(0.1)
-        return [*left, slots_left(agent)]
+        return await left_and_after(task, agent)
 
     with blocked(), limited_site(agent, path("blocking", blocking_view), middleware=stack, **SLOW):
         view = limited("/slow")(blocking_view) if decorated else blocking_view
@@ -162,15 +176,7 @@ def test_a_limited_sync_view_alone_gives_its_slot_back(agent: Agent, streams: bo
         return StreamingHttpResponse(iter([b"a"])) if streams else HttpResponse("late")
 
     async def leave() -> list[int | None]:
-        task = asyncio.create_task(ask_and_leave("/blocking", agent))
-        while not BEGUN.is_set():
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.1)
-        left = [slots_left(agent)]
-        FREE.set()
-        await asyncio.wait([task], timeout=20)
-        await asyncio.sleep(0.1)
-        return [*left, slots_left(agent)]
+        return await left_and_after(await begun(agent), agent)
 
     with override_settings(RATECTL={"agent": agent}):
         url = path("blocking", limited("/slow", attributes=TENANT)(view))

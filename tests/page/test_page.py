@@ -6,19 +6,15 @@ import base64
 import hashlib
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import html5lib
 import pytest
 
+from page.reading import elements, parsed, text_of, words
 from page.views import HOSTILE, hostile_view, limit, scope, usage, view
 from ratectl.page import document
 from ratectl.page.document import content_policy, page_text
 from ratectl.page.view import AgentRow, Minute, Place, Sourced, Value, View
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from xml.etree.ElementTree import Element
 
 ELEMENTS = """
 html head meta link title style body header main footer nav section article div h1 h2 h3 p a b code
@@ -27,27 +23,9 @@ path wbr
 """
 
 
-def parsed(text: str) -> Element:
-    """Return the page as a browser would read it; an error of its markup fails the test."""
-    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
-    root: Element = parser.parse(text)
-    return root
-
-
-def elements(root: Element) -> Iterator[tuple[str, Element]]:
-    for element in root.iter():
-        if isinstance(element.tag, str):  # and not a comment
-            yield element.tag.rpartition("}")[2], element
-
-
-def text_of(element: Element) -> str:
-    return re.sub(r"\s+", " ", "".join(element.itertext()))
-
-
 def shown(given: View) -> str:
     """Return the text that people read."""
-    (body,) = (element for name, element in elements(parsed(page_text(given))) if name == "body")
-    return text_of(body)
+    return words(page_text(given))
 
 
 # Markup -----------------------------------------------------------------------------------------
@@ -217,14 +195,21 @@ def test_both_schemes_have_the_same_colours() -> None:
 def test_limit_shows_its_size_origin_and_what_it_beats() -> None:
     text = shown(view())
     assert "100/s burst 200 per tenant" in text
-    assert "rate100/s/shop shop/team.yaml:6:1250/s of / global.yaml:4:17" in text
-    assert "burst200default of ratectl–" in text
+    assert "rate 100/s /shop shop/team.yaml:6:12 50/s of / global.yaml:4:17" in text
+    assert "burst 200 default of ratectl –" in text
 
 
 def test_overrides_are_named_without_the_scope_of_the_limit() -> None:
     text = shown(view(scope(limits=[limit(overrides=("gold@/shop", "free@/"))])))
     assert "spike override gold override free@/" in text
     assert "spike [gold, free@/] at /shop" in text
+
+
+def test_exceptions_are_named_without_the_scope_of_the_limit() -> None:
+    ref = "exception@{} until 2026-11-30T00:00Z"
+    text = shown(view(scope(limits=[limit(overrides=(ref.format("/"), ref.format("/shop")))])))
+    assert "spike exception@/ until 2026-11-30T00:00Z exception until 2026-11-30T00:00Z" in text
+    assert "[exception@/ until 2026-11-30T00:00Z, exception until 2026-11-30T00:00Z]" in text
 
 
 def test_clipped_value_names_the_cap_and_what_was_asked_for() -> None:

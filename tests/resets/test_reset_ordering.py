@@ -14,10 +14,11 @@ from flaky import Flaky
 from ratectl.environments import Protection, protect
 from ratectl.environments.protection import Unconfirmed
 from ratectl.errors import Conflict, OutcomeUnknown, Refused, StoreUnavailable, UsageError
+from ratectl.history.generations import read_past_resets
 from ratectl.records import AGENTS, PAST_RESETS, PastReset, now_ms, past_reset_key
 from ratectl.resets import ordering
 from ratectl.resets.finding import FoundKey, GivenKey, find_key
-from ratectl.resets.ordering import new_order, order_reset, read_past_resets
+from ratectl.resets.ordering import new_order, order_reset
 from ratectl.resets.orders import MAX_RESETS, RESETS, Resets, key_hash
 from ratectl.stores import open_store
 from support import policies, publish_policies, simple

@@ -34,8 +34,12 @@ def history(
       0   always, if the store answers
       69  store unreachable
     """
-    from ratectl.history.generations import read_history, read_live, read_rollouts
-    from ratectl.resets.ordering import read_past_resets
+    from ratectl.history.generations import (
+        read_history,
+        read_live,
+        read_past_resets,
+        read_rollouts,
+    )
     from ratectl_cli.inputs.unpublished import say_if_unpublished
     from ratectl_cli.render.history import entry_data, history_blocks
     from ratectl_cli.render.resets import past_blocks, past_data

@@ -104,7 +104,7 @@ def usage(
     from ratectl_cli.prompts.usage import Wanted, show_usage
 
     session = session_of(ctx)
-    wanted = Wanted.of(scope, sort.value, near, since)
+    wanted, report = Wanted.of(scope, sort.value, near, since), None
     if html is not None:
         from ratectl_cli.prompts.usage_page import write_usage_page
 
@@ -112,11 +112,11 @@ def usage(
             raise UsageError("--html writes one page, and --watch has no end: give one of them")
         if html == "-" and (wanted != Wanted(wanted.scope) or top is not None or fail_near):
             raise UsageError("--html - prints only the page: leave out options of the table")
-        write_usage_page(session, wanted.scope, html)
+        report = write_usage_page(session, wanted, html)
         if html == "-":
             return 0
     if not watch:
-        return show_usage(session, wanted, top=top, fail_near=fail_near)
+        return show_usage(session, wanted, top=top, fail_near=fail_near, report=report)
     if fail_near:
         raise UsageError("--fail-near needs an end, and --watch has none: give one of them")
     if top is not None:

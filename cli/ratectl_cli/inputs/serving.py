@@ -14,22 +14,28 @@ if TYPE_CHECKING:
 
 __all__ = ["tls_of", "token_in"]
 
-_MOST_TOKEN = 4_096
+_MOST_CHARACTERS = 4_096
+"""Most characters of the file of a token."""
 
 
 def token_in(path: str | None) -> str | None:
     """Return the token in a file, without spaces around it; None without a file.
 
-    :raises UsageError: the file cannot be read.
+    :raises UsageError: the file cannot be read, or is too long.
     """
     if path is None:
         return None
     try:
         with Path(path).open(encoding="utf-8") as file:
-            return file.read(_MOST_TOKEN).strip()
+            text = file.read(_MOST_CHARACTERS + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"--admin-token-file {path}: {reason}") from None
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(
+            f"--admin-token-file {path}: it has more than {_MOST_CHARACTERS:,} characters"
+        )
+    return text.strip()
 
 
 def tls_of(paths: Sequence[str] | None) -> Tls | None:

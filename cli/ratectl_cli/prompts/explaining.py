@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratectl.fleet.usage import read_agents, read_usage
 from ratectl.history.trees import live_tree
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.names import unused_attributes
@@ -12,11 +11,12 @@ from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import attributes_of, instant_of, read_for, scope_of
 from ratectl_cli.render.delta import above_of, delta_data
 from ratectl_cli.render.explanation import explanation_blocks, explanation_data
-from ratectl_cli.render.key_usage import key_blocks, keys_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ratectl.records import AgentRecord, UsageRecord
+    from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
     from ratectl_cli.framework.text import Block
 
@@ -48,7 +48,7 @@ def explained(
             with session.store() as store:
                 generation, tree = live_tree(store)
                 if key:
-                    reports = read_agents(store, session.warn), read_usage(store, session.warn)
+                    reports = _reports(session, store)
         else:
             tree = read_for(scope, files)
     resolver = Resolver(tree, when)
@@ -67,12 +67,12 @@ def explained(
     if at is not None:
         source += f" · at {data['at']}"
     unfold = bool(session.options.verbose)
-    keys = None if reports is None else keys_data(data, *reports)
+    keys = None if reports is None else _keys(data, *reports)
 
     def blocks() -> Iterator[Block]:
         yield from explanation_blocks(data, source, unfold=unfold)
         if keys is not None:
-            yield from key_blocks(keys, clock.now())
+            yield from _key_blocks(keys)
 
     session.answer(
         "Explanation",
@@ -80,3 +80,26 @@ def explained(
         blocks,
     )
     return 1 if data["reason"] else 0
+
+
+# Reports of agents: most explanations need none, so their modules are imported here.
+
+
+def _reports(session: Session, store: Store) -> tuple[list[AgentRecord], list[UsageRecord]]:
+    from ratectl.fleet.usage import read_agents, read_usage
+
+    return read_agents(store, session.warn), read_usage(store, session.warn)
+
+
+def _keys(
+    data: dict[str, Any], agents: list[AgentRecord], records: list[UsageRecord]
+) -> dict[str, Any]:
+    from ratectl_cli.render.key_usage import keys_data
+
+    return keys_data(data, agents, records)
+
+
+def _key_blocks(keys: dict[str, Any]) -> Iterator[Block]:
+    from ratectl_cli.render.key_usage import key_blocks
+
+    return key_blocks(keys, clock.now())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ratectl.health.usage_report import UsageReport
     from ratectl_cli.framework.session import Session
 
-__all__ = ["Wanted", "show_top", "show_usage"]
+__all__ = ["Wanted", "say_if_silent", "show_top", "show_usage"]
 
 _NAMED: Final = 3
 
@@ -52,9 +52,16 @@ class Wanted:
         )
 
 
-def show_usage(session: Session, wanted: Wanted, *, top: int | None, fail_near: bool) -> int:
-    """Print the usage of limits; return the exit code."""
-    report = _read(session, wanted)
+def show_usage(
+    session: Session,
+    wanted: Wanted,
+    *,
+    top: int | None,
+    fail_near: bool,
+    report: UsageReport | None = None,
+) -> int:
+    """Print the usage of limits; return the exit code. ``report``: the usage, if it is read."""
+    report = _read(session, wanted) if report is None else report
     shown = selected(report, wanted.sort, wanted.near)
     told = say_if_unpublished(session, report.generation)
     session.answer(
@@ -62,7 +69,7 @@ def show_usage(session: Session, wanted: Wanted, *, top: int | None, fail_near: 
         usage_data(shown, top),
         lambda: usage_blocks(shown, session.out, clock.now(), top),
     )
-    _say_if_silent(session, report, told=told)
+    say_if_silent(session, report, told=told)
     return _code(session, report, wanted.near or NEAR) if fail_near else 0
 
 
@@ -76,7 +83,7 @@ def show_top(session: Session, wanted: Wanted, limit: int) -> int:
         top_data(report, keys[:limit], wanted.sort),
         lambda: top_blocks(report, keys, session.out, clock.now(), limit),
     )
-    _say_if_silent(session, report, told=told)
+    say_if_silent(session, report, told=told)
     return 0
 
 
@@ -86,7 +93,8 @@ def _read(session: Session, wanted: Wanted) -> UsageReport:
         return read_usage_report(store, wanted.scope, session.warn, now, wanted.minutes)
 
 
-def _say_if_silent(session: Session, report: UsageReport, *, told: bool) -> None:
+def say_if_silent(session: Session, report: UsageReport, *, told: bool) -> None:
+    """Say that no agent reports, unless a message has ``told`` why."""
     if not report.totals.reporting and not told:
         session.say("no agent has reported usage recently: ratectl agents")
 

@@ -13,21 +13,26 @@ from ratectl.runtime.whole_files import write_whole
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.inputs.unpublished import say_if_unpublished
+from ratectl_cli.prompts.usage import say_if_silent
 
 if TYPE_CHECKING:
+    from ratectl.health.usage_report import UsageReport
     from ratectl_cli.framework.session import Session
+    from ratectl_cli.prompts.usage import Wanted
 
 __all__ = ["write_usage_page"]
 
 
-def write_usage_page(session: Session, scope: str | None, file: str) -> None:
-    """Write the page to a file, or to standard output (``-``)."""
+def write_usage_page(session: Session, wanted: Wanted, file: str) -> UsageReport:
+    """Write the page to a file, or to standard output (``-``); return the usage that it shows."""
     if not file.strip():
         raise UsageError("--html takes the name of a file, or - for standard output")
     if file == "-" and not session.text:
         raise UsageError(f"--html - writes the page: leave out -o {session.options.output}")
     with session.store() as store, session.busy("reading usage"):
-        usage = read_environment_usage(store, scope, session.warn, clock.now_ns())
+        usage = read_environment_usage(
+            store, wanted.scope, session.warn, clock.now_ns(), wanted.minutes
+        )
     target = session.target
     view = environment_view(
         usage,
@@ -40,8 +45,8 @@ def write_usage_page(session: Session, scope: str | None, file: str) -> None:
     if file == "-":
         told = say_if_unpublished(session, usage.report.generation)
         session.emit(text)
-        if not usage.report.totals.reporting and not told:
-            session.say("no agent has reported usage recently: ratectl agents")
+        say_if_silent(session, usage.report, told=told)
     else:
         tidy(write_whole)(Path(file), text.encode())
         session.say(f"wrote {file}")
+    return usage.report

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.changes.compare import with_leaders
+from ratectl.policy.language.labels import bucket_label
 from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph, plural
-from ratectl_cli.render.labels import bucket_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.cost import REQUESTS
+from ratectl.policy.language.labels import bucket_label
 from ratectl_cli.framework.text import Aligned, Styled, bold, paragraph, plural
-from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.times import wait
 
 if TYPE_CHECKING:

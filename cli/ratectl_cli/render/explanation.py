@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
 from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
-from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
+from ratectl_cli.render.labels import key_text, origin_data, place_text, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -215,11 +216,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     bucket = limit["bucket"]
     label = bucket_label(bucket["limit"], bucket["scope"], bucket["overrides"])
     rows.append(("  bucket", f"{label} @ {bucket['scope']}"))
-    key = ", ".join(
-        f"{name} absent" if value is None else f"{name}={quoted(value)}"
-        for name, value in limit["key"].items()
-    )
-    rows.append(("  key", key or "one bucket for all requests"))
+    rows.append(("  key", key_text(limit["key"]) or "one bucket for all requests"))
     return rows
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from ratectl.policy.language.labels import bucket_label
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ratectl.engine.cost import Cost
     from ratectl.health.usage_report import UsageRow
@@ -14,30 +16,13 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Setting
 
 __all__ = [
-    "bucket_label", "cost_text", "origin_data", "place_data", "place_text", "quoted", "row_label",
+    "cost_text", "key_text", "origin_data", "place_data", "place_text", "quoted", "row_label",
 ]  # fmt: skip
-
-
-def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
-    """Return ``spike [gold, charges@/]``: a limit and the overrides that select its bucket."""
-    if not overrides:
-        return limit
-    return f"{limit} [{', '.join(_short(ref, scope) for ref in overrides)}]"
 
 
 def row_label(row: UsageRow) -> str:
     """Return the name of a limit or budget, and the overrides that select its bucket."""
-    label = bucket_label(row.name, row.scope, row.overrides)
-    return f"budget {label}" if row.budget else label
-
-
-def _short(ref: str, scope: str) -> str:
-    """Return a reference without its scope if that is ``scope``; the result stays unique."""
-    name, _, rest = ref.partition("@")
-    where, _, more = rest.partition(" ")
-    if where != scope:
-        return ref
-    return f"{name} {more}" if more else name
+    return bucket_label(row.name, row.scope, row.overrides, budget=row.budget)
 
 
 def place_data(tree: PolicyTree, source: str, path: str) -> dict[str, Any]:
@@ -78,6 +63,14 @@ def origin_data(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any]
 def place_text(place: Mapping[str, Any]) -> str:
     """Return ``payments/team.yaml:8:17``."""
     return f"{place['file']}:{place['line']}:{place['column']}"
+
+
+def key_text(key: Mapping[str, str | None]) -> str:
+    """Return ``tenant=acme, user absent``; nothing for the key of a bucket for all requests."""
+    return ", ".join(
+        f"{name} absent" if value is None else f"{name}={quoted(value)}"
+        for name, value in key.items()
+    )
 
 
 def quoted(value: str) -> str:

@@ -8,11 +8,10 @@ from ratectl.resets.orders import key_hash
 from ratectl.runtime.wording import listed
 from ratectl_cli.framework.text import Aligned, Column, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
-from ratectl_cli.render.explanation import one_limit_rows
-from ratectl_cli.render.labels import quoted
+from ratectl_cli.render.labels import key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
 
     from ratectl.environments import Place
@@ -46,6 +45,8 @@ def preview(
     lasts: timedelta,
 ) -> Iterator[Block]:
     """Yield what a reset is about to do."""
+    from ratectl_cli.render.explanation import one_limit_rows
+
     title = f" of {_what(found.limit.name, found.scope, budget=found.budget)}"
     yield paragraph([bold("reset"), title, f" in {place}, generation {live.generation}"])
     rows = one_limit_rows(live.tree, found.scope, found.limit, found.key, budget=found.budget)
@@ -78,14 +79,6 @@ def _who(agents: Sequence[AgentRecord], lasts: timedelta) -> str:
 
 def _what(limit: str, scope: str, *, budget: bool) -> str:
     return f"{'budget ' if budget else ''}{limit} at {scope}"
-
-
-def _key_text(key: Mapping[str, str | None]) -> str:
-    said = [
-        f"{name} absent" if value is None else f"{name}={quoted(value)}"
-        for name, value in key.items()
-    ]
-    return ", ".join(said) or "all requests"
 
 
 # -- ordered
@@ -123,7 +116,8 @@ def ordered_data(reset: Reset, waited: Waited | None) -> dict[str, Any]:
 def ordered_blocks(reset: Reset, waited: Waited | None) -> Iterator[Block]:
     """Yield a reset that was ordered, for people."""
     what = _what(reset.limit, reset.scope, budget=reset.budget)
-    yield paragraph([bold(f"reset of {what} is ordered", "green"), f": {_key_text(reset.key)}"])
+    key = key_text(reset.key) or "all requests"
+    yield paragraph([bold(f"reset of {what} is ordered", "green"), f": {key}"])
     if waited is not None and waited.outcome == "nobody":
         yield [bold("no agent is there: nobody obeys it", "yellow")]
     elif waited is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.policy.language.labels import bucket_label
 from ratectl_cli.framework.text import Aligned, Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
-from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.lacking import lacking_blocks
 from ratectl_cli.render.timeline import timeline_blocks
 

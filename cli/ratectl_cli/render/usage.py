@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from ratectl.fleet.usage import LimitTotal
     from ratectl.health.hot_keys import HotKey
     from ratectl.health.usage_report import UsageReport, UsageRow
     from ratectl.policy.resolution.effective_limit import Limit
@@ -147,7 +146,7 @@ def _cells(row: UsageRow, minutes: int, stream: Stream) -> dict[str, Line]:
     cells |= {"SCOPE": row.scope, "LIMIT": label, "RULE": _rule(row.rule)}
     if total is None:
         return cells
-    refused = total.refused + total.never
+    refused = total.refusals
     partial = total.recent.whole < total.agents
     return cells | {
         "USED": used_cell(total.recent.peak, stream, partial=partial),
@@ -216,13 +215,9 @@ def _refused(rows: Sequence[UsageRow]) -> Iterator[Block]:
     rows_refused = [
         (row, row.total) for row in rows if row.total is not None and row.total.top_refused
     ]
-    rows_refused.sort(key=lambda pair: -_refusals(pair[1]))
+    rows_refused.sort(key=lambda pair: -pair[1].refusals)
     for row, _ in rows_refused[:_TOP_LIMITS]:
         counts = [(key, key.refused) for key in keys_of(row) if key.refused and key.refused.value]
         counts.sort(key=lambda pair: -pair[1].value)
         keys = " · ".join(f"{key.key} {count_text(count)}" for key, count in counts[:_TOP_KEYS])
         yield paragraph([dim(f"most refused by {row_label(row)} @ {row.scope}: "), keys])
-
-
-def _refusals(total: LimitTotal) -> int:
-    return total.refused + total.never

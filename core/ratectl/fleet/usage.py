@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from ratectl.errors import BundleError
 from ratectl.fleet.recent import RecentTotal, recent
-from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, Record, UsageRecord
+from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, UsageRecord
+from ratectl.records.reading import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
     from ratectl.records import LimitReport
-    from ratectl.stores.base import Snapshot, Store
+    from ratectl.stores.base import Store
 
     Warn = Callable[[str], None]
 
 __all__ = ["BusyKey", "LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
-
-
-R = TypeVar("R", bound=Record)
 
 _LISTED: Final = 20
 """Busiest keys that an agent reports of a limit, at most."""
@@ -113,9 +110,14 @@ class LimitTotal:
     """Usage over the minutes that were asked for."""
 
     @property
+    def refusals(self) -> int:
+        """Requests that the limit refused, for now or for good."""
+        return self.refused + self.never
+
+    @property
     def decided(self) -> int:
         """Requests that the limit admitted or refused, or would have refused."""
-        return self.allowed + self.refused + self.never + self.shadow_refused
+        return self.allowed + self.refusals + self.shadow_refused
 
     def add(self, report: LimitReport, record: UsageRecord, minutes: int) -> None:
         self.agents += 1
@@ -189,12 +191,12 @@ class Totals:
 
 def read_agents(store: Store, warn: Warn | None = None) -> list[AgentRecord]:
     """Return every agent that reported within its lease, by id; see ``read_usage``."""
-    return list(_readable(AgentRecord, store.list(AGENTS), warn))
+    return list(readable(AgentRecord, store.list(AGENTS).items, warn))
 
 
 def read_beats(store: Store, warn: Warn | None = None) -> list[Beat]:
     """Return every agent's last sign of life, by id; see ``read_usage``."""
-    return list(_readable(Beat, store.list(BEATS), warn))
+    return list(readable(Beat, store.list(BEATS).items, warn))
 
 
 def read_usage(store: Store, warn: Warn | None = None) -> list[UsageRecord]:
@@ -203,16 +205,7 @@ def read_usage(store: Store, warn: Warn | None = None) -> list[UsageRecord]:
     Unreadable records (of another version, or not written by an agent) are left out, and ``warn``
     gets a message for each.
     """
-    return list(_readable(UsageRecord, store.list(USAGE), warn))
-
-
-def _readable(kind: type[R], found: Snapshot, warn: Warn | None) -> Iterator[R]:
-    for item in found.items:
-        try:
-            yield kind.decode(item.value)
-        except BundleError as error:
-            if warn is not None:
-                warn(f"{item.key} is left out: {error}")
+    return list(readable(UsageRecord, store.list(USAGE).items, warn))
 
 
 def totals(

@@ -120,7 +120,7 @@ def _check_store(store: Store, target: Target, at: datetime) -> Iterator[Check]:
     yield from _check_rollout(store, live, at)
     yield from check_agents(store, live, at)
     if live.head is not None:
-        rows = read_usage_report(store, None, lambda _: None).rows
+        rows = read_usage_report(store, None, lambda _: None, live=live).rows
         yield check_attributes(rows)
         yield from check_units(rows)
 

@@ -63,7 +63,8 @@ def keys_of(row: UsageRow, most: int | None = None) -> list[HotKey]:
         return []
     total = row.total
     names = {*total.busiest, *total.top_refused}
-    keys = _sorted((_hot_key(row, total, name) for name in names), "requests")
+    complete = sum(total.top_refused.values()) >= total.refusals
+    keys = _sorted((_hot_key(row, total, name, complete) for name in names), "requests")
     if most is None:
         return keys
     listed = [key for key in keys if key.requests is not None][:most]
@@ -72,13 +73,14 @@ def keys_of(row: UsageRow, most: int | None = None) -> list[HotKey]:
     return [key for key in keys if key.key in chosen]
 
 
-def _hot_key(row: UsageRow, total: LimitTotal, name: str) -> HotKey:
+def _hot_key(row: UsageRow, total: LimitTotal, name: str, complete: bool) -> HotKey:
+    """Return a key. ``complete``: all refusals of the limit are among those listed."""
     busy = total.busiest.get(name)
     return HotKey(
         row=row,
         key=name,
         requests=None if busy is None else _requests(total, busy),
-        refused=_refused(total, name),
+        refused=_refused(total, name, complete),
         used=None if busy is None else busy.use,
         agents=0 if busy is None else busy.agents,
     )
@@ -94,10 +96,9 @@ def _requests(total: LimitTotal, busy: BusyKey) -> Count:
     return Count(busy.requests, max(busy.error, total.bound - busy.bound))
 
 
-def _refused(total: LimitTotal, name: str) -> Count | None:
+def _refused(total: LimitTotal, name: str, complete: bool) -> Count | None:
     """Return the refusals of a key: exact if all refusals of the limit are among those listed."""
-    listed, error = sum(total.top_refused.values()), total.refused_error
-    complete = listed >= total.refused + total.never
+    error = total.refused_error
     if name in total.top_refused:
         return Count(total.top_refused[name], error if complete else None)
     return Count(0, 0) if complete and not error else None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ratectl.fleet.usage import LimitTotal, Totals
+    from ratectl.history.generations import Live
     from ratectl.kill_switch.switches import Switches
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.records import AgentRecord
@@ -67,6 +68,8 @@ class UsageReport:
     """Limits that are left out because their peak is unknown."""
     tree: PolicyTree = field(default_factory=lambda: PolicyTree({}))
     """Live policies; empty if there are none, or none that can be read."""
+    resolver: Resolver = field(default_factory=lambda: Resolver(PolicyTree({})))
+    """Resolver of ``tree``, with the exceptions that are in force."""
 
 
 def read_usage_report(
@@ -75,17 +78,19 @@ def read_usage_report(
     warn: Callable[[str], None],
     now_ns: int | None = None,
     minutes: int = 1,
+    live: Live | None = None,
 ) -> UsageReport:
     """Return the usage at and below a scope, and of the budgets above it; None for all.
 
     A named scope also lists its limits that no agent reports. ``warn`` is called for unreadable
     records. ``now_ns``: the time by which exceptions are in force (since 1970; default: now).
-    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15.
+    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15. ``live``: the head, if it is read
+    already.
 
     :raises UsageError: ``scope`` is not a scope.
     """
     asked = "/" if scope is None else checked_scope(scope)
-    live = read_live(store)
+    live = read_live(store) if live is None else live
     policies = tree_to_compare(store, live, warn)
     records, agents = read_usage(store, warn), read_agents(store, warn)
     switches = known_switches(store, warn)
@@ -121,6 +126,7 @@ def read_usage_report(
         silent=tuple(agent.id for agent in agents if agent.id not in reporting),
         minutes=minutes,
         tree=tree,
+        resolver=resolver,
     )
 
 
@@ -138,14 +144,8 @@ def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
     conditions = resolver.conditions.at(total.scope).conditions
     bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
     matched = sum(bits.get(ref, 0) for ref in total.overrides)
-    found = None
-    if not total.budget:
-        found = resolver.limit(total.scope, total.limit, matched)
-    else:
-        resolved = resolver.where(total.scope, matched)
-        named = (total.scope, total.limit)
-        budgets = resolved.budgets if resolved else ()
-        found = next((each for owner, each in budgets if (owner, each.name) == named), None)
+    find = resolver.budget if total.budget else resolver.limit
+    found = find(total.scope, total.limit, matched)
     if found is None or (found.touched, found.unit) != (total.overrides, total.unit):
         return None
     return found

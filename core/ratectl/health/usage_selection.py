@@ -40,8 +40,7 @@ def near_rows(report: UsageReport, near: float) -> list[UsageRow]:
 
 def refused_of(row: UsageRow) -> int | None:
     """Return the requests that a limit refused, for now or for good; None if unknown."""
-    total = row.total
-    return None if total is None else total.refused + total.never
+    return None if row.total is None else row.total.refusals
 
 
 def _use(row: UsageRow) -> float | None:

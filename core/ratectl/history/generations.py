@@ -19,13 +19,16 @@ from ratectl.records import (
     HEAD,
     HISTORY,
     MANIFESTS,
+    PAST_RESETS,
     ROLLOUTS,
     Head,
     HistoryEntry,
     Manifest,
+    PastReset,
     RolloutRecord,
     history_key,
 )
+from ratectl.records.reading import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +53,7 @@ __all__ = [
     "read_history",
     "read_live",
     "read_manifest",
+    "read_past_resets",
     "read_rollouts",
     "read_tree",
 ]
@@ -87,8 +91,8 @@ class Live:
     judged: bool = False
     """True once ``publishing.head.publishing_base`` has decided if this head may be continued."""
     entry: HistoryEntry | None = None
-    """The history entry of the live generation at that decision. The publisher uses this one, as
-    the store may hold another one a moment later."""
+    """The history entry of the live generation, if it was read with the head. The publisher uses
+    this one, as the store may hold another one a moment later."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
@@ -227,19 +231,28 @@ def read_rollouts(
     return {record.generation: record for record in records}
 
 
+def read_past_resets(store: Store, warn: Callable[[str], None] | None = None) -> list[PastReset]:
+    """Return every kept reset of the history, newest first.
+
+    An entry that cannot be read is left out, and ``warn`` gets a message.
+    """
+    return list(readable(PastReset, reversed(store.list(PAST_RESETS).items), warn))
+
+
 def _records(
     kind: type[R], items: Iterable[Item], warn: Callable[[str], None] | None
 ) -> Iterator[R]:
+    if warn is not None:
+        yield from readable(kind, items, warn)
+        return
     for item in items:
         try:
             yield kind.decode(item.value)
         except BundleError as error:
-            if warn is None:
-                raise BundleError(
-                    f"{item.key} is damaged ({error}); commands that name a generation do not need "
-                    "it: `ratectl rollback --to N`"
-                ) from None
-            warn(f"{item.key} is left out: {error}")
+            raise BundleError(
+                f"{item.key} is damaged ({error}); commands that name a generation do not need "
+                "it: `ratectl rollback --to N`"
+            ) from None
 
 
 def lived(store: Store) -> list[HistoryEntry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import BundleError, NotFound
@@ -44,30 +44,27 @@ class EnvironmentUsage:
     """The live generation; None if there is none, or if its entry cannot be read."""
     rollout: RolloutRecord | None
     """The rollout that is under way."""
-    now_ns: int
 
 
 def read_environment_usage(
-    store: Store, scope: str | None, warn: Callable[[str], None], now_ns: int
+    store: Store, scope: str | None, warn: Callable[[str], None], now_ns: int, minutes: int = 1
 ) -> EnvironmentUsage:
     """Return the usage of an environment, with everything that its page shows.
 
     See ``read_usage_report``.
     """
-    report = read_usage_report(store, scope, warn, now_ns)
     live = read_live(store)
-    entry = rollout = None
+    rollout = None
     if live.head is not None:
         try:
-            entry = live_entry(store, live)
-            if entry.generation != report.generation:  # published meanwhile
-                entry = None
+            live = replace(live, entry=live_entry(store, live))
         except (BundleError, NotFound) as error:
             warn(str(error))
+    report = read_usage_report(store, scope, warn, now_ns, minutes, live)
     if live.candidate is not None:
         rollout = read_rollouts(store, warn).get(live.candidate.generation)
     fleet = Fleet.of(live, report.agents, read_beats(store, warn), report.switches)
-    return EnvironmentUsage(report, fleet, entry, rollout, now_ns)
+    return EnvironmentUsage(report, fleet, live.entry, rollout)
 
 
 def environment_view(
@@ -86,7 +83,7 @@ def environment_view(
         subtitle=place,
         facts=list(_facts(usage, now)),
         alerts=list(_alerts(usage, now)),
-        scopes=scope_views(report, usage.now_ns),
+        scopes=scope_views(report),
         agents=[_agent(usage.fleet, agent, now) for agent in report.agents],
         one_agent=False,
         notes=list(_notes(usage, selector, now)),

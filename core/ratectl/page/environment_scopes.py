@@ -10,7 +10,6 @@ from ratectl.page.origins import values_of
 from ratectl.page.view import Key, LimitView, Minute, ScopeView, UsageView
 from ratectl.policy.language.scopes import sorted_scopes
 from ratectl.policy.resolution.fields import amounts_text
-from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +19,19 @@ if TYPE_CHECKING:
     from ratectl.page.view import Rates
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.policy.resolution.resolver import Resolver
 
 __all__ = ["scope_views"]
 
 _MOST_KEYS = 10
 
 
-def scope_views(report: UsageReport, now_ns: int) -> list[ScopeView]:
+def scope_views(report: UsageReport) -> list[ScopeView]:
     """Return the scopes at and below the one that the report is about, and those of budgets above.
 
-    Parents come before their children. ``now_ns``: the time by which exceptions are in force.
+    Parents come before their children.
     """
-    tree, resolver = report.tree, Resolver(report.tree, now_ns)
+    tree, resolver = report.tree, report.resolver
     rows: dict[str, list[UsageRow]] = defaultdict(list)
     for row in report.rows:
         rows[row.scope].append(row)
@@ -144,8 +144,9 @@ def _tip(resolver: Resolver, row: UsageRow) -> str:
 
 
 def _usage(total: LimitTotal) -> UsageView:
-    # Agents of another version may report neither rates nor trends: these are unknown then, not 0.
-    known = bool(total.trend)
+    # Agents of another version may report no rates, and records that are full leave trends out:
+    # these are unknown then, not 0.
+    known = bool(total.detailed)
     return UsageView(
         agents=total.agents,
         peak=total.peak,
@@ -166,7 +167,7 @@ def _usage(total: LimitTotal) -> UsageView:
 
 
 def _rates(rates: Sequence[float]) -> Rates:
-    latest, minute, quarter = (*rates[:3], 0.0, 0.0, 0.0)[:3]
+    latest, minute, quarter = rates[:3]
     return latest, minute, quarter
 
 

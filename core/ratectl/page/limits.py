@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.page import numbers
 from ratectl.page.html import EMPTY, Html, joined, shortened, tag
 from ratectl.page.pictures import bar, columns, peaks
+from ratectl.policy.language.labels import bucket_label, short_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,13 +28,7 @@ _MOST_OVER: Final = 8
 
 def name_of(limit: LimitView) -> str:
     """Return ``spike [gold@/payments]``: a limit and the overrides that select its buckets."""
-    name = f"budget {limit.name}" if limit.budget else limit.name
-    return f"{name} [{', '.join(_overrides(limit))}]" if limit.overrides else name
-
-
-def _overrides(limit: LimitView) -> list[str]:
-    """Return the names of its overrides, without the scope of the limit itself."""
-    return [override.removesuffix(f"@{limit.scope}") for override in limit.overrides]
+    return bucket_label(limit.name, limit.scope, limit.overrides, budget=limit.budget)
 
 
 def limit_rows(limit: LimitView, anchor: str) -> Html:
@@ -85,8 +80,10 @@ def _name(limit: LimitView, anchor: str) -> Html:
 def _marks(limit: LimitView) -> Iterator[tuple[str, str]]:
     if limit.budget:
         yield "budget", "plain"
-    for override in _overrides(limit):
-        yield f"override {shortened(override, _MOST_TEXT)}", "plain"
+    for ref in limit.overrides:
+        name = shortened(short_ref(ref, limit.scope), _MOST_TEXT)
+        # Only exceptions have a blank in their name, and say themselves what they are.
+        yield name if " " in name else f"override {name}", "plain"
     if limit.clipped:
         yield "lowered by a cap", "near"
     if limit.mode == "shadow":

@@ -92,13 +92,9 @@ def _limits(
     resolver: Resolver, scope: str, name: str, attributes: Mapping[str, str], *, budget: bool
 ) -> Iterator[Limit]:
     """Yield the limit for requests with these attributes first, then as overrides change it."""
+    find = resolver.budget if budget else resolver.limit
     for mask in _masks(resolver, scope, attributes):
-        limit = resolver.limit(scope, name, mask) if not budget else None
-        if budget:
-            resolved = resolver.where(scope, mask)
-            owned = (scope, name)
-            budgets = resolved.budgets if resolved else ()
-            limit = next((each for at, each in budgets if (at, each.name) == owned), None)
+        limit = find(scope, name, mask)
         if limit is not None and limit.mode != "off":
             yield limit
 

@@ -1,4 +1,4 @@
-"""Order a reset in a store, and read the history of resets."""
+"""Order a reset in a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ratectl.errors import (
     UsageError,
 )
 from ratectl.history.generations import read_base
-from ratectl.records import PAST_RESETS, PastReset, past_reset_key, utc_now, utc_text
+from ratectl.records import PAST_RESETS, past_reset_key, utc_now, utc_text
 from ratectl.resets.orders import EXPIRES, LONGEST, MAX_RESETS, MAX_TEXT, RESETS, Reset, Resets
 from ratectl.signing.continuation import fresh_sequence, require_signer, signature
 from ratectl.stores.base import Compare, Delete, Put
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Item, Store
 
-__all__ = ["Order", "Ordered", "new_order", "order_reset", "read_past_resets"]
+__all__ = ["Order", "Ordered", "new_order", "order_reset"]
 
 _ATTEMPTS: Final = 20
 _KEPT: Final = 1_000
@@ -180,21 +180,3 @@ def _oldest(store: Store) -> list[Delete]:
     items = store.list(PAST_RESETS).items
     beyond = max(0, len(items) + 1 - _KEPT)
     return [Delete(item.key) for item in items[: min(beyond, _DELETED)]]
-
-
-# -- afterwards
-
-
-def read_past_resets(store: Store, warn: Callable[[str], None] | None = None) -> list[PastReset]:
-    """Return every kept reset of the history, newest first.
-
-    An entry that cannot be read is left out, and ``warn`` gets a message.
-    """
-    found = []
-    for item in reversed(store.list(PAST_RESETS).items):
-        try:
-            found.append(PastReset.decode(item.value))
-        except BundleError as error:
-            if warn is not None:
-                warn(f"{item.key} is left out: {error}")
-    return found

@@ -210,6 +210,15 @@ class Resolver:
                 return None
             matched &= ~(1 << matched.bit_length() - 1)
 
+    def budget(self, scope: str, name: str, matched: int) -> Limit | None:
+        """Return a budget that a scope declares, for requests that meet exactly these conditions.
+
+        None if the scope itself declares no such budget, or one that cannot be used.
+        """
+        resolved = self.where(scope, matched)
+        budgets = resolved.budgets if resolved else ()
+        return next((each for at, each in budgets if (at, each.name) == (scope, name)), None)
+
 
 def resolve(
     tree: PolicyTree,
