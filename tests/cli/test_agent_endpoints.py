@@ -98,7 +98,10 @@ def test_admin_with_a_token_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--metrics", "9464"), "'9464' is no address: it has no port; write "),
+        (
+            ("--metrics", "9464"),
+            "'9464' is no address: it has no port\n  hint: write 127.0.0.1:9464, ",
+        ),
         (("--metrics", ":9464"), "it has no host"),
         (("--metrics", "127.0.0.1:65536"), "its port is no number from 0 to 65535"),
         (("--admin", "::1:80"), "an IPv6 address needs brackets"),
