@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from syntax_trees import syntax_tree
+
 HERE = Path(__file__).parent
 
 OVERRIDES = "policy/resolution/test_overrides.py"
@@ -310,7 +312,7 @@ RULES: dict[str, tuple[str, ...]] = {
 @cache
 def named_in(path: Path) -> frozenset[str]:
     """Return the tests of a file, and its laws: functions that one of its tests calls."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = syntax_tree(path)
     found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     laws = {
         each.id

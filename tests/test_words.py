@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from ratectl_cli.app import COMMANDS
+from syntax_trees import syntax_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def _texts() -> Iterator[tuple[str, str]]:
     """Texts of more than one word in the code, without docstrings that are not help."""
     for root in ("core", "cli"):
         for path in sorted((ROOT / root).rglob("*.py")):
-            tree = ast.parse(path.read_text("utf-8"))
+            tree = syntax_tree(path)
             docstrings = set() if path.is_relative_to(HELP) else set(_docstrings(tree))
             for node in ast.walk(tree):
                 if isinstance(node, ast.Constant) and id(node) not in docstrings:

@@ -22,6 +22,7 @@ from table_examples import CONTENTS, EXAMPLES
 from ratectl_cli.framework.styled import cell_of, painted
 from ratectl_cli.framework.terminal import Stream
 from ratectl_cli.framework.text import Aligned, Column, Styled, Table, show
+from syntax_trees import syntax_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,7 +174,7 @@ def test_every_table_has_an_example() -> None:
         path.name
         for path in CLI.rglob("*.py")
         if path.parent.name != "framework"
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(syntax_tree(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in ("Table", "Aligned")

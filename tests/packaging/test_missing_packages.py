@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from support import once
+from syntax_trees import syntax_tree
 
 pytestmark = once
 
@@ -95,7 +96,7 @@ def _imports() -> set[str]:
         for path in (ROOT / root).rglob("*.py"):
             if "contrib" in path.parts:
                 continue
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for node in ast.walk(syntax_tree(path)):
                 if isinstance(node, ast.Import):
                     names |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
