@@ -95,7 +95,7 @@ def usage(
 
     Exit codes:
       0   the store answers (with --fail-near: and no limit is near)
-      1   a limit is near, or no agent reports (with --fail-near)
+      1   a limit is near, no agent reports, or no policy covers SCOPE (with --fail-near)
       64  wrong arguments, or no terminal (with --watch)
       69  store unreachable, or the page cannot be written
       130 ended by Ctrl-C (with --watch)
