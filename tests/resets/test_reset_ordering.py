@@ -278,6 +278,29 @@ def test_mistakes_get_a_hint(
     assert hint in " ".join(getattr(caught.value, "__notes__", []))
 
 
+def test_requests_that_a_limit_skips_have_no_bucket() -> None:
+    limits = {
+        "one": {"rate": "1/s", "per": "tenant", "absent": "skip"},
+        "two": {"rate": "1/s", "per": ["tenant", "route"], "absent": "skip"},
+    }
+    overrides = [
+        {"name": "gold", "match": {"tier": "gold"}, "limits": {"two": {"absent": "share"}}},
+    ]
+    tree = policies(**{"/": {"limits": limits}, "/shop": {"overrides": overrides}})
+
+    def reset(scope: str, limit: str, absent: list[str], **attributes: str) -> FoundKey:
+        given = GivenKey(None, attributes, absent)
+        return find_key(tree, scope, limit, given, budget=False, now_ns=0)
+
+    with pytest.raises(UsageError, match="one has 'absent: skip': requests without tenant") as one:
+        reset("/", "one", ["tenant"])
+    assert one.value.__notes__ == ["give --attr tenant=VALUE"]
+    with pytest.raises(UsageError, match="without tenant and route have no bucket"):
+        reset("/", "two", ["route", "tenant"])
+    assert reset("/", "one", [], tenant="").key == {"tenant": ""}
+    assert reset("/shop", "two", ["route"], tenant="a").key == {"tenant": "a", "route": None}
+
+
 def test_no_policy_covers_the_scope() -> None:
     tree = policies(**{"/shop": {"limits": {"l": {"rate": "1/s"}}}})
     with pytest.raises(UsageError, match="no policy covers /shpo") as caught:

@@ -9,7 +9,7 @@ from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.resets.orders import MAX_ATTRIBUTES, MAX_VALUE
 from ratectl.runtime.closest import closest
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import joined, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ def find_key(
 ) -> FoundKey:
     """Return the limit or budget of this name, and the key.
 
-    :raises UsageError: there is no such limit at the scope, or the key is not one of it.
+    :raises UsageError: there is no such limit at the scope, or it has no bucket of this key.
     """
     _check_declared(tree, checked_scope(scope))
     resolver = Resolver(tree, now_ns)
@@ -62,9 +62,12 @@ def find_key(
     if not limits:
         raise _unknown(resolver, scope, name, budget=budget)
     key = _key(limits, given)
-    chosen = next((limit for limit in limits if set(limit.per) == set(key)), None)
-    if chosen is None:
+    counting = [limit for limit in limits if set(limit.per) == set(key)]
+    if not counting:
         raise _other_attributes(limits, given)
+    chosen = next((limit for limit in counting if _counts(limit, key)), None)
+    if chosen is None:
+        raise _skipped(counting[0], key)
     if len(key) > MAX_ATTRIBUTES or any(len(value or "") > MAX_VALUE for value in key.values()):
         raise UsageError(
             f"a key that can be reset has at most {MAX_ATTRIBUTES} values of {MAX_VALUE} characters"
@@ -151,6 +154,22 @@ def _key(limits: Sequence[Limit], given: GivenKey) -> dict[str, str | None]:
     if single is None:
         raise _other_attributes(limits, given)
     return {single: given.value}
+
+
+def _counts(limit: Limit, key: Mapping[str, str | None]) -> bool:
+    """Return True if the limit counts requests of this key."""
+    return limit.absent != "skip" or None not in key.values()
+
+
+def _skipped(limit: Limit, key: Mapping[str, str | None]) -> UsageError:
+    """Return the error for a key without a bucket: the limit skips such requests."""
+    lacking = [name for name in limit.per if key[name] is None]
+    error = UsageError(
+        f"{limit.name} has 'absent: skip': requests without {joined(lacking)} have no bucket to "
+        "reset"
+    )
+    error.add_note("give " + joined([f"--attr {name}=VALUE" for name in lacking]))
+    return error
 
 
 def _other_attributes(limits: Sequence[Limit], given: GivenKey) -> UsageError:
