@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,7 +111,21 @@ def test_agent_that_does_not_obey_in_time(cli: Cli, published: str) -> None:
     assert run.document["agents"] == {
         "outcome": "timeout", "obeyed": [], "behind": ["edge-1"], "shared": []
     }  # fmt: skip
-    assert "not yet: edge-1" in cli(*SPIKE, "--yes", "--wait", "--timeout", "1").out
+    shown = cli(*SPIKE, "--yes", "--wait", "--timeout", "1").out
+    assert "not yet: edge-1" in shown
+    assert re.search(r"^obeyed by 0 of 1 agent after 0\.[0-9]+ s$", shown, re.MULTILINE)
+
+
+def test_time_that_is_up_after_the_order_does_not_leave_it_in_doubt(
+    cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_: object) -> None:
+        time.sleep(60)
+
+    monkeypatch.setattr("ratectl_cli.prompts.resetting.wait_until_obeyed", wait)
+    run = cli(*SPIKE, "--yes", "--wait", "-q", "--timeout", "2")
+    assert (run.code, len(stored(published))) == (124, 1)
+    assert run.err.endswith("hint: the change was made: see `ratectl history`\n")
 
 
 def test_shared_bucket_is_warned_of(
