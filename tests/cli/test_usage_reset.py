@@ -160,6 +160,7 @@ def test_unreadable_record_is_replaced_with_a_warning(cli: Cli, published: str) 
         (("--limit", "spike", "-a", "clinet=a"), "did you mean client?"),
         (("--limit", "spike"), "add --key VALUE"),
         (("--limit", "spike", "--key", "a", "--expires", "11min"), "ten minutes at most"),
+        (("--limit", "spike", "--key", "a", "--expires", "1h"), "from 1s to 10min, like --expires"),
         (("--limit", "spike", "--key", "a", "--expires", "soon"), "--expires: 'soon' is not a"),
         (("--limit", "spike", "--key", "a", "--reason", " "), "--reason is empty"),
         (("--limit", "spike", "--key", "a", "--confirm", "production"), "is not the name of"),

@@ -260,6 +260,12 @@ def test_keys_that_are_found() -> None:
         (("/", "l"), {}, "l counts per tenant", "add --key VALUE"),
         (("/", "l"), {"tenent": "a"}, "l counts per tenant", "did you mean tenant?"),
         (("/", "l"), {"tenant": "a", "x": "y"}, "l counts per tenant", "add --key VALUE"),
+        (("/", "l"), {}, "l counts per tenant: the key is missing", "add --key VALUE"),
+        (("/", "two"), {"tenant": "a"}, "the key has no value of route", "--attr route=VALUE"),
+        (("/", "two", "a"), {}, "--key gives only one value", "--attr route=VALUE"),
+        (("/", "l"), {"tenant": "a", "x": "y"}, "the key has a value of x", ""),
+        (("/", "l", "a"), {"tenant": "a"}, "does not go together with --attr",
+         "leave out --key, or leave out --attr and --absent"),
         (("/", "two", "a"), {}, "two counts per tenant and route",
          "add --attr tenant=VALUE --attr route=VALUE"),
         (("/", "one", "a"), {}, "it takes no key", "leave out --key"),
@@ -276,6 +282,12 @@ def test_mistakes_get_a_hint(
         found(*args, **attributes)
     assert message in str(caught.value)
     assert hint in " ".join(getattr(caught.value, "__notes__", []))
+
+
+def test_a_scope_is_suggested_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        found("/shop/x", "l", "acme")
+    assert caught.value.__notes__ == ["did you mean /shop?"]
 
 
 def test_requests_that_a_limit_skips_have_no_bucket() -> None:

@@ -82,11 +82,13 @@ def _check_declared(tree: PolicyTree, scope: str) -> None:
     home = Resolver(tree).at(scope)
     meant = closest(scope, tree.policies)
     hint = [f"did you mean {meant}?"] if meant and meant != "/" else []
+    above = None if home is None else home.scope
     if home is None:
         error = UsageError(f"no policy covers {scope}")
     else:
         error = UsageError(f"{scope} is not declared: its requests use the buckets of {home.scope}")
-        hint.append(f"To reset a bucket there, name {home.scope}")
+        if meant != above or not hint:
+            hint.append(f"To reset a bucket there, name {above}")
     error.add_note(" ".join(hint) or "`ratectl usage` lists scopes")
     raise error
 
@@ -149,7 +151,11 @@ def _key(limits: Sequence[Limit], given: GivenKey) -> dict[str, str | None]:
     if given.value is None:
         return key
     if key:
-        raise UsageError("--key is the only value of a key: leave it out, or --attr and --absent")
+        error = UsageError(
+            "--key is the only value of a key: it does not go together with --attr and --absent"
+        )
+        error.add_note("leave out --key, or leave out --attr and --absent")
+        raise error
     single = next((limit.per[0] for limit in limits if len(limit.per) == 1), None)
     if single is None:
         raise _other_attributes(limits, given)
@@ -179,9 +185,17 @@ def _other_attributes(limits: Sequence[Limit], given: GivenKey) -> UsageError:
         error = UsageError(f"{limit.name} has one bucket for all requests: it takes no key")
         error.add_note("leave out --key, --attr and --absent")
         return error
-    wanted = " and ".join(limit.per)
-    error = UsageError(f"{limit.name} counts per {wanted}: a key has a value for each, no others")
     unknown = [name for name in given.named if name not in limit.per]
+    lacking = [name for name in limit.per if name not in given.named]
+    if unknown:
+        what = f"the key has a value of {joined(unknown)}"
+    elif given.value is not None:
+        what = "--key gives only one value"
+    elif given.named:
+        what = f"the key has no value of {joined(lacking)}"
+    else:
+        what = "the key is missing"
+    error = UsageError(f"{limit.name} counts per {' and '.join(limit.per)}: {what}")
     meant = closest(unknown[0], limit.per) if unknown else None
     options = "--key VALUE" if len(limit.per) == 1 else " ".join(
         f"--attr {name}=VALUE" for name in limit.per
