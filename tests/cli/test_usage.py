@@ -271,6 +271,7 @@ def test_bad_since(cli: Cli, reported: str, since: str) -> None:
     run = cli("usage", f"--since={since}")
     assert (run.code, run.out) == (64, "")
     assert "--since must be 1m to 15m" in run.err
+    assert "hint: write whole minutes, like --since 5m" in run.err
 
 
 def test_top_keys_of_each_limit(cli: Cli, reported: str) -> None:
@@ -287,6 +288,31 @@ def test_top_keys_of_each_limit(cli: Cli, reported: str) -> None:
         }
     ]  # fmt: skip
     assert "no agent reports a key" in cli("usage", "/small", "--top", "3").out
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (("--fail-near",), "--fail-near"), (("--top", "3", "--since", "5m"), "--top and --since"),
+        (("--sort", "used"), "--sort"), (("--near", "80%"), "--near"),
+    ],
+)  # fmt: skip
+def test_options_that_a_page_on_standard_output_lacks(
+    cli: Cli, reported: str, words: tuple[str, ...], given: str
+) -> None:
+    run = cli("usage", "--html", "-", *words)
+    assert (run.code, run.out) == (64, "")
+    assert f"--html - prints only the page, which takes no {given}\n" in run.err
+
+
+@pytest.mark.parametrize("option", ["-n", "--limit"])
+def test_a_bad_number_names_the_option_as_it_was_typed(
+    cli: Cli, published: str, option: str
+) -> None:
+    run = cli("top", option, "0")
+    assert run.err == (
+        f"error: {option} must be at least 1, not 0\n  hint: write a number, like {option} 1\n"
+    )
 
 
 @pytest.mark.parametrize("words", [("--top", "0"), ("--top", "x"), ("--sort", "size")])
