@@ -61,9 +61,13 @@ class Declined(core.RatectlError):
 class TimedOut(core.RatectlError):
     """Raised when the command takes longer than ``--timeout``."""
 
-    def __init__(self, seconds: float, tells: str | None = None) -> None:
-        """``tells``: the command that shows what was changed; None if nothing was."""
+    def __init__(self, seconds: float, tells: str | None = None, *, made: bool = False) -> None:
+        """``tells``: the command that shows what was changed; None if nothing was.
+
+        ``made``: True if the change is known to have been made.
+        """
         self.tells = tells
+        self.made = made
         super().__init__(f"not done within {seconds:g} s")
 
 
@@ -212,7 +216,8 @@ def _hint(error: BaseException) -> str | None:
             return "check the URL of the store (`ratectl env`); `ratectl doctor` shows more"
         return f"check the URL of the store (`ratectl env`), and that the store runs{MORE}"
     if isinstance(error, TimedOut) and error.tells:
-        return f"the change may have been made: see `{error.tells}`"
+        what = "the change was made" if error.made else "the change may have been made"
+        return f"{what}: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):
         return "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD_FILE, or the client certificate"
     return None

@@ -8,7 +8,7 @@ RatectlError
 │   └── Untrusted            they are not signed for this environment by a trusted key
 ├── NotFound                 a generation or key that is not there
 ├── NothingPublished         the store holds no generation yet
-├── NoAgents                 no agent is there that could do what is asked of agents
+├── NoAgents                 no agent is running that could do what is asked of agents
 ├── Refused                  a rule forbids it: ownership, a missing signature, a file in the way
 │   └── GuardRefused         a guard objects, and no reason was given
 └── StoreError
@@ -159,7 +159,7 @@ class NothingPublished(RatectlError):
 
 
 class NoAgents(RatectlError):
-    """No agent is there that could do what is asked of agents."""
+    """No agent is running that could do what is asked of agents."""
 
 
 class Refused(RatectlError):

@@ -10,6 +10,7 @@ import ssl
 import stat
 import threading
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,6 @@ from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 POLICIES = """
 apiVersion: ratectl/v1
@@ -237,6 +237,39 @@ def test_clients_need_a_certificate_with_mutual_tls(agent: Agent, tmp_path: Path
     assert status(known) == 200
     with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
         status(ssl.create_default_context())
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("none", "key", "cert"), "none: No such file or directory"),
+        (("cert", "none", "cert"), "none: No such file or directory"),
+        (("cert", "key", "none"), "none: No such file or directory"),
+        (("key", "cert", None), "key holds no certificate in PEM"),
+        (("cert", "cert", None), "cert holds no private key in PEM"),
+        (("cert", "key", "key"), "key holds no certificate in PEM"),
+        (("cert", "other", None), "other is not the private key of cert"),
+        (("damaged", "key", None), "damaged, key: "),
+    ],
+)
+def test_certificates_that_cannot_be_used_are_named(
+    agent: Agent,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, str, str | None],
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    issued, other = (trustme.CA().issue_cert("localhost") for _ in range(2))
+    issued.cert_chain_pems[0].write_to_path("cert")
+    issued.private_key_pem.write_to_path("key")
+    other.private_key_pem.write_to_path("other")
+    Path("damaged").write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    with pytest.raises(UsageError) as caught:
+        agent.serve(admin="127.0.0.1:0", tls=Tls(*names))
+    told = str(caught.value)
+    assert told.startswith(f"the certificate of the admin endpoint cannot be used: {why}")
+    assert "the order of the files is certificate, private key" in caught.value.__notes__[0]
 
 
 # Bad input --------------------------------------------------------------------------------------

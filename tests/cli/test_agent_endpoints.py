@@ -109,11 +109,23 @@ def test_admin_with_a_token_from_a_file(tmp_path: Path) -> None:
         (("--admin-token-file", "none"), "--admin-token-file none: No such file or directory"),
         (("--admin", "127.0.0.1:0", "--admin-tls", "a"), "two or three times, not 1"),
         (("--admin-tls", "a", "--admin-tls", "b"), "for the admin endpoint: name its address"),
+        (("--admin-tls", "a", "--admin-tls", "b"), "hint: add --admin ADDR"),
+        (("--admin-token-file", "token"), "--admin-token-file is for the admin endpoint"),
+        (("--admin-token-file", "empty"), "--admin-token-file empty: it is empty\n  hint: write"),
+        (("--admin-token-file", "short"), "--admin-token-file short: a token is a text of at "),
+        (
+            ("--environment", "shop"),
+            "--environment needs --public-key: only a signature can prove it\n  hint: add --public",
+        ),
+        (("--admin", "unix:/nodir/x.sock"), "hint: create the folder /nodir, or name another"),
     ],
 )
 def test_endpoints_that_cannot_be_served(
     cli: Cli, clean_place: Path, options: tuple[str, ...], message: str
 ) -> None:
+    Path("token").write_text("0123456789abcdef\n")
+    Path("short").write_text("0123\n")
+    Path("empty").write_text("\n")
     run = cli("agent", "run", "--store", f"sqlite:///{clean_place}/a.db", *options)
     assert run.code == 64
     assert message in run.err
@@ -136,3 +148,10 @@ def test_address_in_use_is_an_error(cli: Cli, clean_place: Path) -> None:
         64,
         True,
     )
+    assert "hint: another process listens there: stop it, or name another port" in run.err
+
+
+def test_help_leaves_out_the_option_that_an_agent_refuses(cli: Cli) -> None:
+    assert "--timeout" not in cli("agent", "run", "--help").out
+    assert "--timeout" in cli("usage", "--help").out
+    assert "it takes no --timeout" in cli("agent", "run", "--timeout", "9").err

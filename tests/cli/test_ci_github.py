@@ -175,5 +175,5 @@ def test_an_unknown_command_fails(runner: Runner) -> None:
 def test_waiting_for_an_absent_agent_fails(cli: Cli, runner: Runner) -> None:
     (apply,) = runner.run(PUSH).values()
     assert apply.code == 1
-    assert "no agent is there" in apply.out
+    assert "no agent is running" in apply.out
     assert len(cli("history", "-o", "json").document["generations"]) == 1

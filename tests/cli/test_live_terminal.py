@@ -271,12 +271,12 @@ def test_an_escape_alone_and_a_sequence_in_two_parts() -> None:
 # Without a terminal -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["usage", "top"])
-def test_without_a_terminal_it_is_a_usage_error(cli: Cli, command: str) -> None:
+@pytest.mark.parametrize(("command", "what"), [("usage", "usage"), ("top", "keys")])
+def test_without_a_terminal_it_is_a_usage_error(cli: Cli, command: str, what: str) -> None:
     run = cli(command, "--watch")
     assert (run.code, run.out) == (64, "")
     assert run.err == (
-        "error: --watch needs a terminal\n  hint: leave out --watch to print the usage once\n"
+        f"error: --watch needs a terminal\n  hint: leave out --watch to print the {what} once\n"
     )
     run = cli(command, "--watch", "-o", "json", tty=True)
     assert run.code == 64

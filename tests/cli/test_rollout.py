@@ -78,7 +78,7 @@ def test_it_prints_one_document(cli: Cli, edited: str, agents: list[Agent]) -> N
 def test_a_canary_without_agents_fails(cli: Cli, edited: str) -> None:
     run = cli("apply", "policies", "--yes", "--canary", "5%")
     assert run.code == 1
-    assert "no agent is there to try it" in run.err
+    assert "no agent is running to try it" in run.err
     assert cli("history", "-o", "json").document["generations"][0]["generation"] == 1
 
 

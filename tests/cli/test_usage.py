@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_support import limit_report, report_agent
+from cli_support import TREE, limit_report, report_agent
 from live_support import detailed
 
 from ratectl.health import hot_keys, usage_selection
@@ -13,6 +13,8 @@ from ratectl_cli.commands import top, usage
 from ratectl_cli.render.sparkline import gauge_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cli_support import Cli
 
     from conftest import Golden
@@ -35,6 +37,18 @@ def reported(published: str) -> str:
         )
     report_agent(published, id="old", limits=[limit_report("/shop", "steady", peak=0.85)])
     return published
+
+
+@pytest.fixture
+def rootless(cli: Cli, tree: Path, reported: str) -> str:
+    """The same agents, and policies at and below /shop only."""
+    _, *others = TREE.split("---\n")
+    (tree / "all.yaml").write_text(
+        "---\n".join(others).replace("{rate: 20/s}", "{rate: 20/s, burst: 100, per: client}")
+    )
+    applied = cli("apply", "policies", "--yes", "-q")
+    assert applied.code == 0, applied.err
+    return reported
 
 
 def rows(text: str) -> list[list[str]]:
@@ -207,6 +221,38 @@ def test_fail_near_fails_if_nobody_reports(cli: Cli, published: str) -> None:
     assert "it is unknown how full the limits are" in run.err
 
 
+@pytest.mark.parametrize("what", ["reported", "published"])
+def test_the_reason_of_fail_near_is_shown_with_quiet(
+    cli: Cli, what: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(what)
+    run = cli("usage", "--fail-near", "-q")
+    assert run.code == 1
+    assert run.err.startswith("--fail-near: ")
+
+
+@pytest.mark.parametrize("words", [("usage",), ("top",)])
+@pytest.mark.parametrize(
+    ("scope", "hint"), [("/shpo", ": did you mean /shop?"), ("/elsewhere/entirely", "")]
+)
+def test_a_scope_that_no_policy_covers_is_named(
+    cli: Cli, rootless: str, words: tuple[str, ...], scope: str, hint: str
+) -> None:
+    said = f"no policy covers {scope}{hint}\n"
+    run = cli(*words, scope)
+    assert (run.code, run.out.endswith(said)) == (0, True), run.out
+    run = cli(*words, scope, "-o", "json")
+    assert (run.code, run.err) == (0, said)
+    assert "no policy covers" not in cli(*words, "/shop/below").out
+    assert "no policy covers" not in cli(*words, "/").out
+
+
+def test_fail_near_fails_for_a_scope_that_no_policy_covers(cli: Cli, rootless: str) -> None:
+    run = cli("usage", "/shpo", "--fail-near", "-q")
+    assert run.code == 1
+    assert run.err == "--fail-near: no policy covers /shpo: did you mean /shop?\n"
+
+
 @pytest.mark.parametrize(
     ("since", "rate"), [("1m", "32.0"), ("5m", "32.4"), ("15m", "24.0"), ("15min", "24.0")]
 )
@@ -225,6 +271,7 @@ def test_bad_since(cli: Cli, reported: str, since: str) -> None:
     run = cli("usage", f"--since={since}")
     assert (run.code, run.out) == (64, "")
     assert "--since must be 1m to 15m" in run.err
+    assert "hint: write whole minutes, like --since 5m" in run.err
 
 
 def test_top_keys_of_each_limit(cli: Cli, reported: str) -> None:
@@ -241,6 +288,31 @@ def test_top_keys_of_each_limit(cli: Cli, reported: str) -> None:
         }
     ]  # fmt: skip
     assert "no agent reports a key" in cli("usage", "/small", "--top", "3").out
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (("--fail-near",), "--fail-near"), (("--top", "3", "--since", "5m"), "--top and --since"),
+        (("--sort", "used"), "--sort"), (("--near", "80%"), "--near"),
+    ],
+)  # fmt: skip
+def test_options_that_a_page_on_standard_output_lacks(
+    cli: Cli, reported: str, words: tuple[str, ...], given: str
+) -> None:
+    run = cli("usage", "--html", "-", *words)
+    assert (run.code, run.out) == (64, "")
+    assert f"--html - prints only the page, which takes no {given}\n" in run.err
+
+
+@pytest.mark.parametrize("option", ["-n", "--limit"])
+def test_a_bad_number_names_the_option_as_it_was_typed(
+    cli: Cli, published: str, option: str
+) -> None:
+    run = cli("top", option, "0")
+    assert run.err == (
+        f"error: {option} must be at least 1, not 0\n  hint: write a number, like {option} 1\n"
+    )
 
 
 @pytest.mark.parametrize("words", [("--top", "0"), ("--top", "x"), ("--sort", "size")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,7 +111,21 @@ def test_agent_that_does_not_obey_in_time(cli: Cli, published: str) -> None:
     assert run.document["agents"] == {
         "outcome": "timeout", "obeyed": [], "behind": ["edge-1"], "shared": []
     }  # fmt: skip
-    assert "not yet: edge-1" in cli(*SPIKE, "--yes", "--wait", "--timeout", "1").out
+    shown = cli(*SPIKE, "--yes", "--wait", "--timeout", "1").out
+    assert "not yet: edge-1" in shown
+    assert re.search(r"^obeyed by 0 of 1 agent after 0\.[0-9]+ s$", shown, re.MULTILINE)
+
+
+def test_time_that_is_up_after_the_order_does_not_leave_it_in_doubt(
+    cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_: object) -> None:
+        time.sleep(60)
+
+    monkeypatch.setattr("ratectl_cli.prompts.resetting.wait_until_obeyed", wait)
+    run = cli(*SPIKE, "--yes", "--wait", "-q", "--timeout", "2")
+    assert (run.code, len(stored(published))) == (124, 1)
+    assert run.err.endswith("hint: the change was made: see `ratectl history`\n")
 
 
 def test_shared_bucket_is_warned_of(
@@ -144,6 +160,7 @@ def test_unreadable_record_is_replaced_with_a_warning(cli: Cli, published: str) 
         (("--limit", "spike", "-a", "clinet=a"), "did you mean client?"),
         (("--limit", "spike"), "add --key VALUE"),
         (("--limit", "spike", "--key", "a", "--expires", "11min"), "ten minutes at most"),
+        (("--limit", "spike", "--key", "a", "--expires", "1h"), "from 1s to 10min, like --expires"),
         (("--limit", "spike", "--key", "a", "--expires", "soon"), "--expires: 'soon' is not a"),
         (("--limit", "spike", "--key", "a", "--reason", " "), "--reason is empty"),
         (("--limit", "spike", "--key", "a", "--confirm", "production"), "is not the name of"),

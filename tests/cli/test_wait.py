@@ -33,7 +33,9 @@ def test_an_agent_rejects_the_generation(cli: Cli, edited: str) -> None:
 def test_without_agents(cli: Cli, edited: str) -> None:
     run = cli("apply", "policies", "--yes", "--wait")
     assert run.code == 1
-    assert "generation 2 is live\nno agent is there: nobody runs it\n" in run.out
+    assert (
+        "generation 2 is live\nno agent is running: agents enforce it when they start\n" in run.out
+    )
 
 
 def test_the_time_is_up(cli: Cli, edited: str) -> None:

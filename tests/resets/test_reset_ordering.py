@@ -260,6 +260,12 @@ def test_keys_that_are_found() -> None:
         (("/", "l"), {}, "l counts per tenant", "add --key VALUE"),
         (("/", "l"), {"tenent": "a"}, "l counts per tenant", "did you mean tenant?"),
         (("/", "l"), {"tenant": "a", "x": "y"}, "l counts per tenant", "add --key VALUE"),
+        (("/", "l"), {}, "l counts per tenant: the key is missing", "add --key VALUE"),
+        (("/", "two"), {"tenant": "a"}, "the key has no value of route", "--attr route=VALUE"),
+        (("/", "two", "a"), {}, "--key gives only one value", "--attr route=VALUE"),
+        (("/", "l"), {"tenant": "a", "x": "y"}, "the key has a value of x", ""),
+        (("/", "l", "a"), {"tenant": "a"}, "does not go together with --attr",
+         "leave out --key, or leave out --attr and --absent"),
         (("/", "two", "a"), {}, "two counts per tenant and route",
          "add --attr tenant=VALUE --attr route=VALUE"),
         (("/", "one", "a"), {}, "it takes no key", "leave out --key"),
@@ -276,6 +282,35 @@ def test_mistakes_get_a_hint(
         found(*args, **attributes)
     assert message in str(caught.value)
     assert hint in " ".join(getattr(caught.value, "__notes__", []))
+
+
+def test_a_scope_is_suggested_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        found("/shop/x", "l", "acme")
+    assert caught.value.__notes__ == ["did you mean /shop?"]
+
+
+def test_requests_that_a_limit_skips_have_no_bucket() -> None:
+    limits = {
+        "one": {"rate": "1/s", "per": "tenant", "absent": "skip"},
+        "two": {"rate": "1/s", "per": ["tenant", "route"], "absent": "skip"},
+    }
+    overrides = [
+        {"name": "gold", "match": {"tier": "gold"}, "limits": {"two": {"absent": "share"}}},
+    ]
+    tree = policies(**{"/": {"limits": limits}, "/shop": {"overrides": overrides}})
+
+    def reset(scope: str, limit: str, absent: list[str], **attributes: str) -> FoundKey:
+        given = GivenKey(None, attributes, absent)
+        return find_key(tree, scope, limit, given, budget=False, now_ns=0)
+
+    with pytest.raises(UsageError, match="one has 'absent: skip': requests without tenant") as one:
+        reset("/", "one", ["tenant"])
+    assert one.value.__notes__ == ["give --attr tenant=VALUE"]
+    with pytest.raises(UsageError, match="without tenant and route have no bucket"):
+        reset("/", "two", ["route", "tenant"])
+    assert reset("/", "one", [], tenant="").key == {"tenant": ""}
+    assert reset("/shop", "two", ["route"], tenant="a").key == {"tenant": "a", "route": None}
 
 
 def test_no_policy_covers_the_scope() -> None:

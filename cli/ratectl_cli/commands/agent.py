@@ -5,5 +5,10 @@ from ratectl_cli.framework.lazy import Entry
 __all__ = ["COMMANDS"]
 
 COMMANDS = {
-    "run": Entry("Commands", "ratectl_cli.commands.agent_run:run", "Run an agent until stopped."),
+    "run": Entry(
+        "Commands",
+        "ratectl_cli.commands.agent_run:run",
+        "Run an agent until stopped.",
+        refuses=("timeout",),
+    ),
 }

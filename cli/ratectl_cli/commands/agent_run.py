@@ -100,7 +100,7 @@ def run(
       64  wrong arguments
     """
     from ratectl import Agent
-    from ratectl_cli.inputs.serving import tls_of, token_in
+    from ratectl_cli.inputs.serving import check_needs_admin, tls_of, token_in
 
     session = session_of(ctx)
     level = logging.WARNING if session.options.quiet else logging.INFO
@@ -108,6 +108,12 @@ def run(
         level = logging.DEBUG
     if session.options.timeout is not None:
         raise UsageError("an agent runs until it is stopped: it takes no --timeout")
+    if environment is not None and not public_keys:
+        missing = UsageError("--environment needs --public-key: only a signature can prove it")
+        missing.add_note("add --public-key FILE")
+        raise missing
+    token, tls = token_in(admin_token), tls_of(admin_tls)
+    check_needs_admin(admin, token, tls)
     with logging_to_stderr(level) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
@@ -118,13 +124,8 @@ def run(
             environment=environment,
         ) as agent:
             log.info("agent %s follows %s", agent.id, url)
-            if not (metrics is admin is admin_token is None) or admin_tls:
-                served = agent.serve(
-                    metrics=metrics,
-                    admin=admin,
-                    token=token_in(admin_token),
-                    tls=tls_of(admin_tls),
-                )
+            if not metrics is admin is None:
+                served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)
                 for name, address in (("metrics", served.metrics), ("admin", served.admin)):
                     if address is not None:
                         log.info("%s on %s", name, address)

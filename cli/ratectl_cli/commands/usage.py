@@ -95,7 +95,7 @@ def usage(
 
     Exit codes:
       0   the store answers (with --fail-near: and no limit is near)
-      1   a limit is near, or no agent reports (with --fail-near)
+      1   a limit is near, no agent reports, or no policy covers SCOPE (with --fail-near)
       64  wrong arguments, or no terminal (with --watch)
       69  store unreachable, or the page cannot be written
       130 ended by Ctrl-C (with --watch)
@@ -110,8 +110,18 @@ def usage(
 
         if watch:
             raise UsageError("--html writes one page, and --watch has no end: give one of them")
-        if html == "-" and (wanted != Wanted(wanted.scope) or top is not None or fail_near):
-            raise UsageError("--html - prints only the page: leave out options of the table")
+        of_the_table = {
+            "--sort": sort != Sort.SCOPE,
+            "--top": top is not None,
+            "--near": near is not None,
+            "--fail-near": fail_near,
+            "--since": wanted.minutes != 1,
+        }
+        if html == "-" and any(of_the_table.values()):
+            given = " and ".join(name for name, value in of_the_table.items() if value)
+            lone = UsageError(f"--html - prints only the page, which takes no {given}")
+            lone.add_note(f"leave out {given}, or name a file: --html usage.html")
+            raise lone
         report = write_usage_page(session, wanted, html)
         if html == "-":
             return 0

@@ -53,6 +53,7 @@ class Deadline:
         self._running = False
         self._rung = False
         self._tells: str | None = None
+        self._changed = False
 
     def left(self) -> float | None:
         """Return the seconds until the time is up; None without a limit."""
@@ -66,6 +67,10 @@ class Deadline:
     def changing(self, tells: str) -> None:
         """Note that something may have been changed; ``tells`` is the command that shows it."""
         self._tells = tells
+
+    def changed(self) -> None:
+        """Note that the change was made: what comes after it takes no part in it."""
+        self._changed = True
 
     def within(self, body: Callable[[], _T]) -> _T:
         """Run ``body`` in the main thread and return its result.
@@ -91,7 +96,7 @@ class Deadline:
             self._running = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        raise TimedOut(seconds, self._tells)
+        raise TimedOut(seconds, self._tells, made=self._changed)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -35,6 +35,8 @@ class Entry(NamedTuple):
     summary: str
     below: "Mapping[str, Entry]" = MappingProxyType({})
     """Commands below a command; its first argument is never one of their names."""
+    refuses: "tuple[str, ...]" = ()
+    """Names of shared options that the command refuses: its `--help` leaves them out."""
 
     @property
     def exists(self) -> bool:
@@ -182,6 +184,8 @@ def build(name: str, entry: Entry) -> Any:
     app.command(name, cls=Command, help=help_text(function.__doc__ or ""))(function)
     command: Any = typer.main.get_command(app)
     command.below = entry.below
+    for param in command.shared:
+        param.hidden = param.name in entry.refuses
     return command
 
 

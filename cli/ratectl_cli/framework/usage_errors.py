@@ -188,7 +188,9 @@ def _bad_number(param: Any, must: str, ctx: Any, words: "Sequence[str]") -> _Tex
         example = _line(_renamed(words, given, "1"))
         unless = "" if param.required else " (without a number: the live one)"
         return f"{given!r} is not a generation", f"write its number, like {example}{unless}"
-    given = next((value for each in param.opts if (value := _value_of(words, each))), None)
+    name, given = next(
+        ((each, value) for each in param.opts if (value := _value_of(words, each))), (name, None)
+    )
     if given is None or _is_secret(given):
         return f"{name} {must}", None
     least = re.search(r"(at least|at most) (\S+)", must)

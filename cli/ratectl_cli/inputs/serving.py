@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.serving.endpoints import Tls
 
-__all__ = ["tls_of", "token_in"]
+__all__ = ["check_needs_admin", "tls_of", "token_in"]
 
 _MOST_CHARACTERS = 4_096
 """Most characters of the file of a token."""
@@ -21,7 +22,7 @@ _MOST_CHARACTERS = 4_096
 def token_in(path: str | None) -> str | None:
     """Return the token in a file, without spaces around it; None without a file.
 
-    :raises UsageError: the file cannot be read, or is too long.
+    :raises UsageError: the file cannot be read, is too long, or holds no token.
     """
     if path is None:
         return None
@@ -35,7 +36,30 @@ def token_in(path: str | None) -> str | None:
         raise UsageError(
             f"--admin-token-file {path}: it has more than {_MOST_CHARACTERS:,} characters"
         )
-    return text.strip()
+    token = text.strip()
+    if not token:
+        raise _no_token(path, "it is empty")
+    from ratectl.agent.serving.endpoints import TOKEN_FORM, is_token
+
+    if not is_token(token):
+        raise _no_token(path, TOKEN_FORM)
+    return token
+
+
+def _no_token(path: str, why: str) -> UsageError:
+    error = UsageError(f"--admin-token-file {path}: {why}")
+    error.add_note(f"write a token: openssl rand -hex 32 > {shlex.quote(path)}")
+    return error
+
+
+def check_needs_admin(admin: str | None, token: str | None, tls: Tls | None) -> None:
+    """:raises UsageError: there are credentials, and no address that they are for."""
+    if admin is not None or (token is None and tls is None):
+        return
+    option = "--admin-tls" if token is None else "--admin-token-file"
+    error = UsageError(f"{option} is for the admin endpoint: name its address")
+    error.add_note("add --admin ADDR, like --admin 127.0.0.1:9465")
+    raise error
 
 
 def tls_of(paths: Sequence[str] | None) -> Tls | None:

@@ -38,6 +38,8 @@ def minutes_of(text: str) -> int:
     minutes = int(match[1]) if match else 0
     if not 1 <= minutes <= MAX_MINUTES:
         error = UsageError(f"--since must be 1m to {MAX_MINUTES}m, not {text!r}")
-        error.add_note(f"agents report the last {MAX_MINUTES} minutes: --since {MAX_MINUTES}m")
+        error.add_note(
+            f"write whole minutes, like --since 5m: agents report the last {MAX_MINUTES} minutes"
+        )
         raise error
     return minutes

@@ -102,6 +102,7 @@ def _ordered(
         confirmed=name,
         before_write=partial(session.deadline.changing, "ratectl history"),
     )
+    session.deadline.changed()
     if done.discarded:
         session.warn(f"{done.discarded}: it was replaced")
     waited = None

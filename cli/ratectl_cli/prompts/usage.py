@@ -69,7 +69,7 @@ def show_usage(
         usage_data(shown, top),
         lambda: usage_blocks(shown, session.out, clock.now(), top),
     )
-    say_if_silent(session, report, told=told)
+    _say_what_is_missing(session, report, told=told)
     return _code(session, report, wanted.near or NEAR) if fail_near else 0
 
 
@@ -83,7 +83,7 @@ def show_top(session: Session, wanted: Wanted, limit: int) -> int:
         top_data(report, keys[:limit], wanted.sort),
         lambda: top_blocks(report, keys, session.out, clock.now(), limit),
     )
-    say_if_silent(session, report, told=told)
+    _say_what_is_missing(session, report, told=told)
     return 0
 
 
@@ -93,6 +93,12 @@ def _read(session: Session, wanted: Wanted) -> UsageReport:
         return read_usage_report(store, wanted.scope, session.warn, now, wanted.minutes)
 
 
+def _say_what_is_missing(session: Session, report: UsageReport, *, told: bool) -> None:
+    say_if_silent(session, report, told=told)
+    if report.uncovered and not session.text:  # the title of the text says it
+        session.say(report.uncovered)
+
+
 def say_if_silent(session: Session, report: UsageReport, *, told: bool) -> None:
     """Say that no agent reports, unless a message has ``told`` why."""
     if not report.totals.reporting and not told:
@@ -100,13 +106,21 @@ def say_if_silent(session: Session, report: UsageReport, *, told: bool) -> None:
 
 
 def _code(session: Session, report: UsageReport, near: float) -> int:
-    """Return 1 if a limit is almost full, or if nobody can know; and say so."""
+    """Return 1 if a limit is almost full, or if nobody can know; the reason is never quiet."""
+    reason = _reason(report, near)
+    if reason is None:
+        return 0
+    session.complain([f"--fail-near: {reason}"])
+    return 1
+
+
+def _reason(report: UsageReport, near: float) -> str | None:
+    """Return why the command fails; None if every limit has room."""
     if not report.totals.reporting:
-        session.say("--fail-near: no agent reports, so it is unknown how full the limits are")
-        return 1
+        return "no agent reports, so it is unknown how full the limits are"
     rows = selected(report, "used", near).rows
     if not rows:
-        return 0
+        return report.uncovered
     names = [
         f"{row_label(row)} @ {row.scope} {row.total.recent.peak:.0%}"
         for row in rows
@@ -114,5 +128,4 @@ def _code(session: Session, report: UsageReport, near: float) -> int:
     ]
     verb = "is" if len(rows) == 1 else "are"
     text = f"{plural(len(rows), 'limit')} {verb} used {percent_text(near)} or more"
-    session.say(f"--fail-near: {text}: {listed(names, _NAMED)}")
-    return 1
+    return f"{text}: {listed(names, _NAMED)}"

@@ -190,7 +190,7 @@ def _waited_blocks(turned: Turned) -> Iterator[Block]:
         return
     outcome, standing, _ = turned.waited
     if outcome == "nobody":
-        yield [bold("no agent is there: nobody obeys it", "yellow")]
+        yield [bold("no agent is running: agents obey it when they start", "yellow")]
     else:
         yield from _obedience([agent.id for agent in standing.behind], standing.there)
 
@@ -243,7 +243,7 @@ def status_blocks(
         yield [bold("warning: ", "yellow"), f"{here.path}: {here.problem}"]
     behind = [agent.id for agent in agents if agent.panic_sequence < switches.sequence]
     if switches.on and not agents:
-        yield [bold("no agent is there: nobody obeys it", "yellow")]
+        yield [bold("no agent is running: agents obey it when they start", "yellow")]
     elif switches.on or behind:
         yield from _obedience(behind, len(agents))
     for agent, text in by_files(agents):

@@ -119,10 +119,11 @@ def ordered_blocks(reset: Reset, waited: Waited | None) -> Iterator[Block]:
     key = key_text(reset.key) or "all requests"
     yield paragraph([bold(f"reset of {what} is ordered", "green"), f": {key}"])
     if waited is not None and waited.outcome == "nobody":
-        yield [bold("no agent is there: nobody obeys it", "yellow")]
+        yield [bold("no agent is running: the reset changes nothing", "yellow")]
     elif waited is not None:
         standing = waited.standing
-        yield f"obeyed by {len(standing.running)} of {plural(standing.there, 'agent')}"
+        after = f" after {waited.seconds:.3g} s" if waited.outcome == "timeout" else ""
+        yield f"obeyed by {len(standing.running)} of {plural(standing.there, 'agent')}{after}"
         if standing.behind:
             behind = listed([agent.id for agent in standing.behind], _NAMED)
             yield paragraph([bold("not yet: ", "yellow"), behind])

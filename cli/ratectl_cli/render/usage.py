@@ -86,7 +86,7 @@ def top_blocks(
     elif report.rows:
         yield paragraph("no agent reports a key of these limits")
     if len(keys) > most:
-        yield paragraph(dim(f"{len(keys) - most} more keys: -n {len(keys)}"))
+        yield paragraph(dim(f"{plural(len(keys) - most, 'more key')}: -n {len(keys)}"))
 
 
 def title_blocks(report: UsageReport, now: datetime) -> Iterator[Block]:
@@ -104,6 +104,8 @@ def title_blocks(report: UsageReport, now: datetime) -> Iterator[Block]:
     if report.scope != report.asked:
         note = f"{report.asked} is not declared: it uses the buckets of {report.scope}"
         yield paragraph(dim(note))
+    if report.uncovered:
+        yield paragraph(Styled(report.uncovered, "yellow"))
 
 
 def usage_table(report: UsageReport, stream: Stream) -> Table:

@@ -45,7 +45,7 @@ def agents_blocks(waited: Waited | None) -> Iterator[Block]:
         return
     standing = waited.standing
     if waited.outcome == "nobody":
-        yield [bold("no agent is there: nobody runs it", "yellow")]
+        yield [bold("no agent is running: agents enforce it when they start", "yellow")]
         return
     after = f" after {waited.seconds:.0f} s" if waited.outcome == "timeout" else ""
     yield f"it runs in {len(standing.running)} of {plural(standing.there, 'agent')}{after}"

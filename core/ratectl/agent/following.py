@@ -226,6 +226,7 @@ class StoreFollowing(Following):
     def _new_reporter(self) -> Reporter:
         return Reporter(
             agent_id=self.slot.id,
+            instance=self.slot.instance,
             sync=self.sync,
             engine=self.engine,
             state=self.state,

@@ -76,6 +76,8 @@ class Slot:
     ):
         self.folder = folder
         self.id = agent_id
+        self.instance = secrets.token_hex(8) if folder is None else _persisted_instance(folder)
+        """Random name of the slot. Two processes with one id, in two state directories, differ."""
         self.problem = problem
         """Why the slot persists nothing; None if it persists."""
         self.trouble: str | None = None
@@ -302,6 +304,18 @@ def _persisted_id(folder: Path) -> str:
             return known
     fresh = _fresh_id()
     path.write_text(fresh + "\n", "utf-8")
+    return fresh
+
+
+def _persisted_instance(folder: Path) -> str:
+    """Return the name in the folder. A disk that cannot keep one gets a new one at each start."""
+    path, fresh = folder / "instance", secrets.token_hex(8)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        known = path.read_text("utf-8").strip()
+        if known and known == _safe(known):
+            return known
+    with contextlib.suppress(OSError):
+        path.write_text(fresh + "\n", "utf-8")
     return fresh
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
+from ratectl.agent.own_record import OwnRecord
 from ratectl.agent.usage.record import usage_record
 from ratectl.errors import RatectlError
-from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, utc_now
+from ratectl.records import BEATS, USAGE, AgentRecord, Beat, utc_now
 from ratectl.runtime.clock import monotonic
 from ratectl.runtime.cooperative import cooperative
 from ratectl.stores.base import Put
@@ -46,6 +47,7 @@ class Reporter:
         self,
         *,
         agent_id: str,
+        instance: str,
         sync: StoreSync,
         engine: Engine,
         state: AgentState,
@@ -57,6 +59,8 @@ class Reporter:
         origins: Origins,
     ) -> None:
         self._id = agent_id
+        self._instance = instance
+        self._own = OwnRecord(agent_id, instance)
         self._sync = sync
         self._engine = engine
         self._state = state
@@ -97,12 +101,8 @@ class Reporter:
             if status is not self._reported or (
                 due and self._failures.count != self._reported_errors
             ):
-                record = self._record(status)
-                store.put(AGENTS + self._id, record.encode(), lease)
-                self._reported, self._reported_errors = status, record.errors
-            if due:
-                self._report_usage(store, lease)
-            self._succeeded(wrote=due)
+                due = self._report_status(store, status, lease) and due
+            self._succeeded(wrote=due and self._report_usage(store, lease))
         except RatectlError as error:
             log.debug("reporting: %s", error)
             self._fail(error)
@@ -110,6 +110,17 @@ class Reporter:
         except Exception as error:  # noqa: BLE001  the thread must survive any error
             self._fail_unexpectedly(error)
             self._restart(self._interval)
+
+    def _report_status(self, store: Store, status: AgentStatus, lease: Lease) -> bool:
+        """Write the agent's record. Return False if another process holds it."""
+        record = self._record(status)
+        written = self._own.write(store, record, lease)
+        self._state.problem("id", self._own.problem)
+        if written:
+            self._reported, self._reported_errors = status, record.errors
+        else:
+            self._usage_due = monotonic() + self._interval
+        return written
 
     def _succeeded(self, *, wrote: bool) -> None:
         if wrote:
@@ -165,19 +176,24 @@ class Reporter:
         self._lease = lease
         return lease
 
-    def _report_usage(self, store: Store, lease: Lease) -> None:
+    def _report_usage(self, store: Store, lease: Lease) -> bool:
+        """Write usage and beat. Return False if the agent's record is no longer as it was."""
         with cooperative():
             record = usage_record(self._meter.read(self._id))
         record = replace(record, beside=self._shadow.report())
         beat = self._beat(record)
-        store.txn(
-            (),
+        result = store.txn(
+            [self._own.held],
             [
                 Put(USAGE + self._id, record.encode(), lease),
                 Put(BEATS + self._id, beat.encode(), lease),
             ],
         )
+        if not result.ok:
+            self._reported = None  # the next round looks who wrote or deleted it
+            return False
         self._usage_due = monotonic() + self._interval
+        return True
 
     def _beat(self, record: UsageRecord) -> Beat:
         decided = self._meter.decided
@@ -213,6 +229,7 @@ class Reporter:
             panic_sequence=status.panic_sequence,
             reset_sequence=status.reset_sequence,
             reset_shared=status.reset_shared,
+            instance=self._instance,
         )
 
     def stop(self) -> None:

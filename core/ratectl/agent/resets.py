@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
 from ratectl.errors import BundleError
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
     from ratectl.agent.state import AgentState
     from ratectl.engine.api import Engine
+    from ratectl.engine.buckets.resets import ResetCounts
     from ratectl.signing.continuation import Signable
     from ratectl.stores.base import Item, Store
 
 __all__ = ["StoreResets"]
+
+_BUCKETS: Final = ("bucket", "buckets")
 
 
 class StoreResets:
@@ -95,7 +98,7 @@ class StoreResets:
             # First: whatever happens afterwards, it is not obeyed again.
             self._handled = reset.sequence
             if reset.is_over(datetime.now(UTC)):
-                log.warning("%s has expired, and is not obeyed", _named(reset))
+                log.warning("%s is not obeyed: it has expired", _named(reset))
                 continue
             refused = self._obey(reset) or refused
         self._state.problem("reset", refused)
@@ -116,11 +119,12 @@ class StoreResets:
             log.exception("%s has failed", _named(reset))
             return f"{_named(reset)} has failed: {type(error).__name__}: {error}"
         if counts is None:
-            log.warning("%s: there is no such limit here", _named(reset))
-        else:
-            full = f"{counts.buckets} made full, {counts.shared} shared with other keys and kept"
             log.warning(
-                "%s is obeyed: buckets: %s: %s", _named(reset), full, _printable(reset.reason)
+                "%s changed nothing: the policies in force have no such limit", _named(reset)
+            )
+        else:
+            log.warning(
+                "%s: %s; reason: %s", _named(reset), _done(counts), _printable(reset.reason)
             )
         shared = 0 if counts is None else counts.shared
         self._state.update(reset_sequence=reset.sequence, reset_shared=shared)
@@ -130,6 +134,14 @@ class StoreResets:
 def _printable(text: str) -> str:
     """Return a text whose control characters are escaped: it must not look like other lines."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _done(counts: ResetCounts) -> str:
+    """Return what a reset did."""
+    text = f"made {counts.buckets} {_BUCKETS[counts.buckets != 1]} full"
+    if counts.shared:
+        text += f", kept {counts.shared} {_BUCKETS[counts.shared != 1]} that other keys share"
+    return text
 
 
 def _named(reset: Reset) -> str:

@@ -13,6 +13,7 @@ from ratectl.kill_switch.switches import known_switches
 from ratectl.policy.language.model import PolicyTree
 from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.resolution.resolver import Resolver
+from ratectl.runtime.closest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,10 +67,20 @@ class UsageReport:
     """Limits that are left out because their peak is below ``near``."""
     unknown: int = 0
     """Limits that are left out because their peak is unknown."""
+    covered: bool = True
+    """False if no policy is at, above or below ``asked`` in the live policies."""
     tree: PolicyTree = field(default_factory=lambda: PolicyTree({}))
     """Live policies; empty if there are none, or none that can be read."""
     resolver: Resolver = field(default_factory=lambda: Resolver(PolicyTree({})))
     """Resolver of ``tree``, with the exceptions that are in force."""
+
+    @property
+    def uncovered(self) -> str | None:
+        """Return a sentence if no policy covers the scope, with the scope that was meant."""
+        if self.covered:
+            return None
+        meant = closest(self.asked, self.tree.policies)
+        return f"no policy covers {self.asked}" + (f": did you mean {meant}?" if meant else "")
 
 
 def read_usage_report(
@@ -125,6 +136,7 @@ def read_usage_report(
         rows,
         silent=tuple(agent.id for agent in agents if agent.id not in reporting),
         minutes=minutes,
+        covered=not tree.policies or here is not None or _declares_below(tree, asked),
         tree=tree,
         resolver=resolver,
     )

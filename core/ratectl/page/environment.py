@@ -195,6 +195,9 @@ def _notes(usage: EnvironmentUsage, selector: str, now: datetime) -> Iterator[st
     report, totals = usage.report, usage.report.totals
     if report.scope != report.asked:
         yield f"{report.asked} is not declared: it uses the buckets of {report.scope}."
+    if report.uncovered:
+        sentence = report.uncovered.replace("no policy", "No policy", 1)
+        yield sentence if sentence.endswith("?") else f"{sentence}."
     if totals.no_policy:
         yield f"{totals.no_policy:,} requests passed because no policy covers their scope."
     if totals.omitted:

@@ -9,7 +9,7 @@ from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.resets.orders import MAX_ATTRIBUTES, MAX_VALUE
 from ratectl.runtime.closest import closest
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import joined, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ def find_key(
 ) -> FoundKey:
     """Return the limit or budget of this name, and the key.
 
-    :raises UsageError: there is no such limit at the scope, or the key is not one of it.
+    :raises UsageError: there is no such limit at the scope, or it has no bucket of this key.
     """
     _check_declared(tree, checked_scope(scope))
     resolver = Resolver(tree, now_ns)
@@ -62,9 +62,12 @@ def find_key(
     if not limits:
         raise _unknown(resolver, scope, name, budget=budget)
     key = _key(limits, given)
-    chosen = next((limit for limit in limits if set(limit.per) == set(key)), None)
-    if chosen is None:
+    counting = [limit for limit in limits if set(limit.per) == set(key)]
+    if not counting:
         raise _other_attributes(limits, given)
+    chosen = next((limit for limit in counting if _counts(limit, key)), None)
+    if chosen is None:
+        raise _skipped(counting[0], key)
     if len(key) > MAX_ATTRIBUTES or any(len(value or "") > MAX_VALUE for value in key.values()):
         raise UsageError(
             f"a key that can be reset has at most {MAX_ATTRIBUTES} values of {MAX_VALUE} characters"
@@ -79,11 +82,13 @@ def _check_declared(tree: PolicyTree, scope: str) -> None:
     home = Resolver(tree).at(scope)
     meant = closest(scope, tree.policies)
     hint = [f"did you mean {meant}?"] if meant and meant != "/" else []
+    above = None if home is None else home.scope
     if home is None:
         error = UsageError(f"no policy covers {scope}")
     else:
         error = UsageError(f"{scope} is not declared: its requests use the buckets of {home.scope}")
-        hint.append(f"To reset a bucket there, name {home.scope}")
+        if meant != above or not hint:
+            hint.append(f"To reset a bucket there, name {above}")
     error.add_note(" ".join(hint) or "`ratectl usage` lists scopes")
     raise error
 
@@ -146,11 +151,31 @@ def _key(limits: Sequence[Limit], given: GivenKey) -> dict[str, str | None]:
     if given.value is None:
         return key
     if key:
-        raise UsageError("--key is the only value of a key: leave it out, or --attr and --absent")
+        error = UsageError(
+            "--key is the only value of a key: it does not go together with --attr and --absent"
+        )
+        error.add_note("leave out --key, or leave out --attr and --absent")
+        raise error
     single = next((limit.per[0] for limit in limits if len(limit.per) == 1), None)
     if single is None:
         raise _other_attributes(limits, given)
     return {single: given.value}
+
+
+def _counts(limit: Limit, key: Mapping[str, str | None]) -> bool:
+    """Return True if the limit counts requests of this key."""
+    return limit.absent != "skip" or None not in key.values()
+
+
+def _skipped(limit: Limit, key: Mapping[str, str | None]) -> UsageError:
+    """Return the error for a key without a bucket: the limit skips such requests."""
+    lacking = [name for name in limit.per if key[name] is None]
+    error = UsageError(
+        f"{limit.name} has 'absent: skip': requests without {joined(lacking)} have no bucket to "
+        "reset"
+    )
+    error.add_note("give " + joined([f"--attr {name}=VALUE" for name in lacking]))
+    return error
 
 
 def _other_attributes(limits: Sequence[Limit], given: GivenKey) -> UsageError:
@@ -160,9 +185,17 @@ def _other_attributes(limits: Sequence[Limit], given: GivenKey) -> UsageError:
         error = UsageError(f"{limit.name} has one bucket for all requests: it takes no key")
         error.add_note("leave out --key, --attr and --absent")
         return error
-    wanted = " and ".join(limit.per)
-    error = UsageError(f"{limit.name} counts per {wanted}: a key has a value for each, no others")
     unknown = [name for name in given.named if name not in limit.per]
+    lacking = [name for name in limit.per if name not in given.named]
+    if unknown:
+        what = f"the key has a value of {joined(unknown)}"
+    elif given.value is not None:
+        what = "--key gives only one value"
+    elif given.named:
+        what = f"the key has no value of {joined(lacking)}"
+    else:
+        what = "the key is missing"
+    error = UsageError(f"{limit.name} counts per {' and '.join(limit.per)}: {what}")
     meant = closest(unknown[0], limit.per) if unknown else None
     options = "--key VALUE" if len(limit.per) == 1 else " ".join(
         f"--attr {name}=VALUE" for name in limit.per

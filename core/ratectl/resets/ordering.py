@@ -72,7 +72,12 @@ def new_order(found: FoundKey, reason: str, author: str, lasts: timedelta = EXPI
     if len(reason) > MAX_TEXT:
         raise UsageError(f"--reason has {len(reason)} characters, more than {MAX_TEXT}")
     if not timedelta(seconds=1) <= lasts <= LONGEST:
-        raise UsageError("a reset expires after a second at least, and ten minutes at most")
+        error = UsageError(
+            "a reset is obeyed for a second at least, and ten minutes at most, "
+            f"not for {lasts.total_seconds():g} s"
+        )
+        error.add_note("write a duration from 1s to 10min, like --expires 5min")
+        raise error
     return Order(
         scope=found.scope,
         limit=found.limit.name,

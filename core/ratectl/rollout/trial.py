@@ -30,7 +30,7 @@ def agents_to_try(store: Store, terms: Terms, mode: Mode = "enforce") -> Sequenc
         return ()
     agents = read_agents(store)
     if not agents:
-        raise NoAgents("no agent is there to try it: start one, or apply without --canary")
+        raise NoAgents("no agent is running to try it: start one, or apply without --canary")
     if len(agents) == 1 and terms.compares:
         raise NoAgents(
             f"{agents[0].id} is the only agent, and there is no other to compare it with: add "

@@ -37,7 +37,7 @@ def watch_usage(session: Session, wanted: Wanted, shows: Shows) -> int:
 
     :raises UsageError: there is no terminal.
     """
-    _check_terminal(session)
+    _check_terminal(session, shows)
     state = State(
         home=shows, shows=shows, scope=wanted.scope, sort=wanted.sort, near=wanted.near,
         minutes=wanted.minutes,
@@ -73,10 +73,11 @@ def _turn(session: Session, state: State, reader: Reader, keys: Keyboard, screen
     return state
 
 
-def _check_terminal(session: Session) -> None:
+def _check_terminal(session: Session, shows: Shows) -> None:
     if not session.text:
         raise UsageError("--watch shows a live view: leave out -o")
     if not (session.out.terminal and sys.stdin.isatty()):
         error = UsageError("--watch needs a terminal")
-        error.add_note("leave out --watch to print the usage once")
+        what = "keys" if shows == "keys" else "usage"
+        error.add_note(f"leave out --watch to print the {what} once")
         raise error

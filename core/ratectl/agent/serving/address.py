@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -44,9 +45,22 @@ class Address:
         try:
             return self._unix() if self.path else self._tcp()
         except OSError as error:
-            raise UsageError(f"cannot listen on {self}: {error.strerror or error}") from None
+            refused = UsageError(f"cannot listen on {self}: {error.strerror or error}")
+            if (hint := self._hint(error)) is not None:
+                refused.add_note(hint)
+            raise refused from None
         except UnicodeError:
             raise UsageError(f"cannot listen on {self}: this is no name of a host") from None
+
+    def _hint(self, error: OSError) -> str | None:
+        """Return how to mend an address that cannot be listened on; None if it is not known."""
+        if error.errno == errno.EADDRINUSE:
+            return "another process listens there: stop it, or name another port"
+        if error.errno == errno.EADDRNOTAVAIL:
+            return "no interface of this machine has this address"
+        if self.path and error.errno == errno.ENOENT:
+            return f"create the folder {Path(self.path).parent}, or name another path"
+        return None
 
     def _tcp(self) -> socket.socket:
         family, kind, protocol, _, where = socket.getaddrinfo(

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from ratectl.agent.serving.address import Address
     from ratectl.agent.serving.server import Asked
 
-__all__ = ["Endpoints", "Tls", "serve"]
+__all__ = ["TOKEN_FORM", "Endpoints", "Tls", "is_token", "serve"]
 
 _LEAST_TOKEN: Final = 16
 """Least characters of a bearer token."""
+
+TOKEN_FORM: Final = f"a token is a text of at least {_LEAST_TOKEN} ASCII characters without spaces"
+
+_MOST_PEM: Final = 1_000_000
+"""Most bytes of a PEM file that are read to explain an error."""
 
 _JSON: Final = "application/json; charset=utf-8"
 
@@ -124,10 +129,36 @@ def _context(tls: Tls) -> ssl.SSLContext:
             context.load_verify_locations(tls.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:  # also of ssl
-        raise UsageError(
-            f"the certificate of the admin endpoint cannot be used: {error.strerror or error}"
-        ) from None
+        refused = UsageError(
+            f"the certificate of the admin endpoint cannot be used: {_reason(tls, error)}"
+        )
+        refused.add_note(
+            "the order of the files is certificate, private key, authority of clients' certificates"
+        )
+        raise refused from None
     return context
+
+
+def _reason(tls: Tls, error: OSError) -> str:
+    """Return why the files cannot be used, with the name of the file that is wrong."""
+    for path, label, what in (
+        (tls.certificate, b"CERTIFICATE-----", "certificate"),
+        (tls.key, b"PRIVATE KEY-----", "private key"),
+        (tls.client_ca, b"CERTIFICATE-----", "certificate"),
+    ):
+        if path is None:
+            continue
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123  of any type of path
+                pem = file.read(_MOST_PEM)
+        except OSError as unread:
+            return f"{path}: {unread.strerror or unread}"
+        if label not in pem:
+            return f"{path} holds no {what} in PEM"
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return f"{tls.key} is not the private key of {tls.certificate}"
+    files = ", ".join(str(each) for each in (tls.certificate, tls.key, tls.client_ca) if each)
+    return f"{files}: {error.strerror or error}"
 
 
 # Metrics ----------------------------------------------------------------------------------------
@@ -172,10 +203,8 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
     :raises UsageError: others could read it.
     """
     local = is_loopback(listener)
-    if token is not None and not _is_token(token):
-        raise UsageError(
-            f"a token is a text of at least {_LEAST_TOKEN} ASCII characters without spaces"
-        )
+    if token is not None and not is_token(token):
+        raise UsageError(TOKEN_FORM)
     mutual = tls is not None and tls.client_ca is not None
     if not local and token is None and not mutual:
         raise UsageError(
@@ -202,7 +231,8 @@ def _admin(agent: Agent, listener: socket.socket, token: str | None, tls: Tls | 
     )
 
 
-def _is_token(token: object) -> bool:
+def is_token(token: object) -> bool:
+    """Return True if a value can be a bearer token; see ``TOKEN_FORM``."""
     return (
         isinstance(token, str)
         and len(token) >= _LEAST_TOKEN
