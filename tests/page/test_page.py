@@ -250,7 +250,7 @@ def test_refusals_are_explained_with_a_command_to_copy() -> None:
     assert "In the last 15 minutes: 0.5 of 12 requests per second." in text
     assert "2 requests can never pass" in text
     assert "Most refused keys: acme (500 ±3), zeta (90 ±3)." in text
-    assert "ratectl explain /shop --attr tenant=acme -e production" in text
+    assert "ratectl explain /shop --attr tenant=acme --live -e production" in text
     assert "raise the value in shop/team.yaml:6:12" in text
 
 

@@ -126,7 +126,8 @@ def _amount(limit: LimitView) -> Value | None:
 def _advice(view: View, limit: LimitView) -> Html:
     items = []
     if not view.one_agent:
-        command = f"ratectl explain {shlex.quote(limit.scope)}{_attributes(limit)}{view.selector}"
+        scope, attributes = shlex.quote(limit.scope), _attributes(limit)
+        command = f"ratectl explain {scope}{attributes} --live{view.selector}"
         items.append(
             joined(["See all limits of such a request: ", tag("code", command, class_="copy")])
         )

@@ -143,7 +143,7 @@ class LimitView:
     silence: str = "No agent reports this limit."
     """Why there is no usage."""
     tip: str = ""
-    """Attributes with which ``ratectl explain`` shows the limit: `` --attr tier=gold``."""
+    """Attributes with which ``ratectl explain --live`` shows the limit: `` --attr tier=gold``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
