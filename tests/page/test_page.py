@@ -242,6 +242,7 @@ def test_unknown_is_a_question_mark_and_never_zero() -> None:
 def test_only_a_full_bucket_has_100_percent() -> None:
     assert "99%" in shown(view(scope(limits=[limit(usage=usage(peak=0.9999))])))
     assert "100%" in shown(view(scope(limits=[limit(usage=usage(peak=1.0, trend=()))])))
+    assert "57%" in shown(view(scope(limits=[limit(usage=usage(peak=0.57, trend=()))])))
 
 
 def test_refusals_are_explained_with_a_command_to_copy() -> None:

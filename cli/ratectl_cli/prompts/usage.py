@@ -9,7 +9,7 @@ from ratectl.health.hot_keys import hot_keys
 from ratectl.health.usage_report import read_usage_report
 from ratectl.health.usage_selection import NEAR, selected
 from ratectl.policy.language.scopes import checked_scope
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import listed, percent
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.text import plural
 from ratectl_cli.inputs.unpublished import say_if_unpublished
@@ -108,9 +108,9 @@ def _code(session: Session, report: UsageReport, near: float) -> int:
     if not rows:
         return 0
     names = [
-        f"{row_label(row)} @ {row.scope} {row.total.recent.peak:.0%}"
+        f"{row_label(row)} @ {row.scope} {percent(use)}"
         for row in rows
-        if row.total is not None
+        if row.total is not None and (use := row.total.recent.peak) is not None
     ]
     verb = "is" if len(rows) == 1 else "are"
     text = f"{plural(len(rows), 'limit')} {verb} used {percent_text(near)} or more"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ratectl.runtime import wording
+
 __all__ = ["NEAR", "UNKNOWN", "approximate", "count", "level", "percent", "rate", "share"]
 
 UNKNOWN: Final = "?"
@@ -32,9 +34,7 @@ def rate(per_second: float | None) -> str:
 
 def percent(use: float | None) -> str:
     """Return the use of a bucket; only a full one has 100%."""
-    if use is None:
-        return UNKNOWN
-    return f"{min(int(use * 100), 99 if use < 1 else 100)}%"
+    return UNKNOWN if use is None else wording.percent(use)
 
 
 def share(part: float | None) -> str:

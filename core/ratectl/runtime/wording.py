@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["joined", "listed"]
+__all__ = ["joined", "listed", "percent"]
 
 
 def listed(names: Sequence[object], at_most: int) -> str:
@@ -19,3 +19,8 @@ def listed(names: Sequence[object], at_most: int) -> str:
 def joined(words: Sequence[str], last: str = "and") -> str:
     """Return ``a, b and c``: all words, with ``last`` before the last one."""
     return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def percent(use: float) -> str:
+    """Return the use of a bucket, 0 to 1, as ``93%``; only a full one has 100%."""
+    return f"{min(use, 0.99) if use < 1 else 1:.0%}"
