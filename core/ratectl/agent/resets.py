@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from ratectl.agent.log import log
 from ratectl.errors import BundleError
 from ratectl.resets.orders import Reset, Resets
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,16 +121,11 @@ class StoreResets:
         else:
             full = f"{counts.buckets} made full, {counts.shared} shared with other keys and kept"
             log.warning(
-                "%s is obeyed: buckets: %s: %s", _named(reset), full, _printable(reset.reason)
+                "%s is obeyed: buckets: %s: %s", _named(reset), full, printable(reset.reason)
             )
         shared = 0 if counts is None else counts.shared
         self._state.update(reset_sequence=reset.sequence, reset_shared=shared)
         return None
-
-
-def _printable(text: str) -> str:
-    """Return a text whose control characters are escaped: it must not look like other lines."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _named(reset: Reset) -> str:

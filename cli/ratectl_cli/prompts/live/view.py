@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from ratectl.runtime.wording import printable
 from ratectl_cli.framework.styled import cell_of, painted, shortened
 from ratectl_cli.framework.tables import table_parts
-from ratectl_cli.framework.terminal import safe
 from ratectl_cli.framework.text import Aligned, Styled, bold, dim, lines_of
 from ratectl_cli.prompts.live.state import KEYS, position, rows_of
 from ratectl_cli.render.hot_keys import hot_keys_table
@@ -180,7 +180,7 @@ def _status(state: State, part: _Part, count: int) -> Styled:
 
 def _hints(state: State, stream: Stream) -> str:
     if state.typing:
-        return _cut([bold("filter: "), safe(state.filter), "_"], stream)
+        return _cut([bold("filter: "), printable(state.filter), "_"], stream)
     return _cut(dim(_HINTS), stream)
 
 
