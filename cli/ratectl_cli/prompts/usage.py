@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ratectl.fleet.usage import NEAR
 from ratectl.health.hot_keys import hot_keys
 from ratectl.health.usage_report import read_usage_report
-from ratectl.health.usage_selection import NEAR, selected
+from ratectl.health.usage_selection import selected
 from ratectl.policy.language.scopes import checked_scope
 from ratectl.runtime.wording import listed, percent
 from ratectl_cli.framework import clock

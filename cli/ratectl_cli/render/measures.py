@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl.health.usage_selection import NEAR
+from ratectl.fleet.usage import NEAR
 from ratectl.runtime.wording import percent
 from ratectl_cli.framework.text import Styled
 from ratectl_cli.render.sparkline import gauge_line

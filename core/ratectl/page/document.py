@@ -39,7 +39,7 @@ def page_text(view: View) -> str:
             "main",
             _alerts(view.alerts),
             tag("div", _tree(sections), tag("div", _refusals(view, limits), *_scopes(sections),
-                _agents(view), class_="content"), class_="columns"),
+                _agents(view)), class_="columns"),
         ),
         _footer(view),
         tag("script", _part("live.js")) if view.live else EMPTY,

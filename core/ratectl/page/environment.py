@@ -85,7 +85,6 @@ def environment_view(
         alerts=list(_alerts(usage, now)),
         scopes=scope_views(report),
         agents=[_agent(usage.fleet, agent, now) for agent in report.agents],
-        one_agent=False,
         notes=list(_notes(usage, selector, now)),
         selector=selector,
     )

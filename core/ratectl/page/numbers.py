@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from ratectl.fleet.usage import NEAR
 from ratectl.runtime import wording
 
-__all__ = ["NEAR", "UNKNOWN", "approximate", "count", "level", "percent", "rate", "share"]
+__all__ = ["UNKNOWN", "approximate", "count", "level", "percent", "rate", "share"]
 
 UNKNOWN: Final = "?"
-NEAR: Final = 0.8
-"""Use from which on a limit is near."""
 
 
 def count(number: int | None) -> str:

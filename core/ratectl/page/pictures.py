@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from ratectl.fleet.usage import NEAR
 from ratectl.page.html import EMPTY, Html, tag
-from ratectl.page.numbers import NEAR, level, percent
+from ratectl.page.numbers import level, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,7 @@ class Fact(NamedTuple):
 class Alert(NamedTuple):
     """A message at the top of the page."""
 
-    kind: Literal["danger", "warning", "note"]
+    kind: Literal["danger", "warning"]
     title: str
     text: str
 
@@ -185,7 +185,6 @@ class View:
     scopes: Sequence[ScopeView]
     agents: Sequence[AgentRow] | None
     """None for the page of one agent."""
-    one_agent: bool
     notes: Sequence[str]
     """Remarks at the end of the page."""
     selector: str = ""
@@ -195,3 +194,8 @@ class View:
     refresh: int | None = None
     """Seconds until a browser loads the page again; None for never."""
     most_bytes: int = 4_500_000
+
+    @property
+    def one_agent(self) -> bool:
+        """True for the page of one agent, False for that of an environment."""
+        return self.agents is None
