@@ -31,7 +31,7 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to show of the usage."""
+    """Limits to read and their order, as arguments and options name them."""
 
     scope: str | None = None
     """None for all scopes."""

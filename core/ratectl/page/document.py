@@ -28,7 +28,8 @@ _AGENT_COLUMNS: Final = ("Agent", "Generation", "State", "Last report", "Host", 
 def page_text(view: View) -> str:
     """Return the page: one HTML document that loads nothing else.
 
-    Its size is at most ``view.most_bytes``: what there is no room for is named, or counted.
+    Its size is at most ``view.most_bytes``. Limits without room for their details are named, and
+    others are counted.
     """
     limits = [limit for scope in view.scopes for limit in scope.limits]
     sections = ScopeSections(view.scopes, view.most_bytes)

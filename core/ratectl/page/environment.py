@@ -36,7 +36,7 @@ _STALE_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentUsage:
-    """What a page of an environment shows, as it was read."""
+    """Data for the page of an environment, read from its store."""
 
     report: UsageReport
     fleet: Fleet

@@ -21,7 +21,7 @@ _STEP: Final = 8
 
 
 def bar(use: float | None) -> Html:
-    """Return the use of a bucket as a bar; the number stands beside it as text."""
+    """Return the use of a bucket as a bar. The page shows the number next to the bar."""
     if use is None:
         return EMPTY
     filled = tag("rect", width=min(100, ceil(use * 100)), height=8, class_=level(use))

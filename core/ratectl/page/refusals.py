@@ -94,11 +94,11 @@ def _size(view: View, limit: LimitView) -> Iterator[str]:
     if limit.size is None:
         yield "The live policies do not have this limit any more: its size is unknown."
         return
-    whom = f"for each {' and '.join(limit.per)}" if limit.per else "for all requests together"
+    requests = f"for each {' and '.join(limit.per)}" if limit.per else "for all requests together"
     counted = "this process" if view.one_agent else "each agent"
     yield "The limit is "
     yield tag("b", limit.size)
-    yield f" {whom}, counted in {counted}. "
+    yield f" {requests}, counted in {counted}. "
     value = _amount(limit)
     if value is None:
         return

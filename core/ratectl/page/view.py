@@ -33,10 +33,10 @@ class Alert(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Who sets a value, and where that is written."""
+    """Origin of a value."""
 
     who: str
-    """A scope, an override or an exception."""
+    """The scope, override or exception that sets the value."""
     file: str | None
     """``payments/team.yaml:8:17``; None if the place is not known."""
 

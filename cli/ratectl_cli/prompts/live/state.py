@@ -39,7 +39,7 @@ KEYS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a live view shows."""
+    """Contents of a live view, and the selected row."""
 
     home: Shows = "limits"
     """Kind of the rows that it showed first."""
