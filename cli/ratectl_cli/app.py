@@ -10,12 +10,12 @@ import typer
 import typer.main
 
 from ratectl.runtime.urls import scrubbed
+from ratectl.runtime.wording import printable
 from ratectl.version import __version__
 from ratectl_cli.errors import BUG, explain_error
 from ratectl_cli.framework.lazy import CommandFailed, Entry, LazyGroup
 from ratectl_cli.framework.options import Options, guess_color, guess_output
 from ratectl_cli.framework.session import Session
-from ratectl_cli.framework.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,7 +191,7 @@ def _in_our_words(error: BaseException, arguments: "Sequence[str]") -> BaseExcep
 def _report_plainly(failure: "Failure") -> None:
     """Print an error where reporting failed: standard output is full, or a module is unreadable."""
     with contextlib.suppress(OSError):  # standard error is closed too
-        os.write(2, f"error: {safe(failure.message)}\n".encode(errors="backslashreplace"))
+        os.write(2, f"error: {printable(failure.message)}\n".encode(errors="backslashreplace"))
 
 
 def _report(session: Session, failure: "Failure") -> None:

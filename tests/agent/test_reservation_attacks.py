@@ -325,8 +325,13 @@ def test_reservation_without_policy_is_allowed_and_charges_nothing() -> None:
         assert reservation.decision.reason == "no_policy"
         reservation.used(tokens=5_000)
         assert left(agent, scope="/a") == 100_000
+        assert not reservation.expired
         agent.clock.advance(60)
+        assert (reservation.expired, len(agent._expiries)) == (True, 0)
+        reservation.used(tokens=6_000)
     assert left(agent, scope="/a") == 100_000
+    usage = agent.usage()
+    assert (usage.no_policy, [limit.allowed for limit in usage.limits]) == (1, [0])
 
 
 # Publications -----------------------------------------------------------------------------------

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 def usage(*limits: LimitReport) -> UsageReport:
     total = totals([record(*limits)])
-    rows = [UsageRow(each.scope, each.limit, each.budget, None, each) for each in total.limits]
+    rows = [
+        UsageRow(each.scope, each.limit, each.budget, None, each, each.overrides)
+        for each in total.limits
+    ]
     return UsageReport("/", "/", 1, [], Switches(), total, rows)
 
 
@@ -123,10 +126,52 @@ def test_a_scope_is_opened_and_closed() -> None:
 
 def test_the_keys_of_a_limit_in_the_open_scope() -> None:
     state = press(State(scope="/shop", sort="used"), "home", "enter")
-    assert (state.shows, state.filter, state.sort) == ("keys", "spike", "requests")
-    assert press(state, "escape") == State(scope="/shop")
-    keys = State(scope="/shop/cart", shows="keys", home="keys", sort="requests")
+    assert (state.shows, state.filter, state.sort) == ("keys", "", "requests")
+    assert names(state) == ["spike:acme", "spike:zeta"]
+    assert press(state, "escape") == State(scope="/shop", sort="used")
+    keys = State(scope="/shop/cart", shows="keys", home="keys", sort="requests", other_sort="scope")
     assert press(keys, "home", "enter").scope == "/shop"
+
+
+def test_only_the_keys_of_the_opened_limit_are_shown() -> None:
+    """Neither those of limits whose names begin alike, nor of its buckets for overrides."""
+    report = usage(
+        detailed("/shop", "spike", busiest=[("acme", 5, 0, 0.1)], top_refused=[]),
+        detailed("/shop", "spike-2", busiest=[("other limit", 9, 0, 0.1)], top_refused=[]),
+        detailed(
+            "/shop", "spike", overrides=["gold@/shop"], busiest=[("override", 9, 0, 0.1)],
+            top_refused=[],
+        ),
+        detailed("/shop/cart", "steady", busiest=[("spike", 9, 0, 0.1)], top_refused=[]),
+    )  # fmt: skip
+    state = press(State(scope="/shop"), "home", "enter", report=report)
+    assert names(state, report) == ["spike:acme"]
+    assert names(press(state, "/", *"zeta", report=report), report) == []
+    filtered = press(state, "/", *"acm", "enter", report=report)
+    assert names(filtered, report) == ["spike:acme"]
+    assert press(filtered, "escape", report=report) == state, "the filter is closed first"
+    assert press(filtered, "escape", "escape", report=report) == State(scope="/shop")
+    everything = press(state, "k", "k", report=report)
+    assert len(names(everything, report)) == 4, "k shows the keys of all limits"
+
+
+def test_keys_of_a_limit_are_left_for_the_limits_also_where_keys_were_shown_first() -> None:
+    home = State(home="keys", shows="keys", scope="/shop", sort="used", other_sort="scope")
+    limits = press(home, "k", "s")
+    state = press(limits, "home", "enter")
+    assert (state.shows, len(names(state))) == ("keys", 2)
+    assert press(state, "escape") == limits
+    assert press(state, "escape", "escape") == replace(home, other_sort="used")
+
+
+def test_orders_of_limits_and_of_keys_are_remembered() -> None:
+    state = press(State(), "s", "k", "s", "s")
+    assert (state.shows, state.sort) == ("keys", "used")
+    state = press(state, "k")
+    assert (state.shows, state.sort) == ("limits", "used")
+    state = press(state, "k")
+    assert (state.shows, state.sort) == ("keys", "used")
+    assert press(state, "escape").sort == "used"
 
 
 def test_keys_by_filter_of_key_limit_and_scope() -> None:

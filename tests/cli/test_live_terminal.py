@@ -131,7 +131,7 @@ def test_arrows_and_keys_of_a_limit(live: Live) -> None:
     terminal.type("\x1b[B")
     lines = terminal.until(lambda lines: selected(lines).split()[1:2] == ["steady"])
     terminal.type("\x1bOA\x1b[B\r")
-    lines = terminal.until("1-3 of 3 keys · sort requests · filter steady")
+    lines = terminal.until("1-3 of 3 keys of steady · sort requests")
     assert r"evil\x1b]0;owned" in selected(lines)
     assert "\x1b]0;" not in terminal.seen
     terminal.type("\x7f")
@@ -294,6 +294,12 @@ def test_options_that_need_an_end(cli: Cli, words: tuple[str, ...]) -> None:
     run = cli("usage", "--watch", *words, tty=True)
     assert run.code == 64
     assert "--watch" in run.err
+
+
+def test_a_live_view_of_keys_shows_all_of_them(cli: Cli) -> None:
+    run = cli("top", "--watch", "-n", "5", tty=True)
+    assert run.code == 64
+    assert "--watch shows all keys: leave out -n" in run.err
 
 
 def test_an_unreachable_store_is_an_error_before_the_view(live: Live) -> None:

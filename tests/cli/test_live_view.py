@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from test_live_state import REPORT, press, usage
 
 from fleet.reports import agent
+from ratectl.health.usage_report import UsageRow
 from ratectl_cli.framework.screen import Size
 from ratectl_cli.framework.terminal import Stream
 from ratectl_cli.prompts.live.reader import Reading
@@ -51,7 +52,7 @@ def view(
     return drawn(state, reading, stream, Size(width, height), NOW).lines
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 @pytest.mark.parametrize("shows", ["limits", "keys"])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_every_view_fits(width: int, shows: str, encoding: str) -> None:
@@ -119,6 +120,9 @@ def test_problems_are_shown_and_the_age_grows() -> None:
     assert lines[2] == "warning: one (and 1 more)"
     old = replace(REPORT, totals=replace(REPORT.totals, oldest="2026-11-23T11:59:01Z"))
     assert "data 59 s old" in view(State(), old)[0]
+    for oldest, age in ((None, "no data"), ("yesterday", "data of unknown age")):
+        unknown = replace(REPORT, totals=replace(REPORT.totals, oldest=oldest))
+        assert view(State(), unknown)[0].endswith(f" agents · {age}")
 
 
 def test_agents_without_a_report_are_named() -> None:
@@ -133,6 +137,9 @@ def test_what_an_empty_view_lacks() -> None:
     empty = usage()
     assert "no agent reports a limit here" in view(State(), empty)[1]
     assert "no agent reports a key of these limits" in view(State(shows="keys"), empty)[1]
+    limit = UsageRow("/shop", "spike", False, None, None, ("gold@/shop",))
+    of_one = view(State(shows="keys", scope="/shop", limit=limit), empty)
+    assert "no agent reports a key of spike [gold]" in of_one
     assert "no row matches the filter" in view(State(filter="xyz"))[1]
     assert "no limit was used 95% or more" in view(State(near=0.95))[1]
 
@@ -141,6 +148,8 @@ def test_the_filter_and_near_are_named() -> None:
     lines = view(State(filter="shop", near=0.5))
     assert lines[-2] == "1-2 of 2 limits · sort scope · near 50% · filter shop"
     assert view(press(State(), "/", "a"))[-1] == "filter: a_"
+    keys = press(State(scope="/shop", sort="used"), "home", "enter")
+    assert view(keys)[-2] == "1-2 of 2 keys of spike · sort requests"
 
 
 def test_another_scope_is_opened() -> None:

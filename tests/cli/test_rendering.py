@@ -14,7 +14,8 @@ from ratectl.policy.bundle import encode_policies
 from ratectl.policy.format.tree_text import policy_lines
 from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.loading.loader import load
-from ratectl_cli.framework.terminal import Stream, cells, safe
+from ratectl.runtime.wording import printable
+from ratectl_cli.framework.terminal import Stream, cells
 from ratectl_cli.framework.text import Aligned, Column, Styled, Table, plural, show
 from ratectl_cli.render.diagnostics import diagnostic_blocks
 from ratectl_cli.render.times import ago, wait
@@ -40,7 +41,7 @@ def test_policies_read_back_the_same(tree: PolicyTree) -> None:
 
 @given(st.text())
 def test_safe_text_is_one_printable_line(text: str) -> None:
-    shown = safe(text)
+    shown = printable(text)
     assert shown.isprintable()
     assert shown == text or not text.isprintable()
 

@@ -7,9 +7,10 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratectl.runtime.wording import printable
 from ratectl_cli.framework.pieces import Styled
 from ratectl_cli.framework.styled import longest_part, shortened, width_of, wrapped
-from ratectl_cli.framework.terminal import cells, clusters, safe
+from ratectl_cli.framework.terminal import cells, clusters
 
 LETTERS = ["a", "b", "1", "2", ".", " ", "/", "-", "日", "👍🏽", "e\u0301"]
 WORDS = st.lists(st.sampled_from(LETTERS), max_size=60).map("".join)
@@ -58,7 +59,7 @@ def test_a_shortened_cell_is_a_start_with_an_ellipsis(cell: list[Styled], width:
         assert not re.search(r"[0-9]$", start) or not re.match(r"[0-9]", rest)
 
 
-@given(st.text().map(safe))
+@given(st.text().map(printable))
 def test_clusters_are_the_whole_text(text: str) -> None:
     assert "".join(cluster for cluster, _ in clusters(text)) == text
     assert sum(width for _, width in clusters(text)) == cells(text)

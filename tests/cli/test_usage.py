@@ -103,6 +103,16 @@ def test_numbers_of_older_agents_are_unknown_and_never_0(cli: Cli, published: st
     assert (row[-7], row[-6], row[-5]) == ("≥71%", "≥2", "≥12.0")
 
 
+def test_a_limit_that_is_not_full_is_not_used_100_percent(cli: Cli, published: str) -> None:
+    keys = [("acme", 7_000, 0, 0.996)]
+    report_agent(published, limits=[detailed("/shop", "spike", peak=0.996, busiest=keys)])
+    for words in (("usage", "--fail-near"), ("usage", "--top", "1"), ("top",)):
+        for tty in (False, True):
+            run = cli(*words, tty=tty)
+            assert "99%" in run.out
+            assert "100%" not in run.out.replace("100%  ", "", 1) + run.err, words
+
+
 def test_a_rate_that_is_almost_0_is_not_0(cli: Cli, published: str) -> None:
     report_agent(
         published, limits=[limit_report("/shop", "spike", recent_allowed=1, recent_refused=0)]

@@ -166,9 +166,19 @@ def test_rates_are_known_where_the_records_have_no_room_for_trends(cli: Cli, rep
 
 def test_refusals_name_the_options_that_chose_the_store(cli: Cli, reported: str) -> None:
     text = words(cli("usage", "--html", "-", "--store", reported).out)
-    command = f"ratectl explain /payments/checkout --attr tenant=acme --store {reported}"
+    command = f"ratectl explain /payments/checkout --attr tenant=acme --live --store {reported}"
     assert command in text
     assert cli(*command.split()[1:]).code == 0
+
+
+def test_command_of_a_refusal_explains_the_live_generation(cli: Cli, reported: str) -> None:
+    """The page shows the live generation; the files here may be newer, or of another project."""
+    Path("policies/checkout.yaml").write_text("not a policy")
+    text = words(cli("usage", "--html", "-", "--store", reported).out)
+    at = text.index("ratectl explain /payments/checkout")
+    command = text[at : text.index(reported, at) + len(reported)]
+    run = cli(*command.split()[1:])
+    assert (run.code, "generation 1" in run.out) == (0, True), command
 
 
 def test_page_of_one_scope(cli: Cli, reported: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from page.views import HOSTILE
-from ratectl.page.html import EMPTY, Html, joined, printable, shortened, tag
+from ratectl.page.html import EMPTY, Html, joined, shortened, tag
+from ratectl.runtime.wording import printable
 
 
 def test_text_is_escaped_and_markup_is_kept() -> None:

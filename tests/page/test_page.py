@@ -242,6 +242,7 @@ def test_unknown_is_a_question_mark_and_never_zero() -> None:
 def test_only_a_full_bucket_has_100_percent() -> None:
     assert "99%" in shown(view(scope(limits=[limit(usage=usage(peak=0.9999))])))
     assert "100%" in shown(view(scope(limits=[limit(usage=usage(peak=1.0, trend=()))])))
+    assert "57%" in shown(view(scope(limits=[limit(usage=usage(peak=0.57, trend=()))])))
 
 
 def test_refusals_are_explained_with_a_command_to_copy() -> None:
@@ -250,7 +251,7 @@ def test_refusals_are_explained_with_a_command_to_copy() -> None:
     assert "In the last 15 minutes: 0.5 of 12 requests per second." in text
     assert "2 requests can never pass" in text
     assert "Most refused keys: acme (500 ±3), zeta (90 ±3)." in text
-    assert "ratectl explain /shop --attr tenant=acme -e production" in text
+    assert "ratectl explain /shop --attr tenant=acme --live -e production" in text
     assert "raise the value in shop/team.yaml:6:12" in text
 
 

@@ -115,7 +115,6 @@ def view(*scopes: ScopeView, **changes: Any) -> View:
                 error="generation 412 rejected: bad signature", seen="3 s ago",
             ),
         ],
-        "one_agent": False,
         "notes": ["Made at noon."],
         "selector": " -e production",
     }  # fmt: skip
@@ -139,5 +138,5 @@ def hostile_view(text: str) -> View:
     return view(
         scope(text, [hostile, silent], owner=text, description=text, budgets_above=(text,)),
         title=text, subtitle=text, facts=[Fact(text, text)], notes=[text], selector=text,
-        alerts=[Alert("note", text, text)], agents=[agent],
+        alerts=[Alert("warning", text, text)], agents=[agent],
     )  # fmt: skip

@@ -146,5 +146,5 @@ UsageScope = Annotated[
     ),
 ]
 Watch = Annotated[
-    bool, typer.Option("--watch", help="Show it live on the terminal, until q or Ctrl-C.")
+    bool, typer.Option("--watch", help="Show the usage live on the terminal, until q or Ctrl-C.")
 ]

@@ -8,6 +8,9 @@ import typer
 from ratectl_cli.commands.options import UsageScope, Watch
 from ratectl_cli.framework.session import session_of
 
+_KEYS = 20
+"""Keys to show where no number is asked for."""
+
 
 class Sort(StrEnum):
     """Orders of keys."""
@@ -25,9 +28,16 @@ def top(
         typer.Option("--sort", metavar="|".join(Sort), help="Show the largest number first."),
     ] = Sort.REQUESTS,
     limit: Annotated[
-        int,
-        typer.Option("-n", "--limit", metavar="N", min=1, help="Show so many keys."),
-    ] = 20,
+        int | None,
+        typer.Option(
+            "-n",
+            "--limit",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Show so many keys.  [default: 20]",
+        ),
+    ] = None,
     watch: Watch = False,
 ) -> int:
     """Show the keys with the most requests.
@@ -52,12 +62,15 @@ def top(
       69  store unreachable
       130 ended by Ctrl-C (with --watch)
     """
+    from ratectl.errors import UsageError
     from ratectl_cli.prompts.usage import Wanted, show_top
 
     session = session_of(ctx)
     wanted = Wanted.of(scope, sort.value)
     if not watch:
-        return show_top(session, wanted, limit)
+        return show_top(session, wanted, limit or _KEYS)
+    if limit is not None:
+        raise UsageError("--watch shows all keys: leave out -n")
     from ratectl_cli.prompts.live import watch_usage
 
     return watch_usage(session, wanted, "keys")

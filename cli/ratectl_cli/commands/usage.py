@@ -82,7 +82,7 @@ def usage(
     SCOPE, budgets of the scopes above it are shown too, as requests at SCOPE draw from them; their
     numbers are those of all requests that do.
 
-    With --watch the screen shows the usage live: `h` lists the keys.
+    With --watch the screen shows the usage live: `h` lists what to press.
 
     Examples:
       ratectl usage

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from ratectl_cli.framework.terminal import safe
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ class _Safe(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         lines = text.split("\n") if record.exc_info else [text]
-        return "\n".join(safe(line) for line in lines)
+        return "\n".join(printable(line) for line in lines)
 
 
 @contextlib.contextmanager

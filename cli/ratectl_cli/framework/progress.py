@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ratectl_cli.framework.terminal import safe
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def progress_bar(
     if not session.err.terminal or session.options.quiet:
         yield lambda _step: None
         return
-    bar = _Bar(session.err, safe(doing), total)
+    bar = _Bar(session.err, printable(doing), total)
     try:
         yield bar.step
     finally:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
+from ratectl.runtime.wording import printable
 from ratectl_cli.errors import Declined
 from ratectl_cli.framework.deadline import Deadline
 from ratectl_cli.framework.output import document, encode
 from ratectl_cli.framework.recommended import Selector
-from ratectl_cli.framework.terminal import Stream, safe
+from ratectl_cli.framework.terminal import Stream
 from ratectl_cli.framework.text import Styled, bold, dim, show
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Session:
         if not self.err.terminal or self.options.quiet:
             yield
             return
-        progress = _Progress(self.err, safe(doing))
+        progress = _Progress(self.err, printable(doing))
         timer = threading.Timer(_PATIENCE, progress.start)
         timer.daemon = True
         timer.start()
@@ -320,7 +321,7 @@ class _Progress:
 
 def _answer_to(question: str) -> str:
     """Ask on the terminal; return the typed line, which has no newline if the input has ended."""
-    sys.stderr.write(f"{safe(question)} ")
+    sys.stderr.write(f"{printable(question)} ")
     sys.stderr.flush()
     answer = _typed_line(sys.stdin)
     if not answer.endswith("\n"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from ratectl.runtime.wording import printable
 from ratectl_cli.framework.pieces import Styled
-from ratectl_cli.framework.terminal import cells, clusters, safe
+from ratectl_cli.framework.terminal import cells, clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ def cell_of(line: Line, stream: Stream) -> list[Styled]:
     """Return a line as pieces that are safe to show, in characters that the stream has."""
     parts: Sequence[Piece] = [line] if isinstance(line, (str, Styled)) else line
     styled = (part if isinstance(part, Styled) else Styled(part) for part in parts)
-    return [Styled(stream.plain(safe(part.text)), part.style) for part in styled]
+    return [Styled(stream.plain(printable(part.text)), part.style) for part in styled]
 
 
 def width_of(cell: Cell) -> int:

@@ -1,4 +1,4 @@
-"""Abilities of an output stream (colour, width, Unicode), and text that is safe to show."""
+"""Abilities of an output stream (colour, width, Unicode), and columns of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-__all__ = ["Stream", "cells", "clusters", "safe"]
+__all__ = ["Stream", "cells", "clusters"]
 
 _PLAIN: Final = str.maketrans(
     {
@@ -24,17 +24,6 @@ _PLAIN: Final = str.maketrans(
 _USUAL_WIDTH: Final = 80
 _EMOJI_FORM: Final = "\ufe0f"
 """Asks for the picture of the character before it, which is two columns wide."""
-
-
-def safe(text: str) -> str:
-    """Escape characters that could control a terminal, break a line or deceive.
-
-    Names, messages and keys come from other people. ``isprintable`` is false for control, format
-    (bidirectional, zero-width) and line-separating characters.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cells(text: str) -> int:
@@ -108,7 +97,7 @@ class Stream:
         return text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
 
     def write(self, text: str) -> None:
-        """Write text that is safe to show; see ``safe``."""
+        """Write text that is safe to show; see ``printable``."""
         self.file.write(self.plain(text))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.history.trees import live_tree
 from ratectl.policy.resolution.resolver import Resolver
@@ -13,8 +13,9 @@ from ratectl_cli.render.delta import above_of, delta_data
 from ratectl_cli.render.explanation import explanation_blocks, explanation_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.records import AgentRecord, UsageRecord
     from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
@@ -42,15 +43,50 @@ def explained(
     scope_of(scope, "explain")
     attributes = attributes_of(attr)
     when = clock.now_ns() if at is None else instant_of("--at", at).ns
-    generation, reports = None, None
     with session.busy("reading policies"):
         if files is None:
-            with session.store() as store:
-                generation, tree = live_tree(store)
-                if key:
-                    reports = _reports(session, store)
+            policies = _live(session, reports=key)
         else:
-            tree = read_for(scope, files)
+            policies = _Policies(read_for(scope, files), files)
+    data = _data(policies.tree, scope, attributes, when, delta=delta)
+    for message in unused_attributes(policies.tree, scope, attributes):
+        session.say(message)
+    source = policies.source if at is None else f"{policies.source} · at {data['at']}"
+    unfold = bool(session.options.verbose)
+    keys = None if policies.reports is None else _keys(data, *policies.reports)
+
+    def blocks() -> Iterator[Block]:
+        yield from explanation_blocks(data, source, unfold=unfold)
+        if keys is not None:
+            yield from _key_blocks(keys)
+
+    document = {"generation": policies.generation, "files": files, **data}
+    session.answer("Explanation", document | ({"keys": keys} if keys else {}), blocks)
+    return 1 if data["reason"] else 0
+
+
+class _Policies(NamedTuple):
+    """Policies to explain."""
+
+    tree: PolicyTree
+    source: str
+    """The files, or the generation."""
+    generation: int | None = None
+    reports: tuple[list[AgentRecord], list[UsageRecord]] | None = None
+    """Reports of agents, if they were asked for."""
+
+
+def _live(session: Session, *, reports: bool) -> _Policies:
+    with session.store() as store:
+        generation, tree = live_tree(store)
+        read = _reports(session, store) if reports else None
+    return _Policies(tree, f"generation {generation}", generation, read)
+
+
+def _data(
+    tree: PolicyTree, scope: str, attributes: Mapping[str, str], when: int, *, delta: bool
+) -> dict[str, Any]:
+    """Return the explanation, or only what differs from the scope above."""
     resolver = Resolver(tree, when)
 
     def at_scope(scope: str) -> dict[str, Any]:
@@ -58,28 +94,10 @@ def explained(
         return explanation_data(tree, scope, resolved, attributes, when)
 
     data = at_scope(scope)
-    if delta and data["reason"] is None:
-        above = above_of(scope, tree)
-        data = delta_data(data, at_scope(above) if above else None)
-    for message in unused_attributes(tree, scope, attributes):
-        session.say(message)
-    source = files if files is not None else f"generation {generation}"
-    if at is not None:
-        source += f" · at {data['at']}"
-    unfold = bool(session.options.verbose)
-    keys = None if reports is None else _keys(data, *reports)
-
-    def blocks() -> Iterator[Block]:
-        yield from explanation_blocks(data, source, unfold=unfold)
-        if keys is not None:
-            yield from _key_blocks(keys)
-
-    session.answer(
-        "Explanation",
-        {"generation": generation, "files": files, **data, **({"keys": keys} if keys else {})},
-        blocks,
-    )
-    return 1 if data["reason"] else 0
+    if not delta or data["reason"] is not None:
+        return data
+    above = above_of(scope, tree)
+    return delta_data(data, at_scope(above) if above else None)
 
 
 # Reports of agents: most explanations need none, so their modules are imported here.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ratectl.fleet.usage import NEAR
 from ratectl.health.hot_keys import hot_keys
 from ratectl.health.usage_report import read_usage_report
-from ratectl.health.usage_selection import NEAR, selected
+from ratectl.health.usage_selection import selected
 from ratectl.policy.language.scopes import checked_scope
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import listed, percent
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.text import plural
 from ratectl_cli.inputs.unpublished import say_if_unpublished
@@ -30,7 +31,7 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to show of the usage."""
+    """Limits to read and their order, as arguments and options name them."""
 
     scope: str | None = None
     """None for all scopes."""
@@ -122,9 +123,9 @@ def _reason(report: UsageReport, near: float) -> str | None:
     if not rows:
         return report.uncovered
     names = [
-        f"{row_label(row)} @ {row.scope} {row.total.recent.peak:.0%}"
+        f"{row_label(row)} @ {row.scope} {percent(use)}"
         for row in rows
-        if row.total is not None
+        if row.total is not None and (use := row.total.recent.peak) is not None
     ]
     verb = "is" if len(rows) == 1 else "are"
     text = f"{plural(len(rows), 'limit')} {verb} used {percent_text(near)} or more"

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from ratectl.errors import BundleError, NotFound, StoreError, UsageError
-from ratectl.policy.loading.files import STDIN, find_sources, printable
+from ratectl.policy.loading.files import STDIN, find_sources
+from ratectl.runtime.wording import printable
 from ratectl_cli.errors import explain_error
 from ratectl_cli.framework.text import plural
 from ratectl_cli.render.failures import failure_blocks

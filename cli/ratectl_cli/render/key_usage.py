@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.health.key_usage import key_usage
+from ratectl.runtime.wording import percent
 from ratectl_cli.framework.text import Column, Table, bold, paragraph
-from ratectl_cli.render.times import seconds_since, span
+from ratectl_cli.render.times import data_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,16 +71,16 @@ def _limit(
 
 def key_blocks(data: Mapping[str, Any], now: datetime) -> Iterator[Block]:
     """Yield the keys for people."""
-    age = None if data["oldest"] is None else seconds_since(data["oldest"], now)
-    old = "?" if age is None else span(max(0.0, age))
     reporting = f"{data['reporting']}/{data['agents']} agents"
-    yield paragraph([bold("its keys in agents"), f" · {reporting} · data {old} old"])
+    yield paragraph(
+        [bold("its keys in agents"), f" · {reporting} · {data_age(data['oldest'], now)}"]
+    )
     table = Table(list(_COLUMNS))
     for limit in data["limits"]:
         name = f"{limit['limit']} @ {limit['scope']}"
         name = f"budget {name}" if limit["budget"] else name
         for of in limit["agents"]:
-            used = "0%" if of["used"] is None else f"{of['used']:.0%}"
+            used = percent(of["used"] or 0.0)
             more = f"±{of['error']}" if of["error"] else ""
             table.rows.append([name, limit["key"], used, f"{of['requests']}{more}", of["agent"]])
         if not limit["agents"]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl.health.usage_selection import NEAR
+from ratectl.fleet.usage import NEAR
+from ratectl.runtime.wording import percent
 from ratectl_cli.framework.text import Styled
 from ratectl_cli.render.sparkline import gauge_line
 
@@ -27,11 +28,11 @@ def used_cell(used: float | None, stream: Stream, *, partial: bool = False) -> L
     if used is None:
         return "?"
     colour = "red" if used >= 1 else "yellow" if used >= NEAR else "green"
-    percent = _at_least(f"{used:.0%}", partial=partial and used < 1)
+    text = _at_least(percent(used), partial=partial and used < 1)
     if not stream.terminal:
-        return Styled(percent, colour)
+        return Styled(text, colour)
     full = int(used * _BAR)  # only a full bucket has a full bar
-    return [Styled("█" * full + "░" * (_BAR - full), colour), f" {percent:>4}"]
+    return [Styled("█" * full + "░" * (_BAR - full), colour), f" {text:>4}"]
 
 
 def percent_text(share: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.resets.orders import key_hash
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import listed, percent
 from ratectl_cli.framework.text import Aligned, Column, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import key_text
@@ -62,7 +62,7 @@ def _report_text(report: KeyReport) -> str:
     if report.requests:
         parts.append(f"at least {plural(report.requests, 'request')} in the last minutes")
     if report.use is not None:
-        parts.append(f"its fullest bucket is used {report.use:.0%}")
+        parts.append(f"its fullest bucket is used {percent(report.use)}")
     if report.refused:
         parts.append(f"about {report.refused} refused")
     return ", ".join(parts)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
 from ratectl.policy.language.durations import Duration
-from ratectl_cli.framework.terminal import Stream, safe
+from ratectl.runtime.wording import printable
+from ratectl_cli.framework.terminal import Stream
 from ratectl_cli.framework.text import Aligned, Column, Table, bold, dim, paragraph, plural, show
 from ratectl_cli.render.diagnostics import place_blocks
 from ratectl_cli.render.explanation import explanation_data, limit_blocks
@@ -286,19 +287,19 @@ def _suite(file: str, results: Sequence[Result], tree: PolicyTree) -> ElementTre
     }
     suite = ElementTree.Element(
         "testsuite",
-        {"name": safe(file), **{name: str(count) for name, count in counts.items()}},
+        {"name": printable(file), **{name: str(count) for name, count in counts.items()}},
         time=_seconds(sum(result.seconds for result in results)),
     )
     for result in results:
         attributes = {
-            "classname": safe(file),
-            "name": safe(result.name),
+            "classname": printable(file),
+            "name": printable(result.name),
             "time": _seconds(result.seconds),
         }
         case = ElementTree.SubElement(suite, "testcase", attributes)
         if not result.passed:
             first = result.failures[0].mismatches[0]
-            message = safe(f"{first.field}: expected {first.expected}, got {first.got}")
+            message = printable(f"{first.field}: expected {first.expected}, got {first.got}")
             element = ElementTree.SubElement(case, "failure", type="failed", message=message)
             element.text = _plain(result, tree)
     return suite

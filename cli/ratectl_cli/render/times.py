@@ -7,9 +7,17 @@ from typing import Final
 
 from ratectl.runtime.times import ago, seconds_since, span
 
-__all__ = ["ago", "seconds_since", "span", "utc", "wait"]
+__all__ = ["ago", "data_age", "span", "utc", "wait"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def data_age(oldest: str | None, at: datetime) -> str:
+    """Return ``data 3 s old``; ``oldest``: the time of the oldest report, None without reports."""
+    if oldest is None:
+        return "no data"
+    age = seconds_since(oldest, at)
+    return "data of unknown age" if age is None else f"data {span(max(0.0, age))} old"
 
 
 def utc(nanoseconds: int) -> str:

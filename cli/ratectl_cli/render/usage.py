@@ -93,10 +93,9 @@ def title_blocks(report: UsageReport, now: datetime) -> Iterator[Block]:
     """Yield switches that are on, what the numbers cover, how old they are, and who is missing."""
     yield from banner(report.switches, report.agents, now)
     totals = report.totals
-    age = None if totals.oldest is None else times.seconds_since(totals.oldest, now)
-    old = "?" if age is None else times.span(max(0.0, age))
     reporting = f"{totals.reporting}/{len(report.agents)} agents"
-    title = f" · generation {report.generation or '?'} · {reporting} · data {old} old"
+    age = times.data_age(totals.oldest, now)
+    title = f" · generation {report.generation or '?'} · {reporting} · {age}"
     span = f" · last {report.minutes} min" if report.minutes > 1 else ""
     yield paragraph([bold(report.scope), title, span])
     if report.silent:

@@ -6,12 +6,12 @@ swap, persist. A failure at any step rejects the whole generation; the one in fo
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ratectl.agent.acceptance import Acceptance
 from ratectl.agent.goal import NOTHING_IN_FORCE, Goal, controlled, goals, nothing_live
 from ratectl.agent.last_good import LastGood
 from ratectl.agent.log import log
@@ -62,7 +62,8 @@ class Adoption:
         self._shadow = shadow
         self._state = state
         self._slot = slot
-        self._trust = trust
+        accepted = parent._acceptance.newest if parent else None  # noqa: SLF001
+        self._acceptance: Acceptance = Acceptance(trust, slot, state, accepted)
         self._sleep = sleep
         self._applying = threading.Lock()
         self._quarantine = Quarantine(slot.folder)
@@ -78,22 +79,10 @@ class Adoption:
         """The head's item, as last read."""
         self._newest: dict[str, int] = {}
         """The newest revision read of each key."""
-        self._accepted: tuple[str, Head] | None = None
-        """The newest head that was obeyed, and its environment."""
         if parent is not None:
             # The engine enforces the parent's generation already: do not fetch and apply it again.
-            self._in_force, self._accepted = parent._in_force, parent._accepted  # noqa: SLF001
+            self._in_force = parent._in_force  # noqa: SLF001
             parent._quarantine.leave_to_parent()  # noqa: SLF001
-        if trust is not None:
-            self._remember(trust)
-
-    def _remember(self, trust: Trust) -> None:
-        """Restore the newest accepted head from disk, if its signature is valid."""
-        for environment, head in self._slot.accepted():
-            known, newest = self._accepted or (None, None)
-            with contextlib.suppress(BundleError):
-                trust.verify(head, environment, known, newest)
-                self._accepted = environment, head
 
     # From disk ----------------------------------------------------------------------------------
 
@@ -138,38 +127,24 @@ class Adoption:
             self._state.problem("disk", f"{self._slot.trouble}; {going_on}")
         self._state.update(
             generation=good.generation,
-            sequence=self._newest_sequence(good),
+            sequence=self._acceptance.newest_sequence(good),
             rollout=good.rollout,
             source="last-good",
             applied=utc_now(),
         )
 
-    def _newest_sequence(self, good: LastGood) -> int:
-        """Return the sequence of the newest accepted head that the disk knows."""
-        if self._trust is None or good.environment is None:
-            return good.head.sequence
-        if self._accepted is None or self._accepted[1].sequence < good.head.sequence:
-            self._accepted = good.environment, good.head
-        return self._accepted[1].sequence
-
     def _usable(self, good: LastGood) -> bool:
         suspicion = self._quarantine.refusal(Goal.of(good).trial)
         self._skipped = self._skipped or suspicion
-        return suspicion is None and self._trusted(good)
+        if suspicion is None:
+            self._acceptance.check_last_good(good)
+        return suspicion is None
 
     def _usable_as_last_resort(self, good: LastGood) -> bool:
-        return self._quarantine.has_served(good.bundle) and self._trusted(good)
-
-    def _trusted(self, good: LastGood) -> bool:
-        """:raises BundleError: it must not be enforced."""
-        if self._trust is not None:
-            known = self._accepted[0] if self._accepted else good.environment
-            try:
-                # Its head may be older than the newest accepted one: later ones may have failed.
-                self._trust.verify(good.head, good.environment, known, None)
-            except BundleError as error:
-                raise BundleError(f"last-good generation {good.generation}: {error}") from None
-        return True
+        served = self._quarantine.has_served(good.bundle)
+        if served:
+            self._acceptance.check_last_good(good)
+        return served
 
     # From the store -----------------------------------------------------------------------------
 
@@ -217,36 +192,20 @@ class Adoption:
             head = Live.of(item).head
             assert head is not None
             environment = self._environment_of(store)
-            if self._trust is not None:
-                self._obey(self._trust, head, environment)
+            self._acceptance.accept(head, environment)
         except BundleError as error:
             self._reject(head.generation if head else 0, error)
             return
         self._pursue(store, head, environment, seen)
-
-    def _obey(self, trust: Trust, head: Head, environment: str | None) -> None:
-        known, accepted = self._accepted or (None, None)
-        trust.verify(head, environment, known, accepted)
-        assert environment is not None
-        if accepted is None or head.sequence > accepted.sequence:
-            self._accepted = environment, head
-            try:
-                self._slot.accept(environment, head)
-            except OSError as error:
-                self._state.problem("disk", f"cannot note what was accepted: {error}")
 
     def verify(self, store: Store | None, record: Signable) -> None:
         """Return if kill switches or a reset may be obeyed. ``store``: origin; None for the disk.
 
         :raises Untrusted: this agent has public keys, and none of them signed the record.
         """
-        if self._trust is not None:
-            known = self._accepted[0] if self._accepted else None
-            expected = known or self._trust.environment
-            environment = expected if store is None else self._environment_of(store)
-            self._trust.verify_signature(
-                record.KIND, record.signed_part(), record.signature, environment, known
-            )
+        if self._acceptance.signed:
+            origin = None if store is None else self._environment_of(store)
+            self._acceptance.verify(record, origin, from_disk=store is None)
 
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:
         """Enforce the first usable generation of those that the head asks for."""
@@ -362,7 +321,7 @@ class Adoption:
 
     def _environment_of(self, store: Store) -> str | None:
         # With keys it is read each time: a writer that changes the head can change it as well.
-        if self._environment is None or self._trust is not None:
+        if self._environment is None or self._acceptance.signed:
             environment = read_environment(store)
             self._environment = environment.id if environment else None
         return self._environment

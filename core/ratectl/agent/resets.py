@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.agent.log import log
 from ratectl.errors import BundleError
 from ratectl.resets.orders import Reset, Resets
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,17 +124,10 @@ class StoreResets:
                 "%s changed nothing: the policies in force have no such limit", _named(reset)
             )
         else:
-            log.warning(
-                "%s: %s; reason: %s", _named(reset), _done(counts), _printable(reset.reason)
-            )
+            log.warning("%s: %s; reason: %s", _named(reset), _done(counts), printable(reset.reason))
         shared = 0 if counts is None else counts.shared
         self._state.update(reset_sequence=reset.sequence, reset_shared=shared)
         return None
-
-
-def _printable(text: str) -> str:
-    """Return a text whose control characters are escaped: it must not look like other lines."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _done(counts: ResetCounts) -> str:

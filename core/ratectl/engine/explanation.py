@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ratectl.engine.buckets.counters import shown
 from ratectl.engine.cost import REQUESTS
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -223,13 +224,6 @@ def _then(limit: LimitExplanation, of: LimitExplanation) -> LimitExplanation:
 # Text -------------------------------------------------------------------------------------------
 
 
-def _printable(text: str) -> str:
-    """Return a text of a request on one line: control characters are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _lines(of: Explanation) -> Iterator[str]:
     yield f"{_verdict(of)}, generation {of.generation}"
     rows = [_row(limit) for limit in of.limits]
@@ -238,7 +232,7 @@ def _lines(of: Explanation) -> Iterator[str]:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield f"  {'  '.join(cells)}".rstrip()
     for note in of.notes:
-        yield f"  note: {_printable(note)}"
+        yield f"  note: {printable(note)}"
 
 
 def _verdict(of: Explanation) -> str:
@@ -247,7 +241,7 @@ def _verdict(of: Explanation) -> str:
         return verdict
     declared = of.declared_scope
     by = "" if declared in (None, of.scope) else f", by the policy of {declared}"
-    return f"{verdict}: {_printable(of.scope)}{by}"
+    return f"{verdict}: {printable(of.scope)}{by}"
 
 
 def _row(limit: LimitExplanation) -> tuple[str, str, str, str]:
@@ -256,10 +250,10 @@ def _row(limit: LimitExplanation) -> tuple[str, str, str, str]:
     overrides = f" [{', '.join(limit.overrides)}]" if limit.overrides else ""
     left = f"{limit.remaining} of {limit.capacity} {limit.unit} left"
     if limit.key not in (None, "(all)"):
-        left += f" for {_printable(limit.key or '')}"
+        left += f" for {printable(limit.key or '')}"
     name = f"{budget}{limit.name}{overrides} @ {limit.scope}"
     place = limit.origin or limit.declared or ""
-    return name, left + _wait(limit), _printable(place), _mark(limit)
+    return name, left + _wait(limit), printable(place), _mark(limit)
 
 
 def _wait(limit: LimitExplanation) -> str:

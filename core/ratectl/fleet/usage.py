@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
     Warn = Callable[[str], None]
 
-__all__ = ["BusyKey", "LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
+__all__ = [
+    "NEAR", "BusyKey", "LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals",
+]  # fmt: skip
+
+NEAR: Final = 0.8
+"""Use from which a limit is almost full, and from which agents count a key as near."""
 
 _LISTED: Final = 20
 """Busiest keys that an agent reports of a limit, at most."""
@@ -76,8 +81,6 @@ class LimitTotal:
     absent: int = 0
     """Requests that lacked an attribute which the limit counts per."""
     keys: int = 0
-    recent_allowed: int = 0
-    recent_refused: int = 0
     recent_per_second: float = 0.0
     """Requests a second over the last minute, admitted or not."""
     peak: float | None = None
@@ -129,8 +132,6 @@ class LimitTotal:
         self.waited += report.waited
         self.absent += report.absent
         self.keys += report.keys
-        self.recent_allowed += report.recent_allowed
-        self.recent_refused += report.recent_refused
         if seconds > 0:
             self.recent_per_second += (report.recent_allowed + report.recent_refused) / seconds
         if report.peak is not None:

@@ -1,4 +1,4 @@
-"""Health of an environment: what `ratectl doctor` examines."""
+"""Health and usage of an environment, as its agents report them."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ratectl.history.generations import Live
     from ratectl.kill_switch.switches import Switches
     from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.policy.resolution.resolver import Resolved
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
@@ -108,43 +109,37 @@ def read_usage_report(
     tree = PolicyTree({}) if policies is None else policies.tree
     resolver = Resolver(tree, time.time_ns() if now_ns is None else now_ns)
     here = resolver.at(asked)
-    top = asked
-    if here is not None and not _declares_below(tree, asked):
-        top = here.scope
-    drawn = (
-        frozenset((owner, budget.name) for owner, budget in here.budgets) if here else frozenset()
-    )
+    top = asked if here is None or _declares_below(tree, asked) else here.scope
+    drawn = frozenset((owner, budget.name) for owner, budget in (here.budgets if here else ()))
     total = totals(records, top, drawn, minutes)
     rows = [_row(tree, resolver, each) for each in total.limits]
     if scope is not None and here is not None:
-        known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}
-        silent = [(here.scope, limit, False) for limit in here.limits.values()]
-        silent += [(owner, budget, True) for owner, budget in here.budgets]
-        rows += [
-            UsageRow(owner, limit.name, budget, limit, None)
-            for owner, limit, budget in silent
-            if (owner, limit.name, budget) not in known
-        ]
+        rows += _unreported(here, rows)
     reporting = {record.id for record in records}
     return UsageReport(
-        top,
-        asked,
-        live.generation,
-        agents,
-        switches,
-        total,
-        rows,
+        top, asked, live.generation, agents, switches, total, rows,
         silent=tuple(agent.id for agent in agents if agent.id not in reporting),
         minutes=minutes,
         covered=not tree.policies or here is not None or _declares_below(tree, asked),
-        tree=tree,
-        resolver=resolver,
-    )
+        tree=tree, resolver=resolver,
+    )  # fmt: skip
 
 
 def _row(tree: PolicyTree, resolver: Resolver, total: LimitTotal) -> UsageRow:
     rule = _rule_of(resolver, total) if total.scope in tree.policies else None
     return UsageRow(total.scope, total.limit, total.budget, rule, total, total.overrides)
+
+
+def _unreported(here: Resolved, rows: Sequence[UsageRow]) -> list[UsageRow]:
+    """Return rows for the limits of a scope, and the budgets above it, that no agent reports."""
+    known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}
+    declared = [(here.scope, limit, False) for limit in here.limits.values()]
+    declared += [(owner, budget, True) for owner, budget in here.budgets]
+    return [
+        UsageRow(scope, limit.name, budget, limit, None)
+        for scope, limit, budget in declared
+        if (scope, limit.name, budget) not in known
+    ]
 
 
 def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:

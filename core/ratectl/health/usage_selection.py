@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ratectl.health.usage_report import UsageReport, UsageRow
 
-__all__ = ["NEAR", "SORTS", "near_rows", "refused_of", "selected"]
-
-NEAR: Final = 0.8
-"""Use from which a limit is almost full, and from which agents count a key as near."""
+__all__ = ["SORTS", "near_rows", "refused_of", "selected"]
 
 SORTS: Final = ("scope", "used", "rate", "refused")
 

@@ -28,7 +28,8 @@ _AGENT_COLUMNS: Final = ("Agent", "Generation", "State", "Last report", "Host", 
 def page_text(view: View) -> str:
     """Return the page: one HTML document that loads nothing else.
 
-    Its size is at most ``view.most_bytes``: what there is no room for is named, or counted.
+    Its size is at most ``view.most_bytes``. Limits without room for their details are named, and
+    others are counted.
     """
     limits = [limit for scope in view.scopes for limit in scope.limits]
     sections = ScopeSections(view.scopes, view.most_bytes)
@@ -39,7 +40,7 @@ def page_text(view: View) -> str:
             "main",
             _alerts(view.alerts),
             tag("div", _tree(sections), tag("div", _refusals(view, limits), *_scopes(sections),
-                _agents(view), class_="content"), class_="columns"),
+                _agents(view)), class_="columns"),
         ),
         _footer(view),
         tag("script", _part("live.js")) if view.live else EMPTY,

@@ -36,7 +36,7 @@ _STALE_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentUsage:
-    """What a page of an environment shows, as it was read."""
+    """Data for the page of an environment, read from its store."""
 
     report: UsageReport
     fleet: Fleet
@@ -85,7 +85,6 @@ def environment_view(
         alerts=list(_alerts(usage, now)),
         scopes=scope_views(report),
         agents=[_agent(usage.fleet, agent, now) for agent in report.agents],
-        one_agent=False,
         notes=list(_notes(usage, selector, now)),
         selector=selector,
     )
@@ -110,10 +109,7 @@ def _facts(usage: EnvironmentUsage, now: datetime) -> Iterator[Fact]:
 def _ages(usage: EnvironmentUsage, now: datetime) -> str:
     """Return the ages of the newest and of the oldest report."""
     totals = usage.report.totals
-    ages = [
-        None if time is None else seconds_since(time, now)
-        for time in (totals.newest, totals.oldest)
-    ]
+    ages = [seconds_since(time, now) for time in (totals.newest, totals.oldest)]
     newest, oldest = ("?" if age is None else span(max(0.0, age)) for age in ages)
     return newest if newest == oldest else f"{newest} to {oldest}"
 
@@ -142,7 +138,7 @@ def _alerts(usage: EnvironmentUsage, now: datetime) -> Iterator[Alert]:
         text = f"{len(behind):,} of {len(report.agents):,} do not enforce the live generation."
         yield Alert("warning", "Agents behind.", text)
     totals = report.totals
-    age = None if totals.oldest is None else seconds_since(totals.oldest, now)
+    age = seconds_since(totals.oldest, now)
     if age is not None and age > _STALE_SECONDS:
         yield Alert("warning", "Old data.", f"A report is {span(age)} old.")
     if totals.reporting < len(report.agents):

@@ -9,10 +9,12 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from ratectl.runtime.wording import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["EMPTY", "Html", "joined", "printable", "shortened", "tag"]
+__all__ = ["EMPTY", "Html", "joined", "shortened", "tag"]
 
 _VOID: Final = frozenset({"link", "meta", "wbr"})
 """Elements without content and without an end tag."""
@@ -25,17 +27,6 @@ class Html(str):
 
 
 EMPTY: Final = Html()
-
-
-def printable(text: str) -> str:
-    r"""Return a text with visible escapes (``\u202e``) of what could deceive or is no character.
-
-    Names, messages and keys come from other people. ``isprintable`` is false for control, format
-    (bidirectional, zero-width) and line-separating characters, and for lone surrogates.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shortened(text: str, most: int) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ratectl.page.view import Key, LimitView, Place, Sourced, UsageView, Value
 
-__all__ = ["COLUMNS", "limit_rows", "mention", "name_of", "place"]
+__all__ = ["COLUMNS", "key_name", "limit_rows", "mention", "name_of", "place"]
 
 COLUMNS: Final = ("Limit", "Used", "Last 15 min", "Requests/s", "Refused", "Keys near limit")
 
@@ -181,6 +181,11 @@ def _usage(usage: UsageView) -> Iterator[Html]:
         )
 
 
+def key_name(key: Key) -> Html:
+    """Return a busy or refused key; agents may hide keys."""
+    return tag("code", shortened(key.key, _MOST_TEXT) or "(hidden)")
+
+
 def _most(usage: UsageView) -> str:
     return f"{max(minute.allowed + minute.refused for minute in usage.trend):,}"
 
@@ -216,7 +221,7 @@ def _keys(
     rows = [
         tag(
             "tr",
-            tag("th", tag("code", shortened(key.key, _MOST_TEXT) or "(hidden)"), scope="row"),
+            tag("th", key_name(key), scope="row"),
             tag("td", numbers.approximate(key.number, key.error), class_="number"),
             tag("td", numbers.percent(use), class_="number") if uses else EMPTY,
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NEAR", "UNKNOWN", "approximate", "count", "level", "percent", "rate", "share"]
+from ratectl.fleet.usage import NEAR
+from ratectl.runtime import wording
+
+__all__ = ["UNKNOWN", "approximate", "count", "level", "percent", "rate", "share"]
 
 UNKNOWN: Final = "?"
-NEAR: Final = 0.8
-"""Use from which on a limit is near."""
 
 
 def count(number: int | None) -> str:
@@ -32,9 +33,7 @@ def rate(per_second: float | None) -> str:
 
 def percent(use: float | None) -> str:
     """Return the use of a bucket; only a full one has 100%."""
-    if use is None:
-        return UNKNOWN
-    return f"{min(int(use * 100), 99 if use < 1 else 100)}%"
+    return UNKNOWN if use is None else wording.percent(use)
 
 
 def share(part: float | None) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from ratectl.fleet.usage import NEAR
 from ratectl.page.html import EMPTY, Html, tag
-from ratectl.page.numbers import NEAR, level, percent
+from ratectl.page.numbers import level, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ _STEP: Final = 8
 
 
 def bar(use: float | None) -> Html:
-    """Return the use of a bucket as a bar; the number stands beside it as text."""
+    """Return the use of a bucket as a bar. The page shows the number next to the bar."""
     if use is None:
         return EMPTY
     filled = tag("rect", width=min(100, ceil(use * 100)), height=8, class_=level(use))

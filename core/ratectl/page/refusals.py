@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.page import numbers
 from ratectl.page.html import Html, joined, shortened, tag
-from ratectl.page.limits import name_of, place
+from ratectl.page.limits import key_name, name_of, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ def _counts(view: View, limit: LimitView, usage: UsageView) -> Iterator[str]:
 def _keys(usage: UsageView) -> Iterator[str]:
     for at, key in enumerate(usage.most_refused[:_MOST_KEYS]):
         yield ", " if at else ""
-        yield tag("code", shortened(key.key, _MOST_TEXT) or "(hidden)")
+        yield key_name(key)
         yield f" ({numbers.approximate(key.number, key.error)})"
 
 
@@ -94,11 +94,11 @@ def _size(view: View, limit: LimitView) -> Iterator[str]:
     if limit.size is None:
         yield "The live policies do not have this limit any more: its size is unknown."
         return
-    whom = f"for each {' and '.join(limit.per)}" if limit.per else "for all requests together"
+    requests = f"for each {' and '.join(limit.per)}" if limit.per else "for all requests together"
     counted = "this process" if view.one_agent else "each agent"
     yield "The limit is "
     yield tag("b", limit.size)
-    yield f" {whom}, counted in {counted}. "
+    yield f" {requests}, counted in {counted}. "
     value = _amount(limit)
     if value is None:
         return
@@ -124,21 +124,20 @@ def _amount(limit: LimitView) -> Value | None:
 
 
 def _advice(view: View, limit: LimitView) -> Html:
-    items = []
+    items: list[list[str]] = []
     if not view.one_agent:
-        command = f"ratectl explain {shlex.quote(limit.scope)}{_attributes(limit)}{view.selector}"
-        items.append(
-            joined(["See all limits of such a request: ", tag("code", command, class_="copy")])
-        )
+        scope, attributes = shlex.quote(limit.scope), _attributes(limit)
+        command = f"ratectl explain {scope}{attributes} --live{view.selector}"
+        code = tag("code", command, class_="copy")
+        items.append(["See all limits of such a request: ", code])
     if limit.slots:
-        items.append(joined(["A slot becomes free when a request ends: callers may try again."]))
+        items.append(["A slot becomes free when a request ends: callers may try again."])
     elif limit.usage and limit.usage.refused:
-        wait = ["Callers should wait as long as ", tag("code", "Retry-After"), " says."]
-        items.append(joined(wait))
+        items.append(["Callers should wait as long as ", tag("code", "Retry-After"), " says."])
     if limit.usage and limit.usage.never:
-        items.append(joined(["Requests that can never pass need a lower cost, or a larger limit."]))
+        items.append(["Requests that can never pass need a lower cost, or a larger limit."])
     items.append(_raise(limit))
-    return tag("ul", *(tag("li", item) for item in items if item))
+    return tag("ul", *(tag("li", *item) for item in items))
 
 
 def _attributes(limit: LimitView) -> str:
@@ -152,15 +151,14 @@ def _attributes(limit: LimitView) -> str:
     return f" --attr {shlex.quote(f'{limit.per[0]}={key}')}"
 
 
-def _raise(limit: LimitView) -> Html:
+def _raise(limit: LimitView) -> list[str]:
     value = _amount(limit)
     if limit.mode == "shadow":
-        text = "Before you enforce it, make room for these requests, or accept their refusal."
-        return joined([text])
+        return ["Before you enforce it, make room for these requests, or accept their refusal."]
     cap = value.cap.place if value and value.cap else None
     where = cap or (value.place if value else None)
     if where is None or where.file is None:
-        return joined(["If the requests are right, raise the limit in the policies."])
+        return ["If the requests are right, raise the limit in the policies."]
     what = "raise the cap in" if cap else "raise the value in"
     file = tag("code", shortened(where.file, _MOST_TEXT))
-    return joined([f"If the requests are right, {what} ", file, ", or add an override for them."])
+    return [f"If the requests are right, {what} ", file, ", or add an override for them."]

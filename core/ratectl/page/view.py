@@ -27,16 +27,16 @@ class Fact(NamedTuple):
 class Alert(NamedTuple):
     """A message at the top of the page."""
 
-    kind: Literal["danger", "warning", "note"]
+    kind: Literal["danger", "warning"]
     title: str
     text: str
 
 
 class Place(NamedTuple):
-    """Who sets a value, and where that is written."""
+    """Origin of a value."""
 
     who: str
-    """A scope, an override or an exception."""
+    """The scope, override or exception that sets the value."""
     file: str | None
     """``payments/team.yaml:8:17``; None if the place is not known."""
 
@@ -143,7 +143,7 @@ class LimitView:
     silence: str = "No agent reports this limit."
     """Why there is no usage."""
     tip: str = ""
-    """Attributes with which ``ratectl explain`` shows the limit: `` --attr tier=gold``."""
+    """Attributes with which ``ratectl explain --live`` shows the limit: `` --attr tier=gold``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,6 @@ class View:
     scopes: Sequence[ScopeView]
     agents: Sequence[AgentRow] | None
     """None for the page of one agent."""
-    one_agent: bool
     notes: Sequence[str]
     """Remarks at the end of the page."""
     selector: str = ""
@@ -195,3 +194,8 @@ class View:
     refresh: int | None = None
     """Seconds until a browser loads the page again; None for never."""
     most_bytes: int = 4_500_000
+
+    @property
+    def one_agent(self) -> bool:
+        """True for the page of one agent, False for that of an environment."""
+        return self.agents is None

@@ -19,14 +19,14 @@ from ratectl.policy import codes
 from ratectl.policy.bundle import encode_policies
 from ratectl.policy.format.tree_text import policy_lines
 from ratectl.policy.language.model import PolicyTree
-from ratectl.policy.loading.files import Sources, find_sources, printable
+from ratectl.policy.loading.files import Sources, find_sources
 from ratectl.policy.loading.loader import load_sources
 from ratectl.policy.read import check_loaded
 from ratectl.policy.rules import family
 from ratectl.publishing.ownership import part_of, read_owners
 from ratectl.publishing.source_files import FileNames, intact, read_documents
 from ratectl.runtime.whole_files import holds_just, leads_out, write_all
-from ratectl.runtime.wording import listed
+from ratectl.runtime.wording import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

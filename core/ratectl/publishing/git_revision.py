@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.errors import UsageError
-from ratectl.policy.loading.files import STDIN, STDIN_NAME, Sources, is_policy_file, printable
+from ratectl.policy.loading.files import STDIN, STDIN_NAME, Sources, is_policy_file
 from ratectl.policy.loading.loader import load_sources
 from ratectl.runtime.git import GitFailed, ask
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,9 +19,10 @@ from ratectl.history.generations import read_blob
 from ratectl.policy import codes
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, encode_document
 from ratectl.policy.language.model import PolicyTree
-from ratectl.policy.loading.files import STDIN_NAME, Sources, is_policy_file, printable
+from ratectl.policy.loading.files import STDIN_NAME, Sources, is_policy_file
 from ratectl.policy.loading.loader import load_sources
 from ratectl.publishing.ownership import set_problem
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

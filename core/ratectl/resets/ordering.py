@@ -114,6 +114,11 @@ def order_reset(
     place.require_signer(signer)
     require_signer(store, read_base(store).head, signer)
     before_write()
+    return _write(store, order, signer)
+
+
+def _write(store: Store, order: Order, signer: Signer | None) -> Ordered:
+    """Write the reset; try again if others have written meanwhile, or a reply was lost."""
     request = uuid.uuid4().hex
     lost: OutcomeUnknown | None = None
     for _ in range(_ATTEMPTS):

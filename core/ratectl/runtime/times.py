@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 __all__ = ["ago", "seconds_since", "span"]
 
 
-def seconds_since(time: str, at: datetime) -> float | None:
-    """Return the seconds from an ISO 8601 time to ``at``; None where the time is not readable."""
+def seconds_since(time: str | None, at: datetime) -> float | None:
+    """Return the seconds from an ISO 8601 time to ``at``; None where the time is not known."""
+    if time is None:
+        return None
     try:
         then = datetime.fromisoformat(time)
     except ValueError:
@@ -20,7 +22,7 @@ def seconds_since(time: str, at: datetime) -> float | None:
 
 def ago(time: str | None, at: datetime) -> str:
     """Return ``just now``, ``12 s ago``, ``3 min ago``, ``2 days ago``; ``?`` where unknown."""
-    seconds = None if time is None else seconds_since(time, at)
+    seconds = seconds_since(time, at)
     if seconds is None:
         return "?"
     if seconds < -2:

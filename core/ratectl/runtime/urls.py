@@ -10,6 +10,8 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
+from ratectl.runtime.wording import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -65,7 +67,7 @@ def scrubbed(text: str, given: Iterable[str] = ()) -> str:
     """
     for word in sorted(map(_value, given), key=len, reverse=True):
         if _SECRET.match(word) and not _PATTERN.match(word):
-            for form in (word, repr(word)[1:-1], _escaped(word), str(PurePath(word))):
+            for form in (word, repr(word)[1:-1], printable(word), str(PurePath(word))):
                 text = text.replace(form, shown(word))
     return _IN_TEXT.sub(
         lambda match: match[0] if _PATTERN.match(match[0]) else shown(match[0]), text
@@ -83,10 +85,6 @@ def _value(word: str) -> str:
     if url:
         return url[0]
     return word.partition("=")[2] or word.lstrip("-") if word.startswith("-") else word
-
-
-def _escaped(word: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
 
 
 def _parted(text: str, marks: str) -> tuple[str, str, str]:

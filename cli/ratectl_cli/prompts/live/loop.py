@@ -13,7 +13,7 @@ from ratectl_cli.framework.keyboard import keyboard
 from ratectl_cli.framework.screen import full_screen
 from ratectl_cli.framework.signals import ended_by_signals
 from ratectl_cli.prompts.live.reader import Reader, read
-from ratectl_cli.prompts.live.state import State, after, rows_of
+from ratectl_cli.prompts.live.state import SORTS, State, after, other, rows_of
 from ratectl_cli.prompts.live.view import drawn
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def watch_usage(session: Session, wanted: Wanted, shows: Shows) -> int:
     """
     _check_terminal(session, shows)
     state = State(
-        home=shows, shows=shows, scope=wanted.scope, sort=wanted.sort, near=wanted.near,
-        minutes=wanted.minutes,
+        home=shows, shows=shows, scope=wanted.scope, sort=wanted.sort,
+        other_sort=SORTS[other(shows)][0], near=wanted.near, minutes=wanted.minutes,
     )  # fmt: skip
     with session.store() as store:
         with session.busy("reading usage"):

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
     from ratectl.health.usage_report import UsageReport, UsageRow
 
-__all__ = ["KEYS", "Shows", "State", "after", "position", "rows_of"]
+__all__ = ["KEYS", "SORTS", "Shows", "State", "after", "other", "position", "rows_of"]
 
 Shows = Literal["limits", "keys"]
 
-_SORTS: Final = {"limits": usage_selection.SORTS, "keys": hot_keys.SORTS}
+SORTS: Final[Mapping[Shows, Sequence[str]]] = {
+    "limits": usage_selection.SORTS,
+    "keys": hot_keys.SORTS,
+}
+"""Orders of each kind of rows, the usual one first."""
 
 KEYS: Final = (
     ("↑ ↓ PgUp PgDn Home End", "move"),
@@ -35,14 +39,18 @@ KEYS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a live view shows."""
+    """Contents of a live view, and the selected row."""
 
     home: Shows = "limits"
-    """What it showed first."""
+    """Kind of the rows that it showed first."""
     shows: Shows = "limits"
     scope: str | None = None
     """The open scope; None for all scopes."""
+    limit: UsageRow | None = None
+    """The limit whose keys are shown; None for the keys of all limits."""
     sort: str = "scope"
+    other_sort: str = "requests"
+    """Order of the rows of the other kind, for when they are shown again."""
     near: float | None = None
     minutes: int = 1
     filter: str = ""
@@ -64,10 +72,18 @@ def rows_of(state: State, report: UsageReport | None) -> Sequence[UsageRow] | Se
         return []
     text = state.filter.casefold()
     if state.shows == "keys":
-        keys = hot_keys.hot_keys(report.rows, state.sort)
+        limits = report.rows
+        if state.limit is not None:
+            limits = [row for row in limits if _limit(row) == _limit(state.limit)]
+        keys = hot_keys.hot_keys(limits, state.sort)
         return [key for key in keys if text in f"{_place(key.row)} {key.key}".casefold()]
     chosen = usage_selection.selected(report, state.sort, state.near)
     return [row for row in chosen.rows if text in _place(row).casefold()]
+
+
+def other(shows: Shows) -> Shows:
+    """Return the other kind of rows."""
+    return "limits" if shows == "keys" else "keys"
 
 
 def position(state: State, rows: Sequence[object]) -> int:
@@ -118,33 +134,32 @@ def _open(state: State, rows: Sequence[object]) -> State:
     if scope != state.scope:
         return _first(replace(state, scope=scope, filter=""))
     if state.shows == "limits":
-        return _first(replace(_showing(state, "keys"), filter=_row(row).name))
+        return replace(_toggle(state, rows), limit=_row(row), filter="")
     return state
 
 
-def _close(state: State, _rows: Sequence[object]) -> State:
+def _close(state: State, rows: Sequence[object]) -> State:
     if state.help:
         return replace(state, help=False)
-    if state.filter and state.shows == state.home:
+    if state.filter:
         return _first(replace(state, filter=""))
-    if state.shows != state.home:
-        return _first(replace(_showing(state, state.home), filter=""))
+    if state.limit is not None or state.shows != state.home:
+        return _toggle(state, rows)
     if state.scope is None:
         return state
     above = state.scope.rpartition("/")[0] or None
     return _first(replace(state, scope=above))
 
 
-def _showing(state: State, shows: Shows) -> State:
-    return replace(state, shows=shows, sort=_SORTS[shows][0])
-
-
 def _toggle(state: State, _rows: Sequence[object]) -> State:
-    return _first(_showing(state, "limits" if state.shows == "keys" else "keys"))
+    """Return the state with the rows of the other kind, in the order that they had before."""
+    shows = other(state.shows)
+    state = replace(state, shows=shows, limit=None, sort=state.other_sort, other_sort=state.sort)
+    return _first(state)
 
 
 def _sort(state: State, _rows: Sequence[object]) -> State:
-    sorts = _SORTS[state.shows]
+    sorts = SORTS[state.shows]
     return _first(replace(state, sort=sorts[(sorts.index(state.sort) + 1) % len(sorts)]))
 
 
@@ -184,4 +199,9 @@ def _identity(row: object) -> tuple[object, ...]:
     of = _row(row)
     unit = of.total.unit if of.total else ""
     key = row.key if isinstance(row, HotKey) else None
-    return of.scope, of.name, of.overrides, of.budget, unit, key
+    return *_limit(of), unit, key
+
+
+def _limit(row: UsageRow) -> tuple[object, ...]:
+    """Return the identity of a limit and the overrides that select its buckets."""
+    return row.scope, row.name, row.overrides, row.budget

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from ratectl.runtime.wording import printable
 from ratectl_cli.framework.styled import cell_of, painted, shortened
 from ratectl_cli.framework.tables import table_parts
-from ratectl_cli.framework.terminal import safe
 from ratectl_cli.framework.text import Aligned, Styled, bold, dim, lines_of
 from ratectl_cli.prompts.live.state import KEYS, position, rows_of
 from ratectl_cli.render.hot_keys import hot_keys_table
+from ratectl_cli.render.labels import row_label
 from ratectl_cli.render.measures import percent_text
 from ratectl_cli.render.usage import title_blocks, usage_table
 
@@ -155,6 +156,8 @@ def _window(rows: Sequence[RowLines], at: int, room: int) -> tuple[int, int]:
 def _nothing(state: State, reading: Reading, stream: Stream) -> str:
     if state.filter:
         text = "no row matches the filter"
+    elif state.limit is not None:
+        text = f"no agent reports a key of {row_label(state.limit)}"
     elif state.shows == "keys":
         text = "no agent reports a key of these limits"
     elif state.near is not None and reading.report.rows:
@@ -166,7 +169,8 @@ def _nothing(state: State, reading: Reading, stream: Stream) -> str:
 
 def _status(state: State, part: _Part, count: int) -> Styled:
     shown = f"{part.first + 1}-{part.last + 1} of {count}"
-    parts = [f"{shown} {state.shows}", f"sort {state.sort}"]
+    rows = state.shows if state.limit is None else f"keys of {row_label(state.limit)}"
+    parts = [f"{shown} {rows}", f"sort {state.sort}"]
     if state.near is not None and state.shows == "limits":
         parts.append(f"near {percent_text(state.near)}")
     if state.filter:
@@ -176,7 +180,7 @@ def _status(state: State, part: _Part, count: int) -> Styled:
 
 def _hints(state: State, stream: Stream) -> str:
     if state.typing:
-        return _cut([bold("filter: "), safe(state.filter), "_"], stream)
+        return _cut([bold("filter: "), printable(state.filter), "_"], stream)
     return _cut(dim(_HINTS), stream)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl_cli.framework.terminal import safe
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,4 +16,4 @@ __all__ = ["concise"]
 
 def concise(findings: Iterable[Diagnostic]) -> str:
     """Return lines such as ``file:line:column: error[RC201]: message (hint)``."""
-    return "".join(f"{safe(str(finding))}\n" for finding in findings)
+    return "".join(f"{printable(str(finding))}\n" for finding in findings)

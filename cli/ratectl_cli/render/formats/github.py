@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl_cli.framework.terminal import safe
+from ratectl.runtime.wording import printable
 from ratectl_cli.render.formats.places import explained, relative, uri_path
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def _property(text: str) -> str:
 
 def _cell(text: str) -> str:
     """Return text for a table cell, without markup for Markdown or HTML."""
-    return "".join(f"&#{ord(mark)};" if mark in _MARKUP else mark for mark in safe(text))
+    return "".join(f"&#{ord(mark)};" if mark in _MARKUP else mark for mark in printable(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from ratectl_cli.framework.terminal import safe
+from ratectl.runtime.wording import printable
 from ratectl_cli.render.formats.places import explained
 
 if TYPE_CHECKING:
@@ -41,20 +41,20 @@ def _suite(file: str, findings: Sequence[Diagnostic], fail_level: Severity) -> E
     failed = [fail_level in ("warning", finding.severity) for finding in findings]
     suite = ElementTree.Element(
         "testsuite",
-        name=safe(file),
+        name=printable(file),
         tests=str(len(findings) or 1),
         failures=str(sum(failed)),
         errors="0",
     )
     if not findings:
-        ElementTree.SubElement(suite, "testcase", classname=safe(file), name="no findings")
+        ElementTree.SubElement(suite, "testcase", classname=printable(file), name="no findings")
     for finding, fails in zip(findings, failed, strict=True):
         place = f"{finding.span.line}:{finding.span.column} " if finding.span.line else ""
         case = ElementTree.SubElement(
-            suite, "testcase", classname=safe(file), name=f"{place}{finding.code}"
+            suite, "testcase", classname=printable(file), name=f"{place}{finding.code}"
         )
         if fails:
-            attributes = {"type": finding.severity, "message": safe(finding.message)}
+            attributes = {"type": finding.severity, "message": printable(finding.message)}
             ElementTree.SubElement(case, "failure", attributes).text = _detail(finding)
         else:
             ElementTree.SubElement(case, "system-out").text = _detail(finding)
@@ -62,6 +62,6 @@ def _suite(file: str, findings: Sequence[Diagnostic], fail_level: Severity) -> E
 
 
 def _detail(finding: Diagnostic) -> str:
-    source = "" if finding.source_line is None else f"\n| {safe(finding.source_line)}"
-    place = safe(str(finding.span))
+    source = "" if finding.source_line is None else f"\n| {printable(finding.source_line)}"
+    place = printable(str(finding.span))
     return f"{place}: {finding.severity}[{finding.code}]: {explained(finding)}{source}"

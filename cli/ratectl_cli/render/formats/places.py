@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratectl_cli.framework.terminal import safe
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ def explained(finding: Diagnostic, *, between: str = "\n") -> str:
     """Return the message, the hint and the notes of a finding, without its place."""
     hint = f"hint: {finding.hint}" if finding.hint else None
     parts = [finding.message, *([hint] if hint else []), *finding.notes]
-    return between.join(safe(part) for part in parts)
+    return between.join(printable(part) for part in parts)
 
 
 def uri_path(file: str) -> str | None:

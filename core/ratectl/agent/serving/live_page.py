@@ -72,7 +72,6 @@ def _view(agent: Agent, refresh: int | None) -> View:
         alerts=list(_alerts(usage, status)),
         scopes=scopes,
         agents=None,
-        one_agent=True,
         notes=notes,
         refresh=refresh,
         live=True,

@@ -95,12 +95,8 @@ class Limiter:
         self._scope = scope if callable(scope) else lambda _: scope
         self._cost = cost if callable(cost) else _always(checked_cost(cost))
         self._exempt = exempt if callable(exempt) else _is_among(frozenset(exempt))
-        self._all: Callable[[HttpRequest], Mapping[str, Any]] | None = None
-        self._each: list[tuple[str, Source | ClientIp]] = []
-        if callable(attributes):
-            self._all = attributes
-        else:
-            self._each = list((attributes or {}).items())
+        self._all = attributes if callable(attributes) else None
+        self._each = [] if callable(attributes) else list((attributes or {}).items())
         log.info("limits count in each process: N processes admit N times as much")
 
     def ask(self, request: HttpRequest) -> Asked | None:

@@ -30,6 +30,7 @@ from ratectl.runtime.files import (
 )
 from ratectl.runtime.owners import owner_note, this_user
 from ratectl.runtime.urls import looks_like_url, shown
+from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,6 @@ __all__ = [
     "find_sources",
     "is_policy_file",
     "is_settings",
-    "printable",
 ]
 
 STDIN: Final = "-"
@@ -350,10 +350,3 @@ def _below(name: str, parts: Sequence[str]) -> str:
 def _shown(path: str) -> str:
     """Return a path in its usual form, safe for a terminal."""
     return printable(str(PurePath(path)))
-
-
-def printable(name: str) -> str:
-    """Return a file name with everything escaped that is not safe for a terminal."""
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
