@@ -1,0 +1,1 @@
+"""Limits across the cluster."""

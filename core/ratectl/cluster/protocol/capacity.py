@@ -1,0 +1,52 @@
+"""Exact arithmetic of rates, bursts and shares: integers only.
+
+A *grain* is 10⁻²⁴ of a token: one nano-token for each second, for one nanosecond, for a millionth
+of a limit. So what a share accrues is a whole number of grains, and nothing is rounded twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "size_of"]
+
+GRAINS: Final = 10**24
+"""Grains of one token."""
+WHOLE: Final = 1_000_000
+"""The share of a member that owns all of a limit, in millionths."""
+_NANO: Final = 10**9
+_BURST: Final = GRAINS // WHOLE
+
+
+class Size(NamedTuple):
+    """Rate and burst of a limit."""
+
+    rate: int
+    """Nano-tokens for each second."""
+    burst: int
+    """Tokens."""
+
+
+def size_of(tokens: int, period: int, burst: int, drift: int) -> Size:
+    """Return the size of a limit of ``tokens`` for each ``period`` (nanoseconds).
+
+    The rate is lowered by ``drift`` (millionths), because a fast clock would admit more.
+    """
+    return Size(tokens * _NANO * _NANO * WHOLE // (period * (WHOLE + drift)), burst)
+
+
+class Lent:
+    """Capacity of one limit that members lend, or that one member owns."""
+
+    __slots__ = ("capacity", "rate")
+
+    def __init__(self) -> None:
+        self.rate = 0
+        """Grains for each nanosecond."""
+        self.capacity = 0
+        """Grains."""
+
+    def add(self, size: Size, share: int) -> None:
+        """Add a share (millionths) of a limit of a size. A negative share takes it away."""
+        self.rate += size.rate * share
+        self.capacity += size.burst * share * _BURST

@@ -1,0 +1,124 @@
+"""One member's interest in one pool: what it was granted, and how many tokens it should hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.cluster.protocol.messages import Drawn
+
+if TYPE_CHECKING:
+    from ratectl.cluster.protocol.messages import Granted, PoolId
+    from ratectl.cluster.protocol.timing import Timing
+    from ratectl.cluster.protocol.wallets import Purse, Wallets
+
+__all__ = ["Draw"]
+
+
+class Draw:
+    """Totals in tokens since the draw began."""
+
+    def __init__(self, number: int, purse: Purse, timing: Timing, now: int) -> None:
+        self._timing = timing
+        self.number = number
+        self.used_at = now
+        self.is_final = False
+        """The member has no interest any more, and no token."""
+        self._granted = self._voided = self._returned = 0
+        self._base = purse.spent
+        """What was spent of the wallet before."""
+        self._wish = max(1, purse.largest)
+        """Tokens that the demand of now needs."""
+        self._least, self._least_at, self._least_from = 0, now, purse.spent
+        self._stock = 0
+        self._want = 0
+        self._scarce = False
+        self._reported = purse
+        """The wallet at the newest poll."""
+        self._measured, self._measured_at = purse, now
+        self._state: tuple[int, ...] = ()
+        self._told_in: int | None = None
+        """Number of the first poll with this state. None: no poll has it yet."""
+
+    # Owner to member ----------------------------------------------------------------------------
+
+    def grant(self, granted: Granted) -> int:
+        """Take over what the owner says; return how many tokens are new."""
+        more = max(0, granted.granted - self._granted)
+        self._granted += more
+        self._scarce = granted.scarce
+        self._stock = granted.stock
+        return more
+
+    def void(self, tokens: int) -> None:
+        """Count tokens that the member may not spend any more."""
+        self._voided += tokens
+
+    def is_over(self, answered: int) -> bool:
+        """Return True if the owner knows that the member has no interest any more."""
+        return self.is_final and self._told_in is not None and self._told_in <= answered
+
+    # Member to owner ----------------------------------------------------------------------------
+
+    def is_due(self, purse: Purse, since_poll: int, gap: int) -> bool:
+        """Return True if the owner should hear of this wallet before the next regular poll."""
+        if purse.missed != self._reported.missed and not self._scarce:
+            return since_poll >= self._timing.shortest_gap
+        if since_poll < gap:
+            return False
+        if self._want == 0:
+            return purse.tokens > 0
+        unreported = purse.spent - self._reported.spent
+        return (
+            purse.tokens < self._want // 2
+            or unreported > max(self._want // 2, 1)
+            or purse.tokens > 2 * self._want + 2
+        )
+
+    def report(
+        self, wallets: Wallets, pool: PoolId, poll: int, answered: int, now: int, horizon: int
+    ) -> Drawn | None:
+        """Return what a poll says about the pool; None if the owner knows it already.
+
+        Tokens that are not needed leave the wallet.
+
+        :param poll: number of the poll.
+        :param answered: number of the newest poll that the owner has answered.
+        :param horizon: how many nanoseconds of demand the wallet should last for.
+        """
+        purse = wallets.read(pool)
+        self._measure(purse, now, horizon)
+        self._want = max(self._wish, self._stock, self._least)
+        if pool.key and now - self.used_at >= self._timing.interest:
+            self._want = 0
+        surplus = purse.tokens - self._want
+        if surplus > self._want + 1 or (self._want == 0 and surplus > 0):
+            self._returned += wallets.take(pool, surplus)
+            purse = wallets.read(pool)
+        self.is_final = bool(pool.key) and self._want == 0 and purse.tokens == 0
+        self._reported = purse
+        state = (purse.spent - self._base, self._voided, self._returned, self._want, self._least)
+        if state != self._state:
+            self._state, self._told_in = state, None
+        if self._told_in is None:
+            self._told_in = poll
+        elif self._told_in <= answered:
+            return None
+        return Drawn(pool, self.number, *state)
+
+    def _measure(self, purse: Purse, now: int, horizon: int) -> None:
+        passed = now - self._measured_at
+        if passed < self._timing.measure:
+            return
+        asked = purse.spent - self._measured.spent + purse.missed - self._measured.missed
+        self._measured, self._measured_at = purse, now
+        wish = asked * horizon // passed + 1 if asked else 0
+        fade = self._timing.fade
+        fall = -(-(self._wish - wish) * min(passed, fade) // fade)
+        self._wish = max(wish, self._wish - fall)
+        if purse.largest > max(1, self._least):
+            self._least, self._least_at, self._least_from = purse.largest, now, purse.spent
+        elif (
+            now - self._least_at >= self._timing.interest
+            or purse.spent - self._least_from >= self._least
+        ):
+            self._least = 0  # nobody asked again, or it was spent

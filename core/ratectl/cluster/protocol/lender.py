@@ -1,0 +1,320 @@
+"""The member's side: it lends its share to one owner, and spends the tokens that it gets."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ratectl.cluster.protocol.draw import Draw
+from ratectl.cluster.protocol.messages import (
+    Close,
+    Closed,
+    Open,
+    Poll,
+    Reply,
+    Unknown,
+    Welcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.cluster.protocol.capacity import Size
+    from ratectl.cluster.protocol.messages import (
+        Granted,
+        Lending,
+        OwnerId,
+        PoolId,
+        ToMember,
+        ToOwner,
+    )
+    from ratectl.cluster.protocol.timing import Timing
+    from ratectl.cluster.protocol.wallets import Wallets
+
+__all__ = ["Lender", "Own"]
+
+FOREVER: Final = 1 << 62
+
+
+class Own(Protocol):
+    """Buckets of a member's own share, for the time that it is not lent."""
+
+    def lend(self, now: int) -> Mapping[str, Lending]:
+        """Empty the buckets; return what was in them, by limit."""
+
+    def resume(self, now: int) -> None:
+        """Fill the buckets from now on, from nothing."""
+
+
+class Session:
+    """The member's record of a session at an owner."""
+
+    def __init__(self, number: int, owner: OwnerId, echo: int, timing: Timing) -> None:
+        self.number = number
+        self.owner = owner
+        self.poll = 0
+        """Number of the newest poll."""
+        self.answered = 0
+        """Number of the newest poll that the owner has answered."""
+        self.sent: deque[tuple[int, int]] = deque()
+        """Number and time of the polls that an answer may still name."""
+        self.echo = echo
+        self.echoed = 0
+        """Number of the newest answer that a poll has echoed."""
+        self.polled_at = -FOREVER
+        self.gap = timing.gap
+        self.round_trip = timing.shortest_gap
+        self.sizes_in = 0
+        """Number of the first poll with the sizes as they are now; 0: no poll has them."""
+        self.draws: dict[PoolId, Draw] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Return True if the newest poll has no answer yet."""
+        return self.answered < self.poll
+
+
+class Lender:
+    """A member's share of the limits of one shard, and the tokens it has for it.
+
+    The share is at one place at every instant: the member uses it itself (``lent`` is False), or
+    one owner may count it. After it was lent, the member uses it again when no owner counts it
+    and all tokens given out for it are spent or void, which is ``resume_after`` after the last
+    poll that could prolong it.
+
+    :param last_session: number of the newest session of this member, also before a restart.
+    :param resume_at: the member has restarted, and nobody knows what it lent before: it waits
+        until then. None: it has never lent anything.
+    """
+
+    def __init__(
+        self,
+        member: str,
+        timing: Timing,
+        wallets: Wallets,
+        own: Own,
+        *,
+        last_session: int = 0,
+        resume_at: int | None = None,
+    ) -> None:
+        self.member = member
+        self.share = 0
+        self.lend_until = FOREVER
+        """The member sends no poll from then on: its entry in the roster may end."""
+        self.lent = resume_at is not None
+        self.session: Session | None = None
+        self._timing = timing
+        self._wallets = wallets
+        self._own = own
+        self._sizes: Mapping[str, Size] = {}
+        self._standing: tuple[PoolId, ...] = ()
+        self._last_session = last_session
+        self._resume_at = resume_at or 0
+        self._lent_to: OwnerId | None = None
+        self._lending: Mapping[str, Lending] = {}
+        self._opened_at = -FOREVER
+        self._draws = 0
+        self._closing: Close | None = None
+
+    # Events -------------------------------------------------------------------------------------
+
+    def set_sizes(self, sizes: Mapping[str, Size], standing: tuple[PoolId, ...] = ()) -> None:
+        """Change the sizes of the limits, by name: a new generation is in force.
+
+        :param standing: pools of which the member holds some tokens all the time.
+        """
+        self._sizes, self._standing = sizes, standing
+        if self.session is not None:
+            self.session.sizes_in = 0
+
+    def tick(self, now: int, owner: str | None) -> list[ToOwner]:
+        """Do what is due; return the messages for the owner.
+
+        :param owner: name of the owner to lend to by the roster's hint, which may be wrong.
+        """
+        if self.session is not None and (now >= self._wallets.deadline or now >= self.lend_until):
+            self._end(now)
+        if self.lent and self.session is None and now >= self._resume_at:
+            self.lent, self._lent_to, self._closing = False, None, None
+            self._own.resume(now)
+        if self.session is not None:
+            return self._poll_if_due(now)
+        if now - self._opened_at < self._timing.poll_every // 3:
+            return []
+        self._opened_at = now
+        if self._closing is not None:
+            return [self._closing]
+        if owner is None or now >= self.lend_until or not self._may_lend_to_name(owner):
+            return []
+        self._last_session += 1
+        return [Open(self.member, self._last_session)]
+
+    def receive(self, message: ToMember, now: int) -> list[ToOwner]:
+        """Take a message of an owner; return the answers."""
+        match message:
+            case Welcome():
+                return self._welcome(message, now)
+            case Reply():
+                return self._reply(message, now)
+            case Closed():
+                if self._closing is not None and self._closing.session == message.session:
+                    self._resume_at = now
+            case Unknown():
+                session = self.session
+                if session is not None and session.number == message.session:
+                    self._end(now)
+        return []
+
+    def close(self, now: int) -> list[ToOwner]:
+        """Take the share back from the owner, before its lease ends."""
+        session = self.session
+        if session is None:
+            return []
+        self._end(now)
+        self._closing = Close(self.member, session.number, session.owner)
+        self._opened_at = now
+        return [self._closing]
+
+    # Lending ------------------------------------------------------------------------------------
+
+    def _may_lend_to_name(self, owner: str) -> bool:
+        return not self.lent or (self._lent_to is not None and self._lent_to.name == owner)
+
+    def _may_lend_to(self, owner: OwnerId, now: int) -> bool:
+        """Return True if no other owner can still count the share."""
+        return not self.lent or self._lent_to == owner or now >= self._resume_at
+
+    def _welcome(self, message: Welcome, now: int) -> list[ToOwner]:
+        if (
+            self.session is not None
+            or message.session != self._last_session
+            or self._closing is not None
+            or not self._may_lend_to(message.owner, now)
+        ):
+            return []
+        self._lending = self._brought(now)
+        self.lent, self._lent_to = True, message.owner
+        self.session = Session(message.session, message.owner, message.reply, self._timing)
+        self._wallets.deadline = now + self._timing.lease  # nothing is in them
+        return self._poll(self.session, now)
+
+    def _brought(self, now: int) -> Mapping[str, Lending]:
+        """Return the tokens of its own buckets, which the member brings: once."""
+        return {} if self.lent else self._own.lend(now)
+
+    def _end(self, now: int) -> None:
+        """End the session: tokens that the member holds are void."""
+        session, self.session = self.session, None
+        if session is None:
+            return
+        self._wallets.deadline = now
+        for pool in session.draws:
+            self._wallets.take(pool, FOREVER)
+            self._wallets.drop(pool)
+
+    # Polls --------------------------------------------------------------------------------------
+
+    def _poll_if_due(self, now: int) -> list[ToOwner]:
+        session = self.session
+        if session is None or now >= self.lend_until:
+            return []
+        self._look_at_touched(session, now)
+        since = now - session.polled_at
+        if session.waits and since < self._timing.repeat_after:
+            return []
+        if since >= self._timing.poll_every or any(
+            draw.is_due(self._wallets.read(pool), since, session.gap)
+            for pool, draw in session.draws.items()
+        ):
+            return self._poll(session, now)
+        return []
+
+    def _look_at_touched(self, session: Session, now: int) -> None:
+        for pool in (*self._wallets.touched(), *self._standing):
+            draw = session.draws.get(pool)
+            if draw is None or draw.is_final:
+                self._draws += 1
+                session.draws[pool] = Draw(self._draws, self._wallets.read(pool), self._timing, now)
+            else:
+                draw.used_at = now
+
+    def _poll(self, session: Session, now: int) -> list[ToOwner]:
+        if now >= self.lend_until:
+            return []
+        self._look_at_touched(session, now)
+        session.poll += 1
+        session.sent.append((session.poll, now))
+        if session.sizes_in == 0:
+            session.sizes_in = session.poll
+        if session.echo != session.echoed:
+            session.echoed = session.echo
+            self._resume_at = now + self._timing.resume_after
+        horizon = 2 * (session.gap + session.round_trip)
+        drawn = [
+            draw.report(self._wallets, pool, session.poll, session.answered, now, horizon)
+            for pool, draw in session.draws.items()
+        ]
+        session.polled_at = now
+        return [
+            Poll(
+                self.member,
+                session.number,
+                session.owner,
+                session.poll,
+                session.echo,
+                self.share,
+                self._sizes if session.sizes_in > session.answered else None,
+                self._lending if session.answered == 0 else {},
+                tuple(each for each in drawn if each is not None),
+            )
+        ]
+
+    def _reply(self, message: Reply, now: int) -> list[ToOwner]:
+        session = self.session
+        if session is None or (message.session, message.owner) != (session.number, session.owner):
+            return []
+        if now >= self._wallets.deadline:
+            self._end(now)  # what it holds is void already: nothing may revive it
+            return []
+        for granted in message.granted:
+            self._granted(session, granted)
+        self._prolong(session, message.poll, now)
+        session.echo = max(session.echo, message.number)
+        session.gap = message.gap
+        return self._poll_if_due(now)
+
+    def _granted(self, session: Session, granted: Granted) -> None:
+        draw = session.draws.get(granted.pool)
+        if draw is None or draw.number != granted.draw:
+            return
+        more = draw.grant(granted)
+        if granted.hold is not None:
+            excess = self._wallets.read(granted.pool).tokens + more - granted.hold
+            if excess > 0:
+                kept = max(0, more - excess)
+                draw.void(more - kept + self._wallets.take(granted.pool, excess - more + kept))
+                more = kept
+        if more > 0:
+            self._wallets.add(granted.pool, more)
+
+    def _prolong(self, session: Session, poll: int, now: int) -> None:
+        """Prolong the lease: it counts from the time when the answered poll was sent."""
+        while session.sent and session.sent[0][0] < poll:
+            session.sent.popleft()
+        if not session.sent or session.sent[0][0] != poll:
+            return
+        sent = session.sent[0][1]
+        if poll > session.answered:
+            session.answered = poll
+            session.round_trip = min(
+                max(now - sent, self._timing.shortest_gap // 10), self._timing.poll_every
+            )
+            for pool, draw in list(session.draws.items()):
+                if draw.is_over(poll):
+                    del session.draws[pool]
+                    self._wallets.drop(pool)
+        self._wallets.deadline = max(self._wallets.deadline, self._lease_from(sent, now))
+
+    def _lease_from(self, sent: int, now: int) -> int:
+        del now
+        return sent + self._timing.lease

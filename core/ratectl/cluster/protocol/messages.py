@@ -1,0 +1,171 @@
+"""Messages between members and owners.
+
+Counts of tokens are totals, and whatever has not been confirmed is said again, so that a message
+that is lost, repeated or overtaken changes nothing but the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.cluster.protocol.capacity import Size
+
+__all__ = [
+    "Close",
+    "Closed",
+    "Drawn",
+    "Granted",
+    "Lending",
+    "Open",
+    "OwnerId",
+    "Poll",
+    "PoolId",
+    "Reply",
+    "ToMember",
+    "ToOwner",
+    "Unknown",
+    "Welcome",
+]
+
+
+class PoolId(NamedTuple):
+    """One key of one limit."""
+
+    limit: str
+    key: str
+
+
+class OwnerId(NamedTuple):
+    """An owner, from its start to its end."""
+
+    name: str
+    incarnation: int
+
+
+class Lending(NamedTuple):
+    """What a member lends of one limit at the beginning of a session, in grains."""
+
+    untouched: int
+    """Level of its own bucket for each key that is not in ``touched``."""
+    touched: Mapping[str, int]
+    """Levels of its own buckets, by key."""
+
+
+class Drawn(NamedTuple):
+    """What a member says about one pool. Totals of one draw, in tokens."""
+
+    pool: PoolId
+    draw: int
+    """Grows each time that the member takes an interest in the pool: totals begin at 0 with it."""
+    spent: int
+    voided: int
+    """Tokens that it held and may not spend any more."""
+    returned: int
+    want: int
+    """How many tokens it would like to hold."""
+    least: int
+    """Cost of the largest request that waits for tokens: fewer are of no use to it."""
+
+
+class Granted(NamedTuple):
+    """What an owner says about one pool."""
+
+    pool: PoolId
+    draw: int
+    granted: int
+    """Total of this draw, in tokens."""
+    hold: int | None
+    """The member must hold no more than this: the owner has lost part of the capacity."""
+    scarce: bool
+    """The pool is empty: polls for more are of no use, the owner grants as tokens accrue."""
+    stock: int
+    """Tokens that the member should hold while it has no requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A member asks an owner for a session."""
+
+    member: str
+    session: int
+    """Grows with each session of the member, over restarts as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """An owner agrees to a session."""
+
+    member: str
+    session: int
+    owner: OwnerId
+    reply: int
+    """Number of this answer. The owner counts the member's share from a poll that echoes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A member lends its share, reports what it spent, and asks for tokens."""
+
+    member: str
+    session: int
+    owner: OwnerId
+    number: int
+    echo: int
+    """Number of the newest answer that the member has."""
+    share: int
+    """Millionths."""
+    sizes: Mapping[str, Size] | None
+    """Limits that the member lends, by name. None: as the owner knows them."""
+    lending: Mapping[str, Lending]
+    """What it brings: until the owner has answered a poll of this session."""
+    drawn: tuple[Drawn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An owner answers a poll, or grants tokens later."""
+
+    member: str
+    session: int
+    owner: OwnerId
+    number: int
+    poll: int
+    """Number of the newest poll that it has."""
+    gap: int
+    """Nanoseconds that the member should leave between two polls."""
+    granted: tuple[Granted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A member takes its share back. It holds no token any more."""
+
+    member: str
+    session: int
+    owner: OwnerId
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """An owner has nothing of the share any more."""
+
+    member: str
+    session: int
+    owner: OwnerId
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An owner does not have this session, or not any more."""
+
+    member: str
+    session: int
+    owner: OwnerId
+
+
+ToOwner = Open | Poll | Close
+ToMember = Welcome | Reply | Closed | Unknown

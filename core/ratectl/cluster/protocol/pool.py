@@ -1,0 +1,190 @@
+"""Tokens of one limit at an owner: those in its pools, and those that members hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.cluster.protocol.capacity import GRAINS, Lent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.cluster.protocol.capacity import Size
+    from ratectl.cluster.protocol.messages import Drawn, Lending
+
+__all__ = ["Account", "LentLimit", "Pool"]
+
+
+class Account:
+    """What one member has of one pool. Totals of one draw, in tokens."""
+
+    __slots__ = (
+        "draw", "granted", "hold", "least", "returned", "scarce", "spent", "told", "voided", "want",
+    )  # fmt: skip
+
+    def __init__(self, draw: int) -> None:
+        self.draw = draw
+        self.granted = self.spent = self.voided = self.returned = 0
+        self.want = self.least = 0
+        self.scarce = False
+        self.hold: int | None = None
+        """While capacity is recalled: how many tokens the member may keep."""
+        self.told: int | None = None
+        """Number of the first reply with this state. None: no reply has it yet."""
+
+    @property
+    def held(self) -> int:
+        """Tokens that the member may still spend."""
+        return max(0, self.granted - self.spent - self.voided - self.returned)
+
+    @property
+    def missing(self) -> int:
+        """Tokens that the member wants beyond those that it holds."""
+        return max(0, self.want - self.held)
+
+    def report(self, drawn: Drawn) -> int:
+        """Take over what a member reports; return how many tokens it has given back."""
+        before, returned = self.held, self.returned
+        self.spent = max(self.spent, drawn.spent)
+        self.voided = max(self.voided, drawn.voided)
+        self.returned = max(self.returned, drawn.returned)
+        # Nobody can give back more than it holds.
+        return min(self.returned - returned, before - self.held)
+
+
+class Pool:
+    """Tokens of one key.
+
+    Tokens that members hold still occupy the bucket: what is in the pool and what is held are
+    together never more than the capacity. Otherwise tokens granted long ago and spent now would
+    come on top of what accrued in between.
+    """
+
+    __slots__ = ("accounts", "at", "held", "level", "recalling", "waiting")
+
+    def __init__(self, now: int, level: int = 0) -> None:
+        self.level = level
+        """Grains."""
+        self.at = now
+        self.held = 0
+        """Tokens that members hold."""
+        self.accounts: dict[str, Account] = {}
+        self.waiting: dict[str, Account] = {}
+        """Accounts that want more than the pool had, the first that asked first."""
+        self.recalling = False
+
+    @property
+    def free(self) -> int:
+        """Whole tokens in the pool."""
+        return self.level // GRAINS
+
+    def room(self, lent: Lent) -> int:
+        """Return how many grains may be in the pool."""
+        return max(0, lent.capacity - self.held * GRAINS)
+
+    def settle(self, now: int, lent: Lent) -> None:
+        """Add what has accrued until now. Time never runs backwards."""
+        if now > self.at:
+            self.level += lent.rate * (now - self.at)
+            self.at = now
+        self.clamp(lent)
+
+    def clamp(self, lent: Lent) -> None:
+        """Drop what the capacity has no room for, and end a recall that is complete."""
+        self.level = min(self.level, self.room(lent))
+        if self.recalling and self.held * GRAINS <= lent.capacity:
+            self.recalling = False
+            for account in self.accounts.values():
+                account.hold = None
+
+    def recall(self, lent: Lent) -> None:
+        """Tell members how much they may keep, if they hold more than the capacity.
+
+        The pool is empty, and stays empty, until they hold less.
+        """
+        held = self.held * GRAINS
+        if held <= lent.capacity:
+            return
+        self.recalling = True
+        for account in self.accounts.values():
+            account.hold = account.held * lent.capacity // held
+            account.told = None
+
+    def report(self, account: Account, drawn: Drawn, lent: Lent) -> None:
+        """Take over what a member reports. What it gives back is in the pool again."""
+        before = account.held
+        returned = account.report(drawn)
+        self.held += account.held - before
+        self.level += returned * GRAINS
+        self.clamp(lent)
+
+    def grant(self, account: Account, tokens: int) -> int:
+        """Give a member at most so many tokens; return how many it got."""
+        tokens = min(tokens, self.free)
+        if tokens > 0:
+            self.level -= tokens * GRAINS
+            self.held += tokens
+            account.granted += tokens
+            account.told = None
+        return tokens
+
+    def void(self, member: str, lent: Lent) -> None:
+        """Take what a member holds for spent."""
+        account = self.accounts.pop(member)
+        self.waiting.pop(member, None)
+        self.held -= account.held
+        self.clamp(lent)
+
+
+class LentLimit:
+    """Pools of one limit, by key, and the capacity that members lend to them."""
+
+    def __init__(self, now: int) -> None:
+        self.lent = Lent()
+        self.untouched = Pool(now)
+        """The pool of every key that nobody has asked for."""
+        self.pools: dict[str, Pool] = {}
+
+    def _all(self) -> Iterator[Pool]:
+        yield self.untouched
+        yield from self.pools.values()
+
+    def pool(self, key: str, now: int) -> Pool:
+        """Return the pool of a key. A key that nobody has asked for becomes one of its own."""
+        self.untouched.settle(now, self.lent)
+        pool = self.pools.get(key)
+        if pool is None:
+            pool = self.pools[key] = Pool(now, self.untouched.level)
+        pool.settle(now, self.lent)
+        return pool
+
+    def lend(self, size: Size, share: int, brought: Lending | None, now: int) -> None:
+        """Add the share of a member, and the tokens that it brings."""
+        self.change(size, share, now)
+        if brought is None:
+            return
+        for key in brought.touched:
+            self.pool(key, now)
+        for key, pool in self.pools.items():
+            pool.level += brought.touched.get(key, brought.untouched)
+        self.untouched.level += brought.untouched
+        for pool in self._all():
+            pool.clamp(self.lent)
+
+    def change(self, size: Size, share: int, now: int) -> None:
+        """Add a share. A negative share takes capacity away: tokens of it are recalled."""
+        for pool in self._all():
+            pool.settle(now, self.lent)
+        self.lent.add(size, share)
+        for pool in self._all():
+            pool.clamp(self.lent)
+            pool.recall(self.lent)
+
+    def forget_unused(self, now: int) -> None:
+        """Drop pools that are as full as one that nobody has asked for."""
+        self.untouched.settle(now, self.lent)
+        for key, pool in list(self.pools.items()):
+            if not pool.accounts:
+                pool.settle(now, self.lent)
+                if pool.level >= self.untouched.level:
+                    del self.pools[key]

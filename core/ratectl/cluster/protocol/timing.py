@@ -1,0 +1,81 @@
+"""Durations of the protocol. All are nanoseconds of the clock of whoever waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MILLISECOND", "SECOND", "Timing"]
+
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+_PPM: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Lease of wallets and what follows from it.
+
+    Clocks of two members may differ in speed: one that is slow by ``drift`` measures a duration
+    that a fast one has long left behind. Whoever waits for another's duration to be over waits
+    :meth:`stretched` as long.
+    """
+
+    lease: int = 500 * MILLISECOND
+    """How long a member may spend what it holds after it sent the poll that the owner answered."""
+    drift: int = 500
+    """How much faster or slower than true time a clock runs at most, in millionths."""
+
+    gap: int = 20 * MILLISECOND
+    """Longest time that a member leaves between two polls while it has requests."""
+    interest: int = 2 * SECOND
+    """A member returns its tokens of a key that it was not asked for as long as this."""
+
+    @property
+    def shortest_gap(self) -> int:
+        """Time that a member leaves at least between two polls."""
+        return self.gap // 10
+
+    @property
+    def measure(self) -> int:
+        """Demand is measured over at least this time."""
+        return self.gap // 2
+
+    @property
+    def fade(self) -> int:
+        """A demand that has gone is forgotten within about this time."""
+        return self.gap * 15 // 2
+
+    @property
+    def repeat_after(self) -> int:
+        """A poll without an answer is repeated after this time."""
+        return self.gap * 3
+
+    @property
+    def poll_every(self) -> int:
+        """Longest time between two polls of a member."""
+        return self.lease * 3 // 10
+
+    @property
+    def lend_for(self) -> int:
+        """How long an owner counts a share after it sent the reply that a poll echoed."""
+        return self.lease
+
+    @property
+    def void_after(self) -> int:
+        """How long after a member's last poll an owner takes what the member holds for spent."""
+        return self.stretched(self.lease)
+
+    @property
+    def clear_after(self) -> int:
+        """How long after a reply that a poll echoed an owner has nothing of the share any more."""
+        return self.lend_for + self.void_after
+
+    @property
+    def resume_after(self) -> int:
+        """How long after its last echo of a reply a member may use its own share again."""
+        return self.stretched(self.clear_after)
+
+    def stretched(self, duration: int) -> int:
+        """Return how long a clock must wait until ``duration`` is over on every other clock."""
+        return duration * (_PPM + self.drift) // (_PPM - self.drift) + 1
