@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "main"]
 
-CASES = (ours.CHECK, ours.EXPORTED, ours.SIX, ours.MANY, ours.GATE, ours.SLOTS, ours.SLOTS_BESIDE)
+CASES = (
+    ours.CHECK,
+    ours.EXPORTED,
+    ours.SIX,
+    ours.MANY,
+    ours.GATE,
+    ours.SLOTS,
+    ours.SLOTS_BESIDE,
+    ours.LOCAL,
+    ours.POOLED,
+)
 _WARM = 200
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ratectl import Agent
 
 __all__ = [
-    "CHECK", "EXPORTED", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "SLOTS",
-    "SLOTS_BESIDE", "WINDOW", "agent_on", "engine_on", "engines", "of",
+    "CHECK", "EXPORTED", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "LOCAL", "MANY", "POOLED",
+    "SIX", "SLOTS", "SLOTS_BESIDE", "WINDOW", "agent_on", "engine_on", "engines", "of",
 ]  # fmt: skip
 
 CHECK = "agent.check"
@@ -35,6 +35,8 @@ MANY = "agent.check_many, 32 of one key"
 WINDOW = "agent.check, sliding window"
 SLOTS = "agent.check and release, slots"
 SLOTS_BESIDE = "agent.check and release, slots and rate"
+LOCAL = "engine.check, one bucket"
+POOLED = "engine.check, one bucket across processes"
 GATE = "gate"
 GATE_WINDOW = "gate, sliding window"
 GATE_WIDE = "gate, sliding window of 10^9"
@@ -187,6 +189,27 @@ def _engine_check(engine: Side, setting: Setting) -> Candidate:
     return Candidate(engine, "check('/one', attributes)", names, "check('/one', {'tenant': key})")
 
 
+def _check_one_bucket(engine: Side, setting: Setting, *, pooled: bool) -> Candidate:
+    """Return ``check`` on a limit with one bucket: its own, or one whose wallet is full."""
+    from ratectl.engine.algorithms.pooled import PooledBucket
+    from ratectl.engine.algorithms.token_bucket import TokenBucket
+    from ratectl.engine.api import PlanSet, ScopePlan
+    from ratectl.engine.limit_plan import LimitPlan
+
+    made = _class(engine)(time.monotonic_ns)
+    bucket: Any = TokenBucket(1, 10**6, setting.most)
+    if pooled:
+        wallet = made.new_wallet()
+        bucket = PooledBucket(setting.most, 10**6, wallet, 1)
+    plan = LimitPlan(scope="/", name="l", algorithm=bucket, per=(), shadow=False)
+    made.swap(PlanSet(1, {"/": ScopePlan("/", (plan,), True)}))
+    if pooled:
+        made.spent(plan.group_name)
+        wallet.granted, wallet.deadline = setting.most, 1 << 61
+    names = {"check": made.check, "attributes": {}}
+    return Candidate(engine, "check('/', attributes)", names)
+
+
 def _check_many(engine: Side, tenants: int, setting: Setting) -> Candidate:
     many = _there(agent_on(engine, setting), "check_many")
     batch = [("/one", {"tenant": f"{KEY}-{n % tenants}"}) for n in range(_BATCH)]
@@ -219,6 +242,8 @@ _HOT: dict[str, tuple[Any, ...]] = {
     GATE_WINDOW: (_gate, "/window"),
     GATE_WIDE: (_gate, "/wide"),
     "engine.check": (_engine_check,),
+    LOCAL: (partial(_check_one_bucket, pooled=False),),
+    POOLED: (partial(_check_one_bucket, pooled=True),),
     CHECK: (_check, "/one"),
     EXPORTED: (_check_exported,),
     "agent.check, attributes made": (_check_made,),

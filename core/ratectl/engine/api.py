@@ -15,6 +15,7 @@ from ratectl.engine.timings import NO_TIMINGS, Timings
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
+    from ratectl.engine.algorithms.pooled import AnyWallet
     from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.place import Place
     from ratectl.engine.buckets.resets import ResetCounts
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.engine.explanation import Explanation
-    from ratectl.engine.limit_plan import Identity, LimitPlan
+    from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
@@ -334,6 +335,18 @@ class Engine(ABC):
         counts per. Buckets of all overrides are reset. Return None if there is no such limit.
 
         :raises Busy: the calling thread is changing the engine, as a signal handler may be.
+        """
+
+    @abstractmethod
+    def new_wallet(self) -> AnyWallet:
+        """Return an empty wallet for a limit across the cluster."""
+
+    @abstractmethod
+    def spent(self, name: GroupName, now: int | None = None) -> int | None:
+        """Return the total that was spent of a pooled limit; None if it has no bucket.
+
+        The bucket of a limit without conditions begins with the first call: what its wallet is
+        granted from then on can be spent. Decisions that began earlier are counted.
         """
 
     @abstractmethod

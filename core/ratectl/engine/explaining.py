@@ -24,8 +24,8 @@ from ratectl.engine.deciding import delayed
 from ratectl.engine.decision import Asked, Decision
 from ratectl.engine.explanation import Explanation, LimitExplanation, explanation_of, merged
 from ratectl.engine.looks import attempt_all, decisive
+from ratectl.engine.pooling import PoolingEngine
 from ratectl.engine.scopes import exact_scope
-from ratectl.engine.waiting import WaitingEngine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ class _Examined(NamedTuple):
     views: list[_View]
 
 
-class ExplainingEngine(WaitingEngine):
+class ExplainingEngine(PoolingEngine):
     """An engine without ``check``."""
 
     _locate: Locate | None = None

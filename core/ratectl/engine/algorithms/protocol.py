@@ -69,6 +69,10 @@ class Algorithm(ABC, Generic[S]):
     holds: ClassVar[bool] = False
     """True if a request takes slots and holds them until it releases them."""
 
+    is_total: ClassVar[bool] = False
+    """True if states are running totals: a new bucket always begins with ``full``, and no bucket
+    stands for another."""
+
     _key: tuple[object, ...]
     """The parameters."""
 

@@ -146,7 +146,8 @@ class Group:
     def default_at(self, now: int) -> State:
         """Return a copy of the state of a key without a bucket."""
         algorithm = self.algorithm
-        state: State = algorithm.full(now) if self.default is None else self.default
+        is_full = self.default is None or algorithm.is_total
+        state: State = algorithm.full(now) if is_full else self.default
         return algorithm.copied(state)
 
     def tracked(self, key: Key) -> Bucket | None:

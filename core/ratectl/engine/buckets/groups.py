@@ -82,7 +82,7 @@ class Groups:
 
     def group(self, plan: LimitPlan) -> Group:
         """Return the group of a plan in force."""
-        group = self._made(plan.group_name)
+        group = self.made(plan.group_name)
         if group is None:
             group = self._maker.group(plan, self._seq, self._counted(plan))
             self._groups[plan.group_name] = self._begun(group)
@@ -90,9 +90,9 @@ class Groups:
 
     def peek(self, plan: LimitPlan) -> Group:
         """Return the group of a plan in force; one that is not kept, if none has been made yet."""
-        return self._made(plan.group_name) or self._begun(Group(plan, self._seq, Counters()))
+        return self.made(plan.group_name) or self._begun(Group(plan, self._seq, Counters()))
 
-    def _made(self, name: GroupName) -> Group | None:
+    def made(self, name: GroupName) -> Group | None:
         """Return a group that has been made and is in force, up to date."""
         group = self._groups.get(name)
         if group is not None:

@@ -22,6 +22,14 @@ def fill(
 def witness(file: int, /) -> bool: ...
 def dismiss(file: int, /) -> None: ...
 
+class Wallet:
+    deadline: int
+    granted: int
+    reported: int
+    free: int
+    missed: int
+    largest: int
+
 class Rule:
     kind: int
     def __init__(

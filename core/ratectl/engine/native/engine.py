@@ -296,6 +296,9 @@ class FastEngine(ExplainingEngine):
         instant = self._clock() if now is None else now
         return self._core.check_many(requests, instant)
 
+    def _made_wallet(self) -> _fast.Wallet:
+        return _fast.Wallet()
+
     def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         return self._core.gate(exact_scope(scope), names, checked_cost(cost))
 

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from ratectl.engine.algorithms.concurrency import Concurrency, Slot, SlotState
+from ratectl.engine.algorithms.pooled import PooledBucket
 from ratectl.engine.algorithms.protocol import FOREVER, Algorithm
 from ratectl.engine.algorithms.quota import Quota, QuotaState
 from ratectl.engine.algorithms.sliding_window import CELLS, SlidingWindow, WindowState
@@ -214,12 +215,33 @@ def _is_packed(batch: object) -> bool:
     return isinstance(batch, _fast.Batch)
 
 
+class _PoolPacking(Packing[PooledBucket, int]):
+    kind = 5
+
+    def rule(self, algorithm: PooledBucket) -> _fast.Rule:
+        return _rule(
+            self.kind,
+            algorithm.capacity,
+            per_ns=algorithm.token_ns,
+            hold_ns=algorithm.least_wait,
+            offset=algorithm.wallet,
+        )
+
+    def fields(self, state: int) -> Fields:
+        return (state,)
+
+    def state(self, fields: Fields) -> int:
+        (spent,) = fields
+        return int(spent)
+
+
 # In the order of their kinds.
 _PACKINGS: Final[dict[type, Packing[Any, Any]]] = {
     TokenBucket: _TokenPacking(),
     SlidingWindow: _WindowPacking(),
     Quota: _QuotaPacking(),
     Concurrency: _SlotPacking(),
+    PooledBucket: _PoolPacking(),
 }
 BY_KIND: Final[tuple[Packing[Any, Any] | None, ...]] = (None, *_PACKINGS.values())
 """Packings by the number of the kind; None for the kind whose buckets are all boxed."""

@@ -336,7 +336,8 @@ PyInit__fast(void)
     PyObject *hundred = PyLong_FromLong(100);
     forever = PyNumber_Lshift(one, hundred);
     Py_DECREF(hundred);
-    if (add_type(module, &rule_spec, &rule_type) < 0 ||
+    if (add_type(module, &wallet_spec, &wallet_type) < 0 ||
+        add_type(module, &rule_spec, &rule_type) < 0 ||
         add_type(module, &slot_spec, &slot_type) < 0 ||
         add_type(module, &batch_spec, &batch_type) < 0 ||
         add_type(module, &counters_spec, &counters_type) < 0 ||

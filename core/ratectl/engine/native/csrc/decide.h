@@ -99,6 +99,7 @@ wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
         if (cost > r->most)
             return NEVER;
         return held_used(&b->held, now) + cost <= r->most ? 0 : UNKNOWN;
+    case POOL: return pool_wait(r, &b->pool, cost, now);
     default: return SLOW;
     }
 }
@@ -111,6 +112,7 @@ remaining_of(const Rule *r, Packed *b, i64 now)
     switch (r->kind) {
     case WINDOW: left = r->most - (i64)b->window.total; break;
     case QUOTA: left = r->most - b->quota.used; break;
+    case POOL: return pool_left(r, &b->pool, now);
     default: left = r->most - held_used(&b->held, now);
     }
     return left > 0 ? left : 0;
@@ -126,6 +128,7 @@ reset_of(const Rule *r, Packed *b, i64 now)
         if (!b->quota.used || wall_at(r, now, &wall) < 0)
             return 0;
         return b->quota.end - wall;
+    case POOL: return pool_used(r, &b->pool, now) * r->per_ns;
     default: return held_used(&b->held, now) ? UNKNOWN : 0;
     }
 }
@@ -145,6 +148,9 @@ charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
             b->quota.since = now;
         b->quota.used += cost;
         return r->most - b->quota.used;
+    case POOL:
+        b->pool.spent += cost;
+        return pool_left(r, &b->pool, now);
     default:
         if (cost)
             held_take(&b->held, slot, cost, now + r->hold_ns);
@@ -529,6 +535,45 @@ count_absent(const Request *q)
             q->looks[i].group->counters->absent++;
 }
 
+/* Count the one limit that admits a request; `left` as from `charge`. */
+static inline void
+admitted_by_one(Request *q, Look *l, i128 left)
+{
+    Group *g = l->group;
+    g->counters->allowed++;
+    if (!g->has_lowest || left < g->lowest) {
+        g->lowest = left;
+        g->has_lowest = 1;
+    }
+    count_key(q, 0, g, l->key);
+    q->count = 1;
+    q->wait = 0;
+    q->reason = OK;
+    q->decisive = 0;
+}
+
+/* `admit_one` for a limit across the cluster. */
+static __attribute__((noinline)) i64
+admit_pooled(Request *q, Group *g, u64 key, int details)
+{
+    Rule *r = g->rule;
+    Look *l = &q->looks[0];
+    Packed *b = (Packed *)group_find(g, key);
+    if (b == NULL || b->head.epoch != g->epoch || q->now >= wallet_of(r)->deadline ||
+        wallet_of(r)->granted - b->pool.spent < q->cost || !r->per_ns)
+        return SLOW;
+    *l = (Look){.group = g, .bucket = b, .key = key, .serial = b->head.serial};
+    b->pool.spent += q->cost;
+    i64 left = pool_left(r, &b->pool, q->now);
+    admitted_by_one(q, l, left);
+    if (details) {
+        q->rule = (Rule *)Py_NewRef((PyObject *)r);
+        q->remaining = left;
+        q->reset_after = pool_used(r, &b->pool, q->now) * r->per_ns;
+    }
+    return 1;
+}
+
 /* Decide the most common case: one token bucket, which admits. SLOW: it is another case, and
    nothing was done. */
 static inline i64
@@ -537,24 +582,17 @@ admit_one(Request *q, u64 key, int details)
     Group *g = q->selection->groups[0];
     const Rule *r = g->rule;
     Look *l = &q->looks[0];
-    if (r->kind != TOKENS || g->shadow || g->unit != NULL)
+    if (unlikely(g->shadow || g->unit != NULL))
         return SLOW;
+    if (r->kind != TOKENS)
+        return r->kind == POOL ? admit_pooled(q, g, key, details) : SLOW;
     Bucket *b = group_find(g, key);
     if (b == NULL || b->epoch != g->epoch || tokens_wait(r, &((Packed *)b)->tokens, q->cost, q->now))
         return SLOW;
     *l = (Look){.group = g, .bucket = (Packed *)b, .key = key, .serial = b->serial};
     tokens_charge(r, &l->bucket->tokens, q->cost, q->now);
     i128 left = level_of(&l->bucket->tokens);
-    g->counters->allowed++;
-    if (!g->has_lowest || left < g->lowest) {
-        g->lowest = left;
-        g->has_lowest = 1;
-    }
-    count_key(q, 0, g, key);
-    q->count = 1;
-    q->wait = 0;
-    q->reason = OK;
-    q->decisive = 0;
+    admitted_by_one(q, l, left);
     if (details) {
         q->rule = (Rule *)Py_NewRef((PyObject *)r);
         q->level = left;

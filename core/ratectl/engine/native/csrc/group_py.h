@@ -20,7 +20,7 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "ipLLLLiLLO", &kind, &blocked, &most, &per_ns, &per_token,
                           &window_ns, &cells, &hold_ns, &even, &offset))
         return NULL;
-    if (kind < WIDE || kind > HELD) {
+    if (kind < WIDE || kind > POOL) {
         PyErr_SetString(PyExc_ValueError, "no such kind of rule");
         return NULL;
     }
@@ -37,6 +37,12 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Rule *r = (Rule *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (r == NULL)
         return NULL;
+    if (kind == POOL && (TYPE(offset) != wallet_type ||
+                         (i128)most * per_ns > MOST_TIME)) {
+        Py_DECREF((PyObject *)r);
+        PyErr_SetString(PyExc_OverflowError, "a pool with another wallet, or too slow a rate");
+        return NULL;
+    }
     if (kind == TOKENS && per_ns && (i128)most * per_token > (i128)per_ns * MOST_TIME) {
         Py_DECREF((PyObject *)r);
         PyErr_SetString(PyExc_OverflowError, "a bucket that fills too slowly");
@@ -68,6 +74,49 @@ rule_dealloc(Rule *r)
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(r);
     Py_DECREF(type);
 }
+
+/* Wallets --------------------------------------------------------------------------------------- */
+
+static PyObject *
+wallet_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    if ((kwargs != NULL && PyDict_Size(kwargs)) || PyTuple_Size(args)) {
+        PyErr_SetString(PyExc_TypeError, "Wallet() takes no arguments");
+        return NULL;
+    }
+    Wallet *w = (Wallet *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (w != NULL)
+        w->deadline = -((i64)1 << 62);
+    return (PyObject *)w;
+}
+
+static void
+wallet_dealloc(Wallet *w)
+{
+    PyTypeObject *type = TYPE(w);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(w);
+    Py_DECREF(type);
+}
+
+static PyMemberDef wallet_members[] = {
+    {"deadline", T_LONGLONG, offsetof(Wallet, deadline), 0, NULL},
+    {"granted", T_LONGLONG, offsetof(Wallet, granted), 0, NULL},
+    {"reported", T_LONGLONG, offsetof(Wallet, reported), 0, NULL},
+    {"free", T_LONGLONG, offsetof(Wallet, free), 0, NULL},
+    {"missed", T_LONGLONG, offsetof(Wallet, missed), 0, NULL},
+    {"largest", T_LONGLONG, offsetof(Wallet, largest), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot wallet_slots[] = {
+    {Py_tp_new, wallet_new},
+    {Py_tp_dealloc, wallet_dealloc},
+    {Py_tp_members, wallet_members},
+    {Py_tp_doc, "Wallet(): see pooled.py."},
+    {0, NULL},
+};
+static PyType_Spec wallet_spec = {
+    "ratectl.engine.native._fast.Wallet", sizeof(Wallet), 0, Py_TPFLAGS_DEFAULT, wallet_slots,
+};
 
 static PyMemberDef rule_members[] = {
     {"kind", T_INT, offsetof(Rule, kind), READONLY, NULL},

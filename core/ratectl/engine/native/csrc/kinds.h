@@ -321,6 +321,54 @@ held_end(Budget *budget, Packed *b)
     held_become(&b->held, NULL);
 }
 
+/* Pools ----------------------------------------------------------------------------------------- */
+
+/* A bucket that begins late has nothing: what was granted before counts as spent. */
+static void
+pool_full(const Rule *r, Packed *b, i64 now)
+{
+    (void)now;
+    b->pool.spent = wallet_of(r)->granted;
+}
+
+/* Totals are kept: no bucket stands for another. */
+static int
+pool_same(const Rule *r, Packed *one, Packed *other, i64 now)
+{
+    (void)r;
+    (void)one;
+    (void)other;
+    (void)now;
+    return 0;
+}
+
+/* Both rules have the same wallet. */
+static int
+pool_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+{
+    (void)before;
+    (void)after;
+    (void)copy;
+    (void)now;
+    return 0;
+}
+
+static PyObject *
+pool_fields(const Packed *b)
+{
+    return Py_BuildValue("(L)", b->pool.spent);
+}
+
+static int
+pool_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    int odd = 0;
+    (void)r;
+    (void)budget;
+    b->pool.spent = field(fields, 0, &odd);
+    return !odd;
+}
+
 /* The table ------------------------------------------------------------------------------------- */
 
 static const KindTable kinds[] = {
@@ -341,6 +389,10 @@ static const KindTable kinds[] = {
     [HELD] = {
         .size = sizeof(Held), .field_count = 3, .holds = 1, .full = held_full, .same = held_same,
         .change = held_change, .fields = held_fields, .pack = held_pack, .end = held_end,
+    },
+    [POOL] = {
+        .size = sizeof(Pool), .field_count = 1, .full = pool_full, .same = pool_same,
+        .change = pool_change, .fields = pool_fields, .pack = pool_pack,
     },
 };
 

@@ -7,7 +7,7 @@
 
 #define NEAR_BYTES 16
 
-typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4 } Kind;
+typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4, POOL = 5 } Kind;
 
 /* The parameters of a limit. Immutable, except that a quota remembers the present window. */
 typedef struct {
@@ -23,8 +23,8 @@ typedef struct {
     u32 unit_bits, count_bits, grain_bits, cells;
     i64 even;                   /* length of each window of a quota; 0: the calendar decides */
     i64 starts, ends;           /* the last window from the calendar, by the wall clock */
-    PyObject *offset;           /* a WallOffset */
-    i64 hold_ns;
+    PyObject *offset;           /* a WallOffset; of a pool, its Wallet */
+    i64 hold_ns;                /* of a pool: the shortest wait; and `per_ns` is the time of a token */
 } Rule;
 
 /* The head of every packed bucket. A boxed one is a Python object in its group's `boxed`. */
@@ -78,12 +78,26 @@ typedef struct {
 
 #define NO_SLOT INT64_MIN
 
+typedef struct {
+    Bucket head;
+    i64 spent;
+} Pool;
+
+/* Tokens that may be spent until a deadline: the Wallet of pooled.py. */
+typedef struct {
+    PyObject_HEAD
+    i64 deadline, granted, reported, free, missed, largest;
+} Wallet;
+
+static PyTypeObject *wallet_type;
+
 typedef union {
     Bucket head;
     Tokens tokens;
     Window window;
     Quota quota;
     Held held;
+    Pool pool;
 } Packed;
 
 /* Token buckets --------------------------------------------------------------------------------- */
@@ -161,6 +175,44 @@ tokens_reset(const Rule *r, i128 level, i64 ahead)
     if (missing == 0)
         return 0;
     return r->per_ns ? (i64)wide_ceil_div((u128)missing, (u64)r->per_ns) + ahead : NEVER;
+}
+
+/* Pools ----------------------------------------------------------------------------------------- */
+
+static inline const Wallet *
+wallet_of(const Rule *r)
+{
+    return (const Wallet *)r->offset;
+}
+
+/* Tokens in the wallet. */
+static inline i64
+pool_left(const Rule *r, const Pool *b, i64 now)
+{
+    const Wallet *w = wallet_of(r);
+    return now < w->deadline && w->granted > b->spent ? w->granted - b->spent : 0;
+}
+
+static inline i64
+pool_wait(const Rule *r, const Pool *b, i64 cost, i64 now)
+{
+    Wallet *w = (Wallet *)r->offset;
+    if (likely(now < w->deadline && w->granted - b->spent >= cost && r->per_ns))
+        return 0;
+    if (cost > r->most || !r->per_ns)
+        return NEVER;
+    w->missed += cost;
+    if (w->largest < cost)
+        w->largest = cost;
+    return cost * r->per_ns > r->hold_ns ? cost * r->per_ns : r->hold_ns;
+}
+
+/* An estimate: what is neither in the wallet nor free elsewhere. */
+static inline i64
+pool_used(const Rule *r, const Pool *b, i64 now)
+{
+    i64 used = r->most - pool_left(r, b, now) - wallet_of(r)->free;
+    return used < 0 ? 0 : used < r->most ? used : r->most;
 }
 
 /* Quotas ---------------------------------------------------------------------------------------- */

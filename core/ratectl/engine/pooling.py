@@ -1,0 +1,55 @@
+"""Totals that were spent of limits across the cluster, which fill their wallets again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.engine.algorithms.pooled import LONG_AGO, PooledBucket, Wallet
+from ratectl.engine.limit_plan import LimitPlan
+from ratectl.engine.waiting import WaitingEngine
+
+if TYPE_CHECKING:
+    from ratectl.engine.algorithms.pooled import AnyWallet
+    from ratectl.engine.limit_plan import GroupName
+
+__all__ = ["PoolingEngine"]
+
+
+class PoolingEngine(WaitingEngine):
+    """An engine without ``check``."""
+
+    _wallets: tuple[AnyWallet, ...] = ()
+
+    def new_wallet(self) -> AnyWallet:
+        wallet = self._made_wallet()
+        self._wallets = (*self._wallets, wallet)
+        return wallet
+
+    def _made_wallet(self) -> AnyWallet:
+        return Wallet()
+
+    def after_fork_in_child(self) -> None:
+        for wallet in self._wallets:
+            wallet.deadline = LONG_AGO  # its tokens are the parent's
+        super().after_fork_in_child()
+
+    def spent(self, name: GroupName, now: int | None = None) -> int | None:
+        return self._alone(self._spent, name, now)
+
+    def _spent(self, name: GroupName, now: int | None) -> int | None:
+        instant = self._instant(now)
+        group = self._groups.made(name)
+        if group is None:
+            scope = self._plans.scopes.get(name[0])
+            plan = scope and scope.by_identity(name[:3])
+            if not isinstance(plan, LimitPlan) or plan.group_name != name:
+                return None
+            group = self._groups.group(plan)
+        if group.ended is not None or not isinstance(group.algorithm, PooledBucket):
+            return None
+        key = group.key({})
+        state, serial = group.find(key, instant)
+        if not serial:
+            group.keep(key, state)
+        spent: int = state  # type: ignore[assignment]
+        return spent
