@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint docs format unit soak bench fuzz instructions sanitize clean
+.PHONY: help demo test lint docs format unit soak simulate bench fuzz instructions sanitize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    formatting, lint, types, import contracts"
 	@echo "make unit    the tests alone"
 	@echo "make docs    the documentation as a site, in docs/_build/html"
+	@echo "make simulate SEEDS=10000   that many random schedules of a simulated cluster"
 	@echo "make soak    what takes hours: hostile callers a million times, servers restarted at length"
 	@echo "make sanitize       the compiled engine under ASan and UBSan"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
@@ -54,6 +55,12 @@ soak: .venv/dev
 
 SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \
     tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py
+
+# Schedules of the simulated cluster; a failing one is printed in short.
+SEEDS ?= 10000
+FIRST_SEED ?= 0
+simulate: .venv/dev
+	PYTHONPATH=tests $(BIN)/python -m simulation $(SEEDS) $(FIRST_SEED)
 
 # The documentation as a site, in docs/_build/html. A warning, such as a wrong link, is an error.
 docs: .venv/dev

@@ -44,6 +44,10 @@ class DictWallets:
     def read(self, pool: PoolId) -> Purse:
         return Purse(*self._purses.get(pool, (0, 0, 0, 0)))
 
+    def tokens(self, pool: PoolId) -> int:
+        purse = self._purses.get(pool)
+        return purse[0] if purse else 0
+
     def add(self, pool: PoolId, tokens: int) -> None:
         purse = self._purses.setdefault(pool, [0, 0, 0, 0])
         purse[0] += tokens
@@ -157,6 +161,10 @@ class Central:
         """Charge a request that was admitted; return what is left, below 0 if it was too much."""
         self.level, self.at = self.now(now) - cost * GRAINS, now
         return self.level
+
+    def refund(self, tokens: int, now: int) -> None:
+        """Put back what a request has not used."""
+        self.level, self.at = self.now(now) + tokens * GRAINS, now
 
     def resize(self, size: Size, now: int) -> None:
         self.level, self.at = self.now(now), now

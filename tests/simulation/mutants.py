@@ -142,6 +142,14 @@ class ClosesWithTokens(Lender):
         return messages
 
 
+class GivesBeforeTheAnswer(Lender):
+    """Gives a part of its share away that the owner still counts."""
+
+    def set_share(self, share: int) -> None:
+        super().set_share(share)
+        self.counted = share
+
+
 class IgnoresHold(Lender):
     def _granted(self, session: Any, granted: Granted) -> None:
         super()._granted(session, granted._replace(hold=None))
@@ -253,7 +261,8 @@ def brings_every_time(patch: pytest.MonkeyPatch) -> None:
     def again(self: Owner, session: Any, poll: Poll, now: int) -> None:
         if session.has_lent and poll.lending and session.lending:
             for name, size in session.sizes.items():
-                self.limits[name].lend(size, 0, poll.lending.get(name), now)
+                self.limits[name].lend(size, session.share, poll.lending.get(name), now)
+                self.limits[name].change(size, -session.share, now)
         lend(self, session, poll, now)
 
     patch.setattr(Owner, "_lend", again)
@@ -290,7 +299,8 @@ NAMED: Final[Mapping[str, Parts]] = {
     "closes with tokens": Parts(lender=ClosesWithTokens),
     "answers a close at once": Parts(owner=ClosesAtOnce),
     "ignores a recall": Parts(lender=IgnoresHold),
-    "donates at once": Parts(donates_at_once=True),
+    "gives at once": Parts(donates_at_once=True),
+    "gives before the answer": Parts(lender=GivesBeforeTheAnswer),
 }
 PATCHED: Final = {
     function.__name__.replace("_", " "): function

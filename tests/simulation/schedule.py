@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 
-DURATION: Final = 3_000 * MS
+DURATION: Final = 2_000 * MS
 KEYS: Final = (("one", ""), ("keyed", "a"), ("keyed", "b"))
 FAULTS: Final = (
     *["pause"] * 2, *["cut"] * 2, "crash", "crash_owner", *["hint"] * 2, "hint_all", "calm",

@@ -27,7 +27,7 @@ _BIN: Final = 50 * MS
 
 @dataclass
 class Result:
-    """What was measured."""
+    """Measured figures."""
 
     used: float
     """Admitted here, of what the central bucket admits, from the third second on."""
@@ -77,7 +77,7 @@ class _Run:
         for name, share in self.shares.items():
             own, wallets = OwnBuckets(size, share, 0, True), DictWallets()
             lender = Lender(name, self.timing, wallets, own)
-            lender.share = share
+            lender.set_share(share)
             lender.set_sizes(size, (ONE,))
             self.members.append((lender, wallets, own))
         self.owner = self._owner(1, 0)

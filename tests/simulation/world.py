@@ -7,14 +7,14 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size, size_of
+from ratectl.cluster.protocol.capacity import GRAINS, Size, size_of
 from ratectl.cluster.protocol.lender import FOREVER, Lender
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.cluster.protocol.messages import OwnerId, PoolId, ToMember, ToOwner
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND, Timing
-from simulation.buckets import BURST, Central, DictWallets, OwnBuckets
+from simulation.buckets import Central, DictWallets, OwnBuckets
 from simulation.schedule import KEYS, Schedule
 
 if TYPE_CHECKING:
@@ -26,12 +26,17 @@ POOLS: Final = tuple(PoolId(*names) for names in KEYS)
 
 
 class Violation(AssertionError):
-    """More was admitted than one central bucket would, or could be."""
+    """More was admitted than one central bucket would admit, or could be."""
+
+    def __init__(self, true: int, text: str) -> None:
+        super().__init__(f"at {true / MS:.2f} ms: {text}")
+        self.at = true / MS
+        """Milliseconds."""
 
 
 @dataclass
 class Parts:
-    """What the simulation runs. Mutants replace some."""
+    """Parts that the simulation runs. Mutants replace some."""
 
     lender: type[Lender] = Lender
     owner: type[Owner] = Owner
@@ -85,8 +90,8 @@ class Member(Node):
         return FOREVER if self.membership is None else self.membership.use_until
 
 
-class World:
-    """Runs one schedule. Everything depends on the schedule alone."""
+class Cluster:
+    """Processes, a network and a store. Everything depends on the schedule alone."""
 
     def __init__(self, schedule: Schedule, parts: Parts | None = None, check: bool = True) -> None:
         self.schedule = schedule
@@ -100,8 +105,8 @@ class World:
         self._member_timing = self.parts.member_timing(*args)
         self._owner_timing = self.parts.owner_timing(*args)
         self.version = 0
-        self._largest: dict[str, Size] = {}
-        self._larger_until: dict[str, int] = {}
+        self._largest: Size | None = None
+        self._larger_until = 0
         self._events: list[tuple[int, int, Callable[[int], None]]] = []
         self._count = 0
         self._sent: dict[tuple[str, str], int] = {}
@@ -142,6 +147,9 @@ class World:
             self._rnd.choice([-bound, bound, self._rnd.randint(-bound, bound)]),
         )
 
+    def check(self, true: int) -> None:
+        """Raise a violation if an invariant does not hold."""
+
     def _add_member(self, true: int, share: int, *, full: bool) -> Member:
         number = len(self.members)
         member = Member(f"m{number}", number, self._clock())
@@ -172,7 +180,7 @@ class World:
             member.name, self._member_timing, member.wallets, member.own,
             last_session=last_session, resume_at=resume_at,
         )  # fmt: skip
-        member.lender.share = share
+        member.lender.set_share(share)
         member.lender.set_sizes(sizes, (POOLS[0],))
 
     def _add_owner(self, number: int, true: int = 0) -> None:
@@ -280,9 +288,7 @@ class World:
             self.admitted += cost
             left = self.central[pool].admit(cost, true)
             if left < 0:
-                raise Violation(
-                    f"{pool} at {true / MS:.2f} ms: {-left / GRAINS:.3f} tokens too many"
-                )
+                raise Violation(true, f"{-left / GRAINS:.3f} tokens too many of {pool}")
         return allowed
 
     # Owners -------------------------------------------------------------------------------------
@@ -360,209 +366,3 @@ class World:
             return
         del self.roster[name]
         self._add_member(true, entry[1], full=False)
-
-    # Faults -------------------------------------------------------------------------------------
-
-    def _nodes(self) -> list[Node]:
-        return [*self.members, *self.owner_nodes]
-
-    def _do_ask(self, true: int, who: int, key: int, cost: int, count: int) -> None:
-        member = self.members[who % len(self.members)]
-        if not self._when_awake(member, lambda t: self._do_ask(t, who, key, cost, count), true):
-            return
-        self._obey_entry(member)
-        for _ in range(count):
-            if not self.ask(member, POOLS[key], cost, true):
-                break
-        self._look(member, true)
-
-    def _do_calm(self, true: int, *_: int) -> None:
-        pass
-
-    def _do_pause(self, true: int, a: int, b: int, lasts: int, ways: int) -> None:
-        nodes = self._nodes()
-        nodes[a % len(nodes)].paused_until = true + lasts
-
-    def _do_cut(self, true: int, a: int, b: int, lasts: int, ways: int) -> None:
-        member, owner = f"m{a % len(self.members)}", f"o{b % len(self.owners)}"
-        if ways != 1:
-            self._cuts[member, owner] = true + lasts
-        if ways != 2:
-            self._cuts[owner, member] = true + lasts
-
-    def _do_crash(self, true: int, a: int, *_: int) -> None:
-        member = self.members[a % len(self.members)]
-        now = member.clock.at(true)
-        last = member.lender._last_session + 1_000
-        resume_at = None if self.parts.resumes_at_start else now + self._member_timing.resume_after
-        share = member.lender.share
-        if member.membership is not None:
-            # The new process does not know how long its entry lasts: it has a name of its own.
-            member.is_member = False
-            member.membership.use_until = now
-            share = 0
-        self._start(
-            member,
-            now,
-            share,
-            full=self.parts.resumes_at_start,
-            resume_at=resume_at,
-            last_session=last,
-        )
-
-    def _do_crash_owner(self, true: int, a: int, *_: int) -> None:
-        number = a % len(self.owners)
-        incarnation = self.owners[number].id.incarnation + 1
-        self.owners[number] = self._new_owner(number, incarnation, self.owner_nodes[number], true)
-
-    def _do_hint(self, true: int, a: int, b: int, *_: int) -> None:
-        self.members[a % len(self.members)].hint = b % len(self.owners)
-
-    def _do_hint_all(self, true: int, a: int, *_: int) -> None:
-        for member in self.members:
-            member.hint = a % len(self.owners)
-
-    def _do_store(self, true: int, a: int, b: int, lasts: int, ways: int) -> None:
-        if ways == 0:
-            for node in self._nodes():
-                node.no_store_until = true + lasts
-        else:
-            self.members[a % len(self.members)].no_store_until = true + 3 * lasts
-
-    def _do_close(self, true: int, a: int, *_: int) -> None:
-        member = self.members[a % len(self.members)]
-        if self._when_awake(member, lambda t: self._do_close(t, a), true):
-            self._to_owner(member, member.lender.close(member.clock.at(true)), true)
-
-    def _do_join(self, true: int, *_: int) -> None:
-        if len(self.members) < self.schedule.members + 4:
-            self._add_member(true, 0, full=False)
-
-    def _do_donate(self, true: int, a: int, b: int, *_: int) -> None:
-        """A member gives half of its share to another: it shrinks first."""
-        donor, other = self.members[a % len(self.members)], self.members[b % len(self.members)]
-        if (
-            donor is other
-            or donor.name not in self.roster
-            or not donor.is_member
-            or not other.is_member
-        ):
-            return
-        if not self._when_awake(donor, lambda t: self._do_donate(t, a, b), true):
-            return
-        now = donor.clock.at(true)
-        part = donor.lender.share // 2
-        donor.lender.share -= part
-        donor.own.change(now, donor.lender.share, donor.own.sizes)
-        ready = now if self.parts.donates_at_once else now + self._member_timing.resume_after
-
-        def give(t: int) -> None:
-            if donor.clock.at(t) < ready:
-                self.at(t + MS, give)
-            elif donor.name in self.roster and other.name in self.roster and donor.is_member:
-                self.roster[donor.name][1] -= part
-                self.roster[other.name][1] += part
-                self.at(t + 2 * MS, lambda u: self._take_share(other, part, u))
-
-        give(true)
-
-    def _take_share(self, member: Member, part: int, true: int) -> None:
-        if not self._when_awake(member, lambda t: self._take_share(member, part, t), true):
-            return
-        if member.is_member:
-            member.lender.share += part
-            member.own.change(member.clock.at(true), member.lender.share, member.own.sizes)
-
-    def _do_resize(self, true: int, a: int, *_: int) -> None:
-        """A generation with other sizes: each member learns of it at another time."""
-        self.version += 1
-        version = self.version
-        for member in self.members:
-            self.at(true + self._rnd.randrange(100 * MS), self._resizer(member, version))
-
-    def _resizer(self, member: Member, version: int) -> Callable[[int], None]:
-        def resize(true: int) -> None:
-            if not self._when_awake(member, resize, true):
-                return
-            sizes = self.sizes(version)
-            member.own.change(member.clock.at(true), member.lender.share, sizes)
-            member.lender.set_sizes(sizes, (POOLS[0],))
-
-        return resize
-
-    # Invariants ---------------------------------------------------------------------------------
-
-    def _resize_central(self, limit: str, true: int) -> None:
-        """Let the central bucket have the largest size that anybody admits by.
-
-        It shrinks only when tokens of the larger size are spent or void everywhere.
-        """
-        sizes = [member.own.sizes[limit] for member in self.members]
-        for owner in self.owners:
-            sizes.extend(s.sizes[limit] for s in owner.sessions.values() if limit in s.sizes)
-        largest = max(sizes)
-        if largest != self._largest.get(limit):
-            self._largest[limit], self._larger_until[limit] = largest, true + 4 * LEASE
-        ratio = 1_000_000 + self.schedule.drift
-        size = Size((largest.rate + 1) * ratio // 1_000_000 + 1, largest.burst)
-        for pool in POOLS:
-            if pool.limit == limit:
-                central = self.central[pool]
-                if size > central.size or (
-                    size < central.size and true > self._larger_until[limit]
-                ):
-                    central.resize(size, true)
-
-    def check(self, true: int) -> None:
-        """Raise if shares or tokens are at two places, or more could be admitted than allowed."""
-        if self.version:
-            for limit in ("one", "keyed"):
-                self._resize_central(limit, true)
-        shares = 0
-        using: list[tuple[Member, int]] = []
-        spending: list[Member] = []
-        for member in self.members:
-            now = member.clock.at(true)
-            if member.lender.lent:
-                if member.wallets.usable(now):
-                    spending.append(member)
-            elif now < member.use_until():
-                using.append((member, now))
-                shares += member.lender.share
-        pooling: list[tuple[Owner, int, list[Any]]] = []
-        for owner, node in zip(self.owners, self.owner_nodes, strict=True):
-            now = node.clock.at(true)
-            lending = [s for s in owner.sessions.values() if s.lending and s.lend_until > now]
-            shares += sum(session.share for session in lending)
-            if lending:
-                pooling.append((owner, now, lending))
-        if shares > WHOLE:
-            raise Violation(f"at {true / MS:.2f} ms shares are counted twice: {shares}")
-        for name in POOLS:
-            grains = sum(member.wallets.read(name).tokens for member in spending) * GRAINS
-            grains += sum(member.own.level(name, now) for member, now in using)
-            grains += sum(_pooled(owner, name, now, lending) for owner, now, lending in pooling)
-            central = self.central[name]
-            # Clocks count whole nanoseconds: each place may be ahead by one.
-            slack = 4 * (len(self.members) + len(self.owners)) * central.size.rate * WHOLE
-            if grains > (left := central.now(true)) + slack:
-                raise Violation(
-                    f"{name} at {true / MS:.2f} ms: {(grains - left) / GRAINS:.3f} tokens could be "
-                    "admitted beyond one bucket"
-                )
-
-
-def _pooled(owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
-    """Return the grains that an owner could grant now."""
-    limit = owner.limits.get(name.limit)
-    if limit is None:
-        return 0
-    pool = limit.pools.get(name.key, limit.untouched)
-    rate = capacity = 0
-    for session in lending:
-        size = session.sizes.get(name.limit)
-        if size is not None:
-            rate += size.rate * session.share
-            capacity += size.burst * session.share * BURST
-    level = pool.level + rate * max(0, now - pool.at)
-    return min(level, max(0, capacity - pool.held * GRAINS))

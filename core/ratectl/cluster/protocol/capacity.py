@@ -6,9 +6,12 @@ of a limit. So what a share accrues is a whole number of grains, and nothing is 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "size_of"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "bounded", "size_of"]
 
 GRAINS: Final = 10**24
 """Grains of one token."""
@@ -35,18 +38,46 @@ def size_of(tokens: int, period: int, burst: int, drift: int) -> Size:
     return Size(tokens * _NANO * _NANO * WHOLE // (period * (WHOLE + drift)), burst)
 
 
+def bounded(
+    claimed: Mapping[str, Size], bounds: Callable[[str], Size | None] | None
+) -> Mapping[str, Size]:
+    """Return sizes of limits, by name, each no larger than its bound.
+
+    :param bounds: returns the largest size of a limit; None if there is no such limit. None
+        instead of a function: everything is believed.
+    """
+    if bounds is None:
+        return claimed
+    return {
+        name: Size(min(size.rate, bound.rate), min(size.burst, bound.burst))
+        for name, size in claimed.items()
+        if (bound := bounds(name)) is not None
+    }
+
+
 class Lent:
     """Capacity of one limit that members lend, or that one member owns."""
 
-    __slots__ = ("capacity", "rate")
+    __slots__ = ("capacity", "rate", "recalling")
 
     def __init__(self) -> None:
         self.rate = 0
         """Grains for each nanosecond."""
         self.capacity = 0
         """Grains."""
+        self.recalling = 0
+        """Pools of which members hold more tokens than the capacity."""
 
     def add(self, size: Size, share: int) -> None:
         """Add a share (millionths) of a limit of a size. A negative share takes it away."""
         self.rate += size.rate * share
         self.capacity += size.burst * share * _BURST
+
+    @property
+    def most(self) -> int:
+        """Whole tokens that a bucket of this capacity has room for."""
+        return self.capacity // GRAINS
+
+    def at_most(self, grains: int) -> int:
+        """Return a level that a bucket of this capacity can have."""
+        return min(max(0, grains), self.capacity)

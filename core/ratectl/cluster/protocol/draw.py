@@ -31,7 +31,8 @@ class Draw:
         self._least, self._least_at, self._least_from = 0, now, purse.spent
         self._stock = 0
         self._want = 0
-        self._scarce = False
+        """Tokens that the wallet should hold, by the newest poll."""
+        self._scarce = self._in_vain = False
         self._reported = purse
         """The wallet at the newest poll."""
         self._measured, self._measured_at = purse, now
@@ -45,8 +46,13 @@ class Draw:
         """Take over what the owner says; return how many tokens are new."""
         more = max(0, granted.granted - self._granted)
         self._granted += more
+        if more:
+            self.is_final = False  # tokens that were on their way: they have to be given back
         self._scarce = granted.scarce
         self._stock = granted.stock
+        if granted.in_vain and not self._in_vain:
+            self._wish = 1
+        self._in_vain = granted.in_vain
         return more
 
     def void(self, tokens: int) -> None:
@@ -75,7 +81,15 @@ class Draw:
         )
 
     def report(
-        self, wallets: Wallets, pool: PoolId, poll: int, answered: int, now: int, horizon: int
+        self,
+        wallets: Wallets,
+        pool: PoolId,
+        poll: int,
+        answered: int,
+        now: int,
+        horizon: int,
+        *,
+        standing: bool,
     ) -> Drawn | None:
         """Return what a poll says about the pool; None if the owner knows it already.
 
@@ -84,19 +98,21 @@ class Draw:
         :param poll: number of the poll.
         :param answered: number of the newest poll that the owner has answered.
         :param horizon: how many nanoseconds of demand the wallet should last for.
+        :param standing: the limit has one bucket, and is in force: the interest lasts.
         """
         purse = wallets.read(pool)
         self._measure(purse, now, horizon)
-        self._want = max(self._wish, self._stock, self._least)
-        if pool.key and now - self.used_at >= self._timing.interest:
-            self._want = 0
+        if not standing and (not pool.key or now - self.used_at >= self._timing.interest):
+            self._wish = self._stock = self._least = 0
+        self._want = max(self._wish, self._stock, 0 if self._in_vain else self._least)
         surplus = purse.tokens - self._want
         if surplus > self._want + 1 or (self._want == 0 and surplus > 0):
             self._returned += wallets.take(pool, surplus)
             purse = wallets.read(pool)
-        self.is_final = bool(pool.key) and self._want == 0 and purse.tokens == 0
+        self.is_final = not standing and self._want == self._least == purse.tokens == 0
         self._reported = purse
-        state = (purse.spent - self._base, self._voided, self._returned, self._want, self._least)
+        want = max(self._wish, self._stock)
+        state = (purse.spent - self._base, self._voided, self._returned, want, self._least)
         if state != self._state:
             self._state, self._told_in = state, None
         if self._told_in is None:
@@ -109,7 +125,9 @@ class Draw:
         passed = now - self._measured_at
         if passed < self._timing.measure:
             return
-        asked = purse.spent - self._measured.spent + purse.missed - self._measured.missed
+        asked = purse.spent - self._measured.spent
+        if not self._in_vain:
+            asked += purse.missed - self._measured.missed
         self._measured, self._measured_at = purse, now
         wish = asked * horizon // passed + 1 if asked else 0
         fade = self._timing.fade

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.draw import Draw
 from ratectl.cluster.protocol.messages import (
     Close,
@@ -64,6 +65,8 @@ class Session:
         self.polled_at = -FOREVER
         self.gap = timing.gap
         self.round_trip = timing.shortest_gap
+        self.share_in = 0
+        """Number of the first poll with the share as it is now; 0: no poll has it."""
         self.sizes_in = 0
         """Number of the first poll with the sizes as they are now; 0: no poll has them."""
         self.draws: dict[PoolId, Draw] = {}
@@ -99,6 +102,8 @@ class Lender:
     ) -> None:
         self.member = member
         self.share = 0
+        self.counted = 0 if resume_at is None else WHOLE
+        """Largest share that the owner or the member itself may still count (millionths)."""
         self.lend_until = FOREVER
         """The member sends no poll from then on: its entry in the roster may end."""
         self.lent = resume_at is not None
@@ -107,8 +112,10 @@ class Lender:
         self._wallets = wallets
         self._own = own
         self._sizes: Mapping[str, Size] = {}
-        self._standing: tuple[PoolId, ...] = ()
+        self._standing: dict[PoolId, None] = {}
         self._last_session = last_session
+        self._asked_for: int | None = None
+        """Session that the member has asked for: the first answer begins it, and no other."""
         self._resume_at = resume_at or 0
         self._lent_to: OwnerId | None = None
         self._lending: Mapping[str, Lending] = {}
@@ -123,9 +130,16 @@ class Lender:
 
         :param standing: pools of which the member holds some tokens all the time.
         """
-        self._sizes, self._standing = sizes, standing
+        self._sizes, self._standing = sizes, dict.fromkeys(standing)
         if self.session is not None:
             self.session.sizes_in = 0
+
+    def set_share(self, share: int) -> None:
+        """Change the share. A smaller one may be given away when ``counted`` is as small."""
+        self.share = share
+        self.counted = share if not self.lent else max(share, self.counted)
+        if self.session is not None:
+            self.session.share_in = 0
 
     def tick(self, now: int, owner: str | None) -> list[ToOwner]:
         """Do what is due; return the messages for the owner.
@@ -136,8 +150,11 @@ class Lender:
             self._end(now)
         if self.lent and self.session is None and now >= self._resume_at:
             self.lent, self._lent_to, self._closing = False, None, None
+            self.counted = self.share
             self._own.resume(now)
         if self.session is not None:
+            if owner is not None and owner != self.session.owner.name:
+                return self.close(now)  # one owner pools everything: not two of them for ever
             return self._poll_if_due(now)
         if now - self._opened_at < self._timing.poll_every // 3:
             return []
@@ -146,8 +163,10 @@ class Lender:
             return [self._closing]
         if owner is None or now >= self.lend_until or not self._may_lend_to_name(owner):
             return []
-        self._last_session += 1
-        return [Open(self.member, self._last_session)]
+        if self._asked_for is None:
+            self._last_session += 1
+            self._asked_for = self._last_session
+        return [Open(self.member, self._asked_for)]
 
     def receive(self, message: ToMember, now: int) -> list[ToOwner]:
         """Take a message of an owner; return the answers."""
@@ -161,7 +180,10 @@ class Lender:
                     self._resume_at = now
             case Unknown():
                 session = self.session
-                if session is not None and session.number == message.session:
+                if session is not None and (session.number, session.owner) == (
+                    message.session,
+                    message.owner,
+                ):
                     self._end(now)
         return []
 
@@ -187,11 +209,13 @@ class Lender:
     def _welcome(self, message: Welcome, now: int) -> list[ToOwner]:
         if (
             self.session is not None
-            or message.session != self._last_session
+            or message.session != self._asked_for
             or self._closing is not None
+            or now >= self.lend_until
             or not self._may_lend_to(message.owner, now)
         ):
             return []
+        self._asked_for = None
         self._lending = self._brought(now)
         self.lent, self._lent_to = True, message.owner
         self.session = Session(message.session, message.owner, message.reply, self._timing)
@@ -244,16 +268,19 @@ class Lender:
         self._look_at_touched(session, now)
         session.poll += 1
         session.sent.append((session.poll, now))
-        if session.sizes_in == 0:
-            session.sizes_in = session.poll
+        session.sizes_in = session.sizes_in or session.poll
+        session.share_in = session.share_in or session.poll
         if session.echo != session.echoed:
             session.echoed = session.echo
             self._resume_at = now + self._timing.resume_after
-        horizon = 2 * (session.gap + session.round_trip)
+        horizon = self._timing.horizon(session.gap, session.round_trip)
         drawn = [
-            draw.report(self._wallets, pool, session.poll, session.answered, now, horizon)
+            draw.report(
+                self._wallets, pool, session.poll, session.answered, now, horizon,
+                standing=pool in self._standing,
+            )
             for pool, draw in session.draws.items()
-        ]
+        ]  # fmt: skip
         session.polled_at = now
         return [
             Poll(
@@ -276,10 +303,14 @@ class Lender:
         if now >= self._wallets.deadline:
             self._end(now)  # what it holds is void already: nothing may revive it
             return []
+        if message.number <= session.echo:
+            return []  # repeated or overtaken: the newest answer says it all
         for granted in message.granted:
             self._granted(session, granted)
         self._prolong(session, message.poll, now)
-        session.echo = max(session.echo, message.number)
+        if message.settled and 0 < session.share_in <= message.poll:
+            self.counted = self.share
+        session.echo = message.number
         session.gap = message.gap
         return self._poll_if_due(now)
 

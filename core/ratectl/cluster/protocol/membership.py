@@ -13,7 +13,7 @@ __all__ = ["Membership", "Reaper"]
 
 
 class Membership:
-    """How long a member may count on its entry.
+    """Time until which a member may use its entry.
 
     :param lasts: nanoseconds that an entry lasts after it was sent to the store.
     :param sent: when the member sent its first entry.
@@ -43,17 +43,28 @@ class Reaper:
 
     def __init__(self, lasts: int, timing: Timing) -> None:
         self._wait = timing.stretched(lasts)
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, tuple[int, int | None]] = {}
+        """Revision of each entry, and an instant after it was read; None: there is none yet."""
 
     def overdue(self, entries: Mapping[str, int], now: int) -> list[str]:
         """Return the members whose entries have not changed for too long.
 
+        The wait begins with the second call that finds an entry: it may have been renewed while the
+        first one waited for the store.
+
         :param entries: revision of each entry, by member.
+        :param now: an instant before the entries were read, and after they were read before.
         """
-        self._seen = {
-            member: seen
-            if (seen := self._seen.get(member, (-1, now)))[0] == revision
-            else (revision, now)
-            for member, revision in entries.items()
-        }
-        return [member for member, (_, since) in self._seen.items() if now - since > self._wait]
+        before, self._seen = self._seen, {}
+        for member, revision in entries.items():
+            known, since = before.get(member, (None, None))
+            if known != revision:
+                since = None
+            elif since is None:
+                since = now
+            self._seen[member] = revision, since
+        return [
+            member
+            for member, (_, since) in self._seen.items()
+            if since is not None and now - since > self._wait
+        ]

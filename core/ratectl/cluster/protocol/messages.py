@@ -1,6 +1,6 @@
 """Messages between members and owners.
 
-Counts of tokens are totals, and whatever has not been confirmed is said again, so that a message
+Counts of tokens are totals, and each message repeats whatever is not confirmed yet. So a message
 that is lost, repeated or overtaken changes nothing but the time.
 """
 
@@ -47,7 +47,7 @@ class OwnerId(NamedTuple):
 
 
 class Lending(NamedTuple):
-    """What a member lends of one limit at the beginning of a session, in grains."""
+    """Tokens of one limit that a member brings at the beginning of a session, in grains."""
 
     untouched: int
     """Level of its own bucket for each key that is not in ``touched``."""
@@ -56,7 +56,7 @@ class Lending(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What a member says about one pool. Totals of one draw, in tokens."""
+    """A member's report about one pool. Totals of one draw, in tokens."""
 
     pool: PoolId
     draw: int
@@ -66,13 +66,13 @@ class Drawn(NamedTuple):
     """Tokens that it held and may not spend any more."""
     returned: int
     want: int
-    """How many tokens it would like to hold."""
+    """How many tokens it would like to hold for its other requests."""
     least: int
     """Cost of the largest request that waits for tokens: fewer are of no use to it."""
 
 
 class Granted(NamedTuple):
-    """What an owner says about one pool."""
+    """An owner's answer about one pool."""
 
     pool: PoolId
     draw: int
@@ -84,6 +84,9 @@ class Granted(NamedTuple):
     """The pool is empty: polls for more are of no use, the owner grants as tokens accrue."""
     stock: int
     """Tokens that the member should hold while it has no requests."""
+    in_vain: bool
+    """The largest request that waits is for more than the pool has room for: the member should
+    not gather tokens for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class Reply:
     """Number of the newest poll that it has."""
     gap: int
     """Nanoseconds that the member should leave between two polls."""
+    settled: bool
+    """Nothing is recalled: no token is out for a share or a size that the owner counts no more."""
     granted: tuple[Granted, ...]
 
 

@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from ratectl.cluster.protocol.capacity import bounded
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -19,7 +20,8 @@ from ratectl.cluster.protocol.messages import (
     Welcome,
 )
 from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
-from ratectl.cluster.protocol.sharing import idle_stock, share_out
+from ratectl.cluster.protocol.session import Session
+from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock, share_out
 from ratectl.cluster.protocol.timing import SECOND
 
 if TYPE_CHECKING:
@@ -31,44 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Owner"]
 
-_POLLS_PER_SECOND: Final = 5_000
-
-
-class Session:
-    """One member at this owner, from its first poll until it ends or is silent for too long."""
-
-    def __init__(self, poll: Poll, replies: deque[tuple[int, int]], now: int) -> None:
-        self.member = poll.member
-        self.number = poll.session
-        self.share = 0
-        self.sizes: Mapping[str, Size] = {}
-        self.lending = False
-        self.has_lent = False
-        """What the member brings is counted once."""
-        self.lend_until = 0
-        self.polled_at = now
-        self.poll = 0
-        """Number of the newest poll."""
-        self.accounts: dict[PoolId, Account] = {}
-        self.untold: dict[PoolId, Account] = {}
-        """Accounts with something that the member has not confirmed."""
-        self.replies = replies
-        """Number and time of the answers that a poll may still echo."""
-
-    def sent_at(self, reply: int) -> int | None:
-        """Return when an answer was sent. None: it is not known any more."""
-        for number, at in self.replies:
-            if number == reply:
-                return at
-        return None
-
-    def confirm(self, echo: int, forget_before: int) -> None:
-        """Drop what a member has confirmed with an echo, and answers too old to be echoed."""
-        for pool, account in list(self.untold.items()):
-            if account.told is not None and account.told <= echo:
-                del self.untold[pool]
-        while self.replies and (self.replies[0][0] < echo or self.replies[0][1] < forget_before):
-            self.replies.popleft()
+_POOLS_PER_MEMBER: Final = 100_000
+"""No member draws from more pools at once: what it says about others is ignored."""
+_REPLIES: Final = 1_024
+"""Answers to one member that a poll may still echo."""
 
 
 class Owner:
@@ -78,14 +46,23 @@ class Owner:
 
     :param share_of: the share of a member by the roster, in millionths: no member is believed
         more than that.
+    :param bounds: the largest size of a limit in the generations that the owner knows, by name;
+        None for a limit that none of them has. A member that claims a larger one would mint
+        tokens for every other member.
     """
 
     def __init__(
-        self, name: OwnerId, timing: Timing, now: int, share_of: Callable[[str], int]
+        self,
+        name: OwnerId,
+        timing: Timing,
+        now: int,
+        share_of: Callable[[str], int],
+        bounds: Callable[[str], Size | None] | None = None,
     ) -> None:
         self.id = name
         self._timing = timing
         self._share_of = share_of
+        self._bounds = bounds
         self._now = now
         self.sessions: dict[str, Session] = {}
         self.limits: dict[str, LentLimit] = {}
@@ -103,12 +80,12 @@ class Owner:
 
     @property
     def gap(self) -> int:
-        """How long members should leave between two polls, in nanoseconds."""
-        return max(self._fast_gap, len(self.sessions) * SECOND // _POLLS_PER_SECOND)
+        """Time that members should leave between two polls, in nanoseconds."""
+        return common_gap(self._fast_gap, len(self.sessions))
 
     def receive(self, message: ToOwner, now: int) -> list[ToMember]:
         """Take a message of a member; return the answers."""
-        self._refresh(now)
+        now = self._refresh(now)
         match message:
             case Open():
                 return self._open(message, now)
@@ -119,21 +96,25 @@ class Owner:
 
     def tick(self, now: int) -> list[ToMember]:
         """Share out what has accrued among the members that wait for it."""
-        self._refresh(now)
+        now = self._refresh(now)
         if now - self._swept_at >= SECOND:
             self._swept_at = now
-            for limit in self.limits.values():
-                limit.forget_unused(now)
+            self._forget_unused(now)
         if now - self._shared_at < self._fast_gap // 2:
             return []
         self._shared_at = now
         served: dict[str, None] = {}
         for name, pool in list(self._waiting.items()):
-            pool.settle(now, self.limits[name.limit].lent)
-            for member in share_out(pool, self._is_live(now)):
+            lent, was_short = self.limits[name.limit].lent, pool.short
+            pool.settle(now, lent)
+            for member in share_out(pool, lent, self._is_live(now)):
                 session = self.sessions[member]
                 session.untold[name] = session.accounts[name]
                 served[member] = None
+            if pool.short != was_short:
+                self._tell_stock(name, pool)
+                if pool.short:
+                    served.update(dict.fromkeys(pool.accounts))
             if not pool.waiting:
                 del self._waiting[name]
         return [self._reply(self.sessions[member], now) for member in served]
@@ -148,7 +129,7 @@ class Owner:
         if message.session < number or message.session <= self._ended.get(message.member, 0):
             return []
         if message.session > number:
-            replies = deque()
+            replies = deque(maxlen=_REPLIES)
             self._opened[message.member] = (message.session, replies)
         self._replies += 1
         replies.append((self._replies, now))
@@ -200,15 +181,14 @@ class Owner:
             return [Unknown(message.member, message.session, message.owner)]
         if session is not None:
             self._void(session)
-        self._ended[message.member] = max(self._ended.get(message.member, 0), message.session)
+        if message.member in self._opened:  # otherwise no poll can begin a session
+            self._ended[message.member] = max(self._ended.get(message.member, 0), message.session)
         if self._recalls():
             return []  # the member asks again
         return [Closed(message.member, message.session, self.id)]
 
     def _recalls(self) -> bool:
-        return any(
-            pool.recalling for limit in self.limits.values() for pool in limit.pools.values()
-        )
+        return any(limit.lent.recalling for limit in self.limits.values())
 
     def _reply(self, session: Session, now: int) -> Reply:
         self._replies += 1
@@ -219,8 +199,11 @@ class Owner:
                 account.told = self._replies
             stock = self._stock(name, account)
             granted.append(
-                Granted(name, account.draw, account.granted, account.hold, account.scarce, stock)
-            )
+                Granted(
+                    name, account.draw, account.granted, account.hold, account.scarce, stock,
+                    account.in_vain,
+                )
+            )  # fmt: skip
         return Reply(
             session.member,
             session.number,
@@ -228,20 +211,27 @@ class Owner:
             self._replies,
             session.poll,
             self.gap,
+            not self._recalls(),
             tuple(granted),
         )
 
     def _stock(self, name: PoolId, account: Account) -> int:
-        lent = self.limits[name.limit].lent
-        return idle_stock(name, lent, len(self.sessions), scarce=account.scarce)
+        limit = self.limits[name.limit]
+        if limit.pools[name.key].short:
+            return 0
+        return idle_stock(name, limit.lent, len(self.sessions), scarce=account.scarce)
 
     def _stock_changed(self) -> None:
         """Tell every member how much it should hold while it has no requests."""
-        for session in self.sessions.values():
-            for name, account in session.accounts.items():
-                if not name.key:
-                    account.told = None
-                    session.untold[name] = account
+        for name, limit in self.limits.items():
+            if (pool := limit.pools.get("")) is not None:
+                self._tell_stock(PoolId(name, ""), pool)
+
+    def _tell_stock(self, name: PoolId, pool: Pool) -> None:
+        """Tell the members of one pool how much they should hold without requests."""
+        for member, account in pool.accounts.items():
+            account.told = None
+            self.sessions[member].untold[name] = account
 
     # Lending ------------------------------------------------------------------------------------
 
@@ -253,8 +243,10 @@ class Owner:
     def _lend(self, session: Session, poll: Poll, now: int) -> None:
         """Count the member's share until ``lend_for`` after the answer that it echoes."""
         lent_at = self._lent_at(session, poll, now)
-        share = min(poll.share, max(0, self._share_of(poll.member)))
-        sizes = session.sizes if poll.sizes is None else poll.sizes
+        share = max(0, min(poll.share, self._share_of(poll.member)))
+        if poll.sizes is not None:
+            session.claimed = poll.sizes
+        sizes = bounded(session.claimed, self._bounds)
         is_fresh = lent_at is not None and now < lent_at + self._timing.lend_for
         if lent_at is not None and is_fresh:
             session.lend_until = max(session.lend_until, lent_at + self._timing.lend_for)
@@ -270,7 +262,7 @@ class Owner:
             brought = poll.lending.get(name) if brings else None
             self._limit(name, now).lend(size, share, brought, now)
         heapq.heappush(self._due, (session.lend_until, session.member, session.number, True))
-        self._find_gap()
+        self._fast_gap = fast_gap(self.limits.values(), self._timing)
 
     def _change(self, session: Session, share: int, sizes: Mapping[str, Size], now: int) -> None:
         if share == session.share and (sizes is session.sizes or sizes == session.sizes):
@@ -283,8 +275,8 @@ class Owner:
                 limit.change(sizes[name], share, now)
             if name in old:
                 limit.change(old[name], -before, now)
-            self._tell_recall(name)
-        self._find_gap()
+            self._tell_capacity(name)
+        self._fast_gap = fast_gap(self.limits.values(), self._timing)
 
     def _unlend(self, session: Session, now: int) -> None:
         if not session.lending:
@@ -292,12 +284,18 @@ class Owner:
         session.lending = False
         for name, size in session.sizes.items():
             self.limits[name].change(size, -session.share, now)
-            self._tell_recall(name)
+            self._tell_capacity(name)
 
-    def _tell_recall(self, limit: str) -> None:
+    def _tell_capacity(self, limit: str) -> None:
+        """Tell members what changes for them with the capacity of a limit."""
+        most = self.limits[limit].lent.most
         for key, pool in self.limits[limit].pools.items():
             if pool.recalling:
                 for member, account in pool.accounts.items():
+                    self.sessions[member].untold[PoolId(limit, key)] = account
+            for member, account in pool.waiting.items():
+                if account.looks_in_vain(most):
+                    account.told = None
                     self.sessions[member].untold[PoolId(limit, key)] = account
 
     def _void(self, session: Session) -> None:
@@ -314,8 +312,11 @@ class Owner:
     def _void_at(self, session: Session) -> int:
         return session.polled_at + self._timing.void_after
 
-    def _refresh(self, now: int) -> None:
-        """Let shares lapse and sessions end that are due, in the order of time."""
+    def _refresh(self, now: int) -> int:
+        """Let shares lapse and sessions end that are due, in the order of time; return the time.
+
+        It never runs backwards, even if callers read their clocks in another order.
+        """
         while self._due and self._due[0][0] <= now:
             at, member, number, lapses = heapq.heappop(self._due)
             session = self.sessions.get(member)
@@ -331,14 +332,23 @@ class Owner:
             else:
                 self._void(session)
         self._now = max(self._now, now)
+        return self._now
 
-    def _find_gap(self) -> None:
-        """Find the gap between polls: a tenth of the time in which the smallest pool fills."""
-        gap = self._timing.gap
-        for limit in self.limits.values():
-            if limit.lent.rate > 0:
-                gap = min(gap, limit.lent.capacity // (10 * limit.lent.rate))
-        self._fast_gap = max(gap, self._timing.shortest_gap)
+    def _forget_unused(self, now: int) -> None:
+        """Drop pools, limits and members that make no difference any more."""
+        for name, pool in list(self._waiting.items()):
+            if not pool.waiting and not pool.accounts:
+                del self._waiting[name]
+        lent = {name for session in self.sessions.values() for name in session.sizes}
+        for limit_name, limit in list(self.limits.items()):
+            limit.forget_unused(now)
+            if not limit.pools and limit_name not in lent:
+                del self.limits[limit_name]
+        for member, (_, replies) in list(self._opened.items()):
+            # A poll can begin a session no more. An old OPEN that comes now gets a new answer.
+            if member not in self.sessions and replies[-1][1] <= now - self._timing.lend_for:
+                del self._opened[member]
+                self._ended.pop(member, None)
 
     # Pools --------------------------------------------------------------------------------------
 
@@ -350,9 +360,11 @@ class Owner:
 
     def _drawn(self, session: Session, drawn: Drawn, now: int) -> None:
         name = drawn.pool
+        account = session.accounts.get(name)
+        if account is None and len(session.accounts) >= _POOLS_PER_MEMBER:
+            return
         limit = self._limit(name.limit, now)
         pool = limit.pool(name.key, now)
-        account = session.accounts.get(name)
         if account is None or account.draw < drawn.draw:
             if account is not None:
                 pool.void(session.member, limit.lent)
@@ -360,13 +372,15 @@ class Owner:
         elif account.draw > drawn.draw:
             return
         pool.report(account, drawn, limit.lent)
+        most = limit.lent.most
         account.want, account.least = drawn.want, drawn.least
-        if account.want == 0 and account.held == 0:
+        account.looks_in_vain(most)
+        if account.want == account.least == account.held == 0:
             self._forget(session, name, pool)
             return
         if not pool.waiting.keys() - {session.member}:
-            pool.grant(account, account.missing)
-        account.scarce = account.missing > 0
+            pool.grant(account, account.missing(most))
+        account.scarce = account.missing(most) > 0
         if account.scarce:
             pool.waiting[session.member] = account
             self._waiting[name] = pool

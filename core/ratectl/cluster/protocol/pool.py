@@ -16,17 +16,18 @@ __all__ = ["Account", "LentLimit", "Pool"]
 
 
 class Account:
-    """What one member has of one pool. Totals of one draw, in tokens."""
+    """Account of one member in one pool. Totals of one draw, in tokens."""
 
     __slots__ = (
-        "draw", "granted", "hold", "least", "returned", "scarce", "spent", "told", "voided", "want",
+        "draw", "granted", "hold", "in_vain", "least", "returned", "scarce", "spent", "told",
+        "voided", "want",
     )  # fmt: skip
 
     def __init__(self, draw: int) -> None:
         self.draw = draw
         self.granted = self.spent = self.voided = self.returned = 0
         self.want = self.least = 0
-        self.scarce = False
+        self.scarce = self.in_vain = False
         self.hold: int | None = None
         """While capacity is recalled: how many tokens the member may keep."""
         self.told: int | None = None
@@ -34,22 +35,36 @@ class Account:
 
     @property
     def held(self) -> int:
-        """Tokens that the member may still spend."""
-        return max(0, self.granted - self.spent - self.voided - self.returned)
+        """Tokens that the member may still spend. Never below 0."""
+        return self.granted - self.spent - self.voided - self.returned
 
-    @property
-    def missing(self) -> int:
-        """Tokens that the member wants beyond those that it holds."""
-        return max(0, self.want - self.held)
+    def missing(self, most: int) -> int:
+        """Return how many tokens the member wants beyond those that it holds.
+
+        :param most: tokens that the pool has room for: a request for more has to be refused.
+        """
+        wanted = max(self.want, self.least) if self.least <= most else self.want
+        return max(0, wanted - self.held)
+
+    def looks_in_vain(self, most: int) -> bool:
+        """Find out if the pool has room for the largest request; return True on a change."""
+        before, self.in_vain = self.in_vain, self.least > most
+        return self.in_vain != before
+
+    def saves(self, most: int) -> bool:
+        """Return True if the member waits for a larger request than its tokens allow."""
+        return self.held < self.least <= most
 
     def report(self, drawn: Drawn) -> int:
-        """Take over what a member reports; return how many tokens it has given back."""
-        before, returned = self.held, self.returned
-        self.spent = max(self.spent, drawn.spent)
-        self.voided = max(self.voided, drawn.voided)
-        self.returned = max(self.returned, drawn.returned)
-        # Nobody can give back more than it holds.
-        return min(self.returned - returned, before - self.held)
+        """Take over what a member reports; return how many tokens it has given back.
+
+        Nobody can spend or give back more than it holds.
+        """
+        self.spent += min(max(0, drawn.spent - self.spent), self.held)
+        self.voided += min(max(0, drawn.voided - self.voided), self.held)
+        returned = min(max(0, drawn.returned - self.returned), self.held)
+        self.returned += returned
+        return returned
 
 
 class Pool:
@@ -60,7 +75,7 @@ class Pool:
     come on top of what accrued in between.
     """
 
-    __slots__ = ("accounts", "at", "held", "level", "recalling", "waiting")
+    __slots__ = ("accounts", "at", "held", "level", "recalling", "short", "waiting")
 
     def __init__(self, now: int, level: int = 0) -> None:
         self.level = level
@@ -72,6 +87,8 @@ class Pool:
         self.waiting: dict[str, Account] = {}
         """Accounts that want more than the pool had, the first that asked first."""
         self.recalling = False
+        self.short = False
+        """A large request waits for tokens that other members hold."""
 
     @property
     def free(self) -> int:
@@ -94,6 +111,7 @@ class Pool:
         self.level = min(self.level, self.room(lent))
         if self.recalling and self.held * GRAINS <= lent.capacity:
             self.recalling = False
+            lent.recalling -= 1
             for account in self.accounts.values():
                 account.hold = None
 
@@ -105,7 +123,9 @@ class Pool:
         held = self.held * GRAINS
         if held <= lent.capacity:
             return
-        self.recalling = True
+        if not self.recalling:
+            self.recalling = True
+            lent.recalling += 1
         for account in self.accounts.values():
             account.hold = account.held * lent.capacity // held
             account.told = None
@@ -159,15 +179,17 @@ class LentLimit:
         return pool
 
     def lend(self, size: Size, share: int, brought: Lending | None, now: int) -> None:
-        """Add the share of a member, and the tokens that it brings."""
+        """Add the share of a member, and the tokens that it brings: its buckets held no more."""
         self.change(size, share, now)
         if brought is None:
             return
+        own = Lent()
+        own.add(size, share)
         for key in brought.touched:
             self.pool(key, now)
         for key, pool in self.pools.items():
-            pool.level += brought.touched.get(key, brought.untouched)
-        self.untouched.level += brought.untouched
+            pool.level += own.at_most(brought.touched.get(key, brought.untouched))
+        self.untouched.level += own.at_most(brought.untouched)
         for pool in self._all():
             pool.clamp(self.lent)
 

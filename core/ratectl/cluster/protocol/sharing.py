@@ -1,19 +1,38 @@
-"""How a pool that is short of tokens is shared among the members that want some."""
+"""Sharing of a pool that is short of tokens among the members that want some."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS
+from ratectl.cluster.protocol.timing import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.cluster.protocol.capacity import Lent
     from ratectl.cluster.protocol.messages import PoolId
-    from ratectl.cluster.protocol.pool import Account, Pool
+    from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
+    from ratectl.cluster.protocol.timing import Timing
 
-__all__ = ["idle_stock", "share_out"]
+__all__ = ["common_gap", "fast_gap", "idle_stock", "share_out"]
+
+_POLLS_PER_SECOND: Final = 5_000
+"""Polls that an owner answers in a second, about."""
+
+
+def fast_gap(limits: Iterable[LentLimit], timing: Timing) -> int:
+    """Return the gap between polls: a tenth of the time in which the smallest pool fills."""
+    gap = timing.gap
+    for limit in limits:
+        if limit.lent.rate > 0:
+            gap = min(gap, limit.lent.capacity // (10 * limit.lent.rate))
+    return max(gap, timing.shortest_gap)
+
+
+def common_gap(fast: int, members: int) -> int:
+    """Return the gap between polls that an owner asks its members for: longer if there are many."""
+    return max(fast, members * SECOND // _POLLS_PER_SECOND)
 
 
 def idle_stock(pool: PoolId, lent: Lent, members: int, *, scarce: bool) -> int:
@@ -24,47 +43,48 @@ def idle_stock(pool: PoolId, lent: Lent, members: int, *, scarce: bool) -> int:
     """
     if pool.key:
         return 0
-    tokens = lent.capacity // GRAINS
+    tokens = lent.most
     if tokens < 2 * members:
         return 1 if tokens >= members else 0
     return 1 if scarce else max(1, tokens // (3 * members))
 
 
-def share_out(pool: Pool, is_live: Callable[[str], bool]) -> Iterator[str]:
+def share_out(pool: Pool, lent: Lent, is_live: Callable[[str], bool]) -> Iterator[str]:
     """Grant what is free, the smallest wishes first; yield the members that got some.
 
     Max-min fairness (water-filling): nobody gets more than another whose wish is not fulfilled.
-    Before that, a member that waits for one large request has its turn: the pool saves for it.
+    If there is not one token for each member, the first in line get one. Those that got some
+    are last in line then. A member that waits for one large request waits for its turn: when it
+    is the first in line, the pool saves for it, and grants nothing to others.
     """
-    while (saver := _first_saver(pool, is_live)) is not None:
-        member, account = saver
+    most = lent.most
+    pool.short = False
+    line = [(member, account) for member, account in pool.waiting.items() if is_live(member)]
+    for member, account in line:
+        if not account.saves(most):
+            break
         needs = account.least - account.held
         if pool.free < needs:
+            pool.short = needs * GRAINS > pool.room(lent)
             return
         pool.grant(account, needs)
-        pool.waiting[member] = pool.waiting.pop(member)  # the others have their turns first
+        _to_the_end(pool, member, account, most)
         yield member
-    wishes = sorted(
-        ((member, account) for member, account in pool.waiting.items() if is_live(member)),
-        key=lambda wish: wish[1].missing,
-    )
+    wishes = [(member, account) for member, account in line if not account.saves(most)]
     left = len(wishes)
+    if pool.free >= left:
+        wishes.sort(key=lambda wish: wish[1].missing(most))
     for member, account in wishes:
-        got = pool.grant(account, min(account.missing, -(-pool.free // left)))
+        got = pool.grant(account, min(account.missing(most), -(-pool.free // left)))
         left -= 1
-        if not got:
-            continue
-        del pool.waiting[member]
-        if account.missing:
-            pool.waiting[member] = account  # behind those that got nothing
-        else:
-            account.scarce = False
-        yield member
+        if got:
+            _to_the_end(pool, member, account, most)
+            yield member
 
 
-def _first_saver(pool: Pool, is_live: Callable[[str], bool]) -> tuple[str, Account] | None:
-    """Return the first member that waits for a larger request than its tokens allow."""
-    for member, account in pool.waiting.items():
-        if account.held < account.least and is_live(member):
-            return member, account
-    return None
+def _to_the_end(pool: Pool, member: str, account: Account, most: int) -> None:
+    """Let a member that got tokens wait behind those that got none, if it wants more."""
+    del pool.waiting[member]
+    account.scarce = account.missing(most) > 0
+    if account.scarce:
+        pool.waiting[member] = account

@@ -56,24 +56,28 @@ class Timing:
         """Longest time between two polls of a member."""
         return self.lease * 3 // 10
 
+    def horizon(self, gap: int, round_trip: int) -> int:
+        """Return for how long the tokens that a member asks for should last."""
+        return 2 * (gap + round_trip)
+
     @property
     def lend_for(self) -> int:
-        """How long an owner counts a share after it sent the reply that a poll echoed."""
+        """Time for which an owner counts a share after it sent the reply that a poll echoed."""
         return self.lease
 
     @property
     def void_after(self) -> int:
-        """How long after a member's last poll an owner takes what the member holds for spent."""
+        """Time after a member's last poll when an owner takes what the member holds for spent."""
         return self.stretched(self.lease)
 
     @property
     def clear_after(self) -> int:
-        """How long after a reply that a poll echoed an owner has nothing of the share any more."""
+        """Time after a reply that a poll echoed when an owner has nothing of the share any more."""
         return self.lend_for + self.void_after
 
     @property
     def resume_after(self) -> int:
-        """How long after its last echo of a reply a member may use its own share again."""
+        """Time after a member's last echo of a reply when it may use its own share again."""
         return self.stretched(self.clear_after)
 
     def stretched(self, duration: int) -> int:

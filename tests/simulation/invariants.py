@@ -1,0 +1,92 @@
+"""Invariants of a simulated cluster, checked after each event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
+from simulation.buckets import BURST
+from simulation.faults import FaultyCluster
+from simulation.world import LEASE, POOLS, Violation
+
+if TYPE_CHECKING:
+    from ratectl.cluster.protocol.messages import PoolId
+    from ratectl.cluster.protocol.owner import Owner
+    from simulation.world import Member
+
+
+class World(FaultyCluster):
+    """A cluster that is compared with central buckets."""
+
+    def _resize_central(self, true: int) -> None:
+        """Let the central buckets have the largest size that anybody admits by.
+
+        They shrink only when tokens of the larger size are spent or void everywhere.
+        """
+        sizes = [member.own.sizes["one"] for member in self.members]
+        for owner in self.owners:
+            sizes += [s.sizes["one"] for s in owner.sessions.values() if "one" in s.sizes]
+        largest = max(sizes)
+        if largest != self._largest:
+            self._largest, self._larger_until = largest, true + 4 * LEASE
+        elif not self._larger_until:
+            return
+        ratio = 1_000_000 + self.schedule.drift
+        size = Size((largest.rate + 1) * ratio // 1_000_000 + 1, largest.burst)
+        shrinks = true > self._larger_until
+        for central in self.central.values():
+            if size > central.size or (shrinks and size < central.size):
+                central.resize(size, true)
+        if shrinks:
+            self._larger_until = 0
+
+    def check(self, true: int) -> None:
+        """Raise if shares or tokens are at two places, or more could be admitted than allowed."""
+        if self.version:
+            self._resize_central(true)
+        shares = 0
+        using: list[tuple[Member, int]] = []
+        spending: list[Member] = []
+        for member in self.members:
+            now = member.clock.at(true)
+            if member.lender.lent:
+                if member.wallets.usable(now):
+                    spending.append(member)
+            elif now < member.use_until():
+                using.append((member, now))
+                shares += member.lender.share
+        pooling: list[tuple[Owner, int, list[Any]]] = []
+        for owner, node in zip(self.owners, self.owner_nodes, strict=True):
+            now = node.clock.at(true)
+            lending = [s for s in owner.sessions.values() if s.lending and s.lend_until > now]
+            shares += sum(session.share for session in lending)
+            if lending:
+                pooling.append((owner, now, lending))
+        if shares > WHOLE:
+            raise Violation(true, f"shares are counted twice: {shares} millionths")
+        for name in POOLS:
+            grains = sum([member.wallets.tokens(name) for member in spending]) * GRAINS
+            grains += sum([member.own.level(name, now) for member, now in using])
+            grains += sum([_pooled(owner, name, now, lending) for owner, now, lending in pooling])
+            central = self.central[name]
+            # Clocks count whole nanoseconds: each place may be ahead by one.
+            slack = 4 * (len(self.members) + len(self.owners)) * central.size.rate * WHOLE
+            if grains > (left := central.now(true)) + slack:
+                more = (grains - left) / GRAINS
+                raise Violation(true, f"{more:.3f} tokens of {name} more than one bucket has")
+
+
+def _pooled(owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
+    """Return the grains that an owner could grant now."""
+    limit = owner.limits.get(name.limit)
+    if limit is None:
+        return 0
+    pool = limit.pools.get(name.key, limit.untouched)
+    rate = capacity = 0
+    for session in lending:
+        size = session.sizes.get(name.limit)
+        if size is not None:
+            rate += size.rate * session.share
+            capacity += size.burst * session.share * BURST
+    level = pool.level + rate * max(0, now - pool.at)
+    return min(level, max(0, capacity - pool.held * GRAINS))
