@@ -22,9 +22,12 @@ from ratectl.records import (
     HistoryEntry,
     LimitReport,
     Manifest,
+    MemberRecord,
     Obeyed,
+    OwnerHint,
     Record,
     RolloutRecord,
+    RosterRecord,
     UsageRecord,
     now_ms,
     sequence_problem,
@@ -75,6 +78,9 @@ USAGE = UsageRecord(
     omitted=0, no_policy=0, errors=0, buckets=1, overflowed=0, beside=BESIDE,
 )  # fmt: skip
 MANIFEST = Manifest(size=10, chunks=1, wanted=NOW)
+MEMBER = MemberRecord(share=250_000, renewed=7, address="10.0.0.1:7000", host="box")
+OWNER = OwnerHint(member="m-1", owner="own.1", address="10.0.0.1:7000")
+ROSTER = RosterRecord(unowned=5)
 
 GOOD: dict[str, Any] = {
     "head": HEAD,
@@ -87,12 +93,18 @@ GOOD: dict[str, Any] = {
     "manifest": MANIFEST,
     "beat": BEAT,
     "usage": USAGE,
+    "member": MEMBER,
+    "owner": OWNER,
+    "roster": ROSTER,
 }
 
 NOT_A_NUMBER: list[Any] = [True, 2.0, "2", None, [2], -1, 0, 2**53, 10**400]
 """What stands where a sequence or the number of a generation is expected."""
 NO_SHARE: list[Any] = [0, -5.0, 100.01, float("nan"), float("inf"), "5", True, None]
 NO_COUNT: list[Any] = [True, 2.0, "2", None, [2], -1, 2**63, 10**400]
+NO_SHARE_OF_ALL: list[Any] = [*NO_COUNT, 1_000_001]
+NO_NAME: list[Any] = ["", "a b", "a/b", "a\n", "é", "a" * 129]
+NO_ADDRESS: list[Any] = ["a" * 256, "a\n", "\x00", "\u202e"]
 NO_TEXT: list[Any] = [1, None, True, ["x"], {}, "\ud800"]
 
 BAD: list[tuple[str, str, Any]] = [
@@ -142,6 +154,14 @@ BAD: list[tuple[str, str, Any]] = [
     *(("beat", name, bad) for name in ("requests", "refused") for bad in NO_COUNT),
     *(("agent", f"panic.0.{name}", bad) for name in ("scope", "mode", "source") for bad in NO_TEXT),
     ("manifest", "size", "10"), ("manifest", "size", True), ("manifest", "chunks", 1.0),
+    *(("member", "share", bad) for bad in NO_SHARE_OF_ALL),
+    *(("member", "renewed", bad) for bad in NO_COUNT),
+    *(("member", name, bad) for name in ("address", "host") for bad in [*NO_TEXT, *NO_ADDRESS]),
+    *(("roster", "unowned", bad) for bad in NO_SHARE_OF_ALL),
+    *(("owner", name, bad) for name in ("member", "owner") for bad in [*NO_TEXT, *NO_NAME]),
+    *(("owner", "address", bad) for bad in [*NO_TEXT, *NO_ADDRESS]),
+    ("member", "format", 2), ("owner", "format", 2), ("roster", "format", 0),
+    *((kind, "more", "x" * 5_000) for kind in ("member", "owner", "roster")),
     ("manifest", "wanted", "later"), ("manifest", "wanted", "2026-11-27T12:00:00"),
 ]  # fmt: skip
 

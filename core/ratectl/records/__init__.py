@@ -17,6 +17,9 @@ key                        value
 ``agents/<id>``            generation and state of an agent (under a lease)
 ``usage/<id>``             counts of an agent (under the same lease)
 ``beats/<id>``             last report and number of decisions of an agent: small, read often
+``members``                the share that no member of the cluster owns; exists since the first
+``members/<id>``           share and address of a member of the cluster, renewed by it
+``owners/<shard>``         a hint: the owner to which members lend their shares of a shard
 =========================  ====================================================================
 
 An older reader ignores fields that a newer writer adds. A newer writer raises ``format`` if that
@@ -32,8 +35,11 @@ from ratectl.records.base import (
     HEAD,
     HISTORY,
     MANIFESTS,
+    MEMBERS,
+    OWNERS,
     PAST_RESETS,
     ROLLOUTS,
+    ROSTER,
     USAGE,
     Record,
     chunk_key,
@@ -49,6 +55,15 @@ from ratectl.records.checks import (
     generation_problem,
     now_ms,
     sequence_problem,
+)
+from ratectl.records.members import (
+    WHOLE_SHARE,
+    MemberRecord,
+    OwnerHint,
+    RosterRecord,
+    member_key,
+    name_problem,
+    owner_key,
 )
 from ratectl.records.published import (
     Candidate,
@@ -79,9 +94,13 @@ __all__ = [
     "HISTORY",
     "MANIFESTS",
     "MAX_GENERATION",
+    "MEMBERS",
+    "OWNERS",
     "PAST_RESETS",
     "ROLLOUTS",
+    "ROSTER",
     "USAGE",
+    "WHOLE_SHARE",
     "AgentRecord",
     "Beat",
     "BesideReport",
@@ -92,16 +111,22 @@ __all__ = [
     "HistoryEntry",
     "LimitReport",
     "Manifest",
+    "MemberRecord",
     "Obeyed",
+    "OwnerHint",
     "PastReset",
     "Record",
     "RolloutRecord",
+    "RosterRecord",
     "UsageRecord",
     "chunk_key",
     "exactly",
     "generation_problem",
     "history_key",
+    "member_key",
+    "name_problem",
     "now_ms",
+    "owner_key",
     "past_reset_key",
     "rollout_key",
     "sequence_problem",

@@ -24,8 +24,11 @@ __all__ = [
     "HEAD",
     "HISTORY",
     "MANIFESTS",
+    "MEMBERS",
+    "OWNERS",
     "PAST_RESETS",
     "ROLLOUTS",
+    "ROSTER",
     "USAGE",
     "Record",
     "chunk_key",
@@ -48,6 +51,9 @@ AGENTS = "agents/"
 USAGE = "usage/"
 BEATS = "beats/"
 PAST_RESETS = "resets/"
+ROSTER = "members"
+MEMBERS = "members/"
+OWNERS = "owners/"
 
 FORMAT = 1
 
