@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ratectl.agent.serving.address import Address
+    from ratectl.runtime.address import Address
 
 __all__ = ["UnixConnection", "ask"]
 

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from ratectl import Agent, Tls, UsageError
-from ratectl.agent.serving.address import Address, parse_address
+from ratectl.runtime.address import Address, parse_address
 from unix_http import ask
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl import Agent
-from ratectl.agent.serving.address import Address, parse_address
 from ratectl.agent.serving.server import Answer, Endpoint, Server
+from ratectl.runtime.address import Address, parse_address
 from unix_http import ask
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import pytest
 from cli_support import PROGRAM, Cli
 
 from etcd_server import wait_for
-from ratectl.agent.serving.address import Address
 from ratectl.errors import UsageError
+from ratectl.runtime.address import Address
 from ratectl.stores import open_store
 from ratectl_cli.inputs.serving import token_in
 from support import once, policies, publish_policies

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.agent.serving.address import is_loopback, parse_address
 from ratectl.agent.serving.queries import query_in
 from ratectl.agent.serving.server import Answer, Endpoint, Server
 from ratectl.errors import UsageError
+from ratectl.runtime.address import is_loopback, parse_address
 from ratectl.runtime.cooperative import cooperative, paced
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import socket
 
     from ratectl.agent.agent import Agent
-    from ratectl.agent.serving.address import Address
     from ratectl.agent.serving.server import Asked
+    from ratectl.runtime.address import Address
 
 __all__ = ["TOKEN_FORM", "Endpoints", "Tls", "is_token", "serve"]
 

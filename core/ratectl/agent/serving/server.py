@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from ratectl.agent.log import log
-from ratectl.agent.serving.address import Address
+from ratectl.runtime.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,0 +1,256 @@
+r"""Messages as bytes: a JSON array, which begins with the kind of the message.
+
+``["close","member-1",7,"owner-2",1764396000]``. Entries of a message stand one after the other in
+one array, without arrays of their own. A message of the next version may have more fields at its
+end: they are ignored. Kinds that only it has are unknown, and are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.protocol.messages import (
+    Close,
+    Closed,
+    Drawn,
+    Granted,
+    Lending,
+    Open,
+    OwnerId,
+    Poll,
+    PoolId,
+    Reply,
+    ToMember,
+    ToOwner,
+    Unknown,
+    Welcome,
+)
+from ratectl.cluster.transport.fields import (
+    FLAG,
+    FLAT,
+    FLAT_OR_NULL,
+    NUMBER,
+    NUMBER_OR_NULL,
+    TEXT,
+    Shape,
+    unique,
+)
+from ratectl.cluster.transport.frames import MOST_BYTES, FrameError
+from ratectl.cluster.transport.hello import Hello, Refusal
+from ratectl.cluster.transport.json_arrays import parse_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Message", "decode", "encode"]
+
+Message = ToOwner | ToMember | Hello | Refusal
+
+_to_json: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
+
+_SESSION: Final = {"member": TEXT, "session": NUMBER}
+_OWNED: Final = {**_SESSION, "owner": TEXT, "incarnation": NUMBER}
+_POOL: Final = {"limit": TEXT, "key": TEXT, "draw": NUMBER}
+
+_HELLO: Final = Shape("hello", version=NUMBER, environment=TEXT, member=TEXT)
+_REFUSAL: Final = Shape("refusal", reason=TEXT)
+_OPEN: Final = Shape("open", **_SESSION)
+_WELCOME: Final = Shape("welcome", **_OWNED, reply=NUMBER)
+_POLL: Final = Shape(
+    "poll", **_OWNED, number=NUMBER, echo=NUMBER, share=NUMBER,
+    sizes=FLAT_OR_NULL, lending=FLAT, touched=FLAT, drawn=FLAT,
+)  # fmt: skip
+_REPLY: Final = Shape(
+    "reply", **_OWNED, number=NUMBER, poll=NUMBER, gap=NUMBER, settled=FLAG, granted=FLAT
+)
+
+_SIZES: Final = Shape("sizes of a poll", limit=TEXT, rate=NUMBER, burst=NUMBER)
+_LENDING: Final = Shape("lending of a poll", limit=TEXT, untouched=NUMBER)
+_TOUCHED: Final = Shape("touched of a poll", limit=TEXT, key=TEXT, level=NUMBER)
+_DRAWN: Final = Shape(
+    "drawn of a poll", **_POOL,
+    spent=NUMBER, voided=NUMBER, returned=NUMBER, want=NUMBER, least=NUMBER,
+)  # fmt: skip
+_GRANTED: Final = Shape(
+    "granted of a reply",
+    **_POOL,
+    granted=NUMBER,
+    hold=NUMBER_OR_NULL,
+    scarce=FLAG,
+    stock=NUMBER,
+    in_vain=FLAG,
+)
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def encode(message: Message) -> bytes:
+    """Return the body of the frame of a message.
+
+    :raises FrameError: it is too large for a frame.
+    """
+    body = _to_json(_fields(message)).encode("utf-8", "surrogatepass")
+    if len(body) > MOST_BYTES:
+        raise FrameError(
+            f"a message of {len(body)} bytes ({type(message).__name__}): at most {MOST_BYTES} are "
+            "possible"
+        )
+    return body
+
+
+def _fields(message: Message) -> list[Any]:
+    match message:
+        case Poll():
+            return _poll_fields(message)
+        case Reply():
+            granted = [field for entry in message.granted for field in (*entry[0], *entry[1:])]
+            return [
+                *_head("reply", message), message.number, message.poll, message.gap,
+                message.settled, granted,
+            ]  # fmt: skip
+        case Open():
+            return ["open", message.member, message.session]
+        case Welcome():
+            return [*_head("welcome", message), message.reply]
+        case Close() | Closed() | Unknown():
+            return _head(type(message).__name__.lower(), message)
+        case Hello():
+            return ["hello", message.version, message.environment, message.member]
+        case Refusal():
+            return ["refusal", message.reason]
+
+
+def _head(kind: str, message: Poll | Reply | Welcome | Close | Closed | Unknown) -> list[Any]:
+    return [kind, message.member, message.session, *message.owner]
+
+
+def _poll_fields(poll: Poll) -> list[Any]:
+    lent = poll.lending.items()
+    sizes = None
+    if poll.sizes is not None:
+        sizes = [field for limit, size in poll.sizes.items() for field in (limit, *size)]
+    return [
+        *_head("poll", poll),
+        poll.number,
+        poll.echo,
+        poll.share,
+        sizes,
+        [field for limit, lending in lent for field in (limit, lending.untouched)],
+        [
+            field
+            for limit, lending in lent
+            for key, level in lending.touched.items()
+            for field in (limit, key, level)
+        ],
+        [field for drawn in poll.drawn for field in (*drawn[0], *drawn[1:])],
+    ]
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def decode(body: bytes) -> Message:
+    """Return the message in the body of a frame.
+
+    :raises FrameError: it is no message.
+    """
+    kind, *fields = parse_array(body)
+    if type(kind) is not str:
+        raise FrameError("the message does not begin with its kind")
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise FrameError(f"an unknown kind of message: {kind[:40]!r}")
+    shape, build = reader
+    return build(*shape.check(fields))
+
+
+def _poll(
+    member: str,
+    session: int,
+    owner: str,
+    incarnation: int,
+    number: int,
+    echo: int,
+    share: int,
+    sizes: list[Any] | None,
+    lending: list[Any],
+    touched: list[Any],
+    drawn: list[Any],
+) -> Poll:
+    return Poll(
+        member,
+        session,
+        OwnerId(owner, incarnation),
+        number,
+        echo,
+        share,
+        None if sizes is None else _sizes(sizes),
+        _lending(lending, touched) if lending or touched else {},
+        tuple([Drawn(PoolId(limit, key), *totals) for limit, key, *totals in _DRAWN.rows(drawn)]),
+    )
+
+
+def _sizes(flat: list[Any]) -> Mapping[str, Size]:
+    return unique("sizes", [(limit, Size(*size)) for limit, *size in _SIZES.rows(flat)])
+
+
+def _lending(flat: list[Any], touched: list[Any]) -> Mapping[str, Lending]:
+    untouched = unique("lending", [(limit, level) for limit, level in _LENDING.rows(flat)])
+    touched_of: dict[str, dict[str, int]] = {limit: {} for limit in untouched}
+    for limit, key, level in _TOUCHED.rows(touched):
+        levels = touched_of.get(limit)
+        if levels is None:
+            raise FrameError(f"touched of a poll: limit {limit[:40]!r} is not lent")
+        if key in levels:
+            raise FrameError(f"touched of a poll: key {key[:40]!r} is there twice")
+        levels[key] = level
+    return {limit: Lending(level, touched_of[limit]) for limit, level in untouched.items()}
+
+
+def _reply(
+    member: str,
+    session: int,
+    owner: str,
+    incarnation: int,
+    number: int,
+    poll: int,
+    gap: int,
+    settled: bool,
+    granted: list[Any],
+) -> Reply:
+    rows = _GRANTED.rows(granted)
+    return Reply(
+        member,
+        session,
+        OwnerId(owner, incarnation),
+        number,
+        poll,
+        gap,
+        settled,
+        tuple([Granted(PoolId(limit, key), *state) for limit, key, *state in rows]),
+    )
+
+
+def _owned(kind: Callable[..., Message]) -> Callable[..., Message]:
+    def built(member: str, session: int, owner: str, incarnation: int, *more: int) -> Message:
+        return kind(member, session, OwnerId(owner, incarnation), *more)
+
+    return built
+
+
+_READERS: Final[Mapping[str, tuple[Shape, Callable[..., Message]]]] = {
+    "hello": (_HELLO, Hello),
+    "refusal": (_REFUSAL, Refusal),
+    "open": (_OPEN, Open),
+    "welcome": (_WELCOME, _owned(Welcome)),
+    "poll": (_POLL, _poll),
+    "reply": (_REPLY, _reply),
+    "close": (Shape("close", **_OWNED), _owned(Close)),
+    "closed": (Shape("closed", **_OWNED), _owned(Closed)),
+    "unknown": (Shape("unknown", **_OWNED), _owned(Unknown)),
+}
