@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench import (
     beside,
     choosing,
+    cluster,
     decisions,
     flood,
     loading,
@@ -47,6 +48,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "simulate": simulate.run,
     "stable_keys": stable_keys.run,
     "middleware": middleware.run,
+    "cluster": cluster.run,
 }
 
 

@@ -16,6 +16,7 @@ from ratectl.compiler.matching import ValueTest
 from ratectl.compiler.origins import resolved_origins
 from ratectl.compiler.plans import compile_tree
 from ratectl.compiler.recipe import limit_plan
+from ratectl.compiler.surroundings import Surroundings
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.conditional_limit import LimitChoice
 from ratectl.errors import BundleError
@@ -130,8 +131,9 @@ def resolved_plan(scope: str, limit: Limit | None, offset: WallOffset, *, budget
         return None
     return plain(
         limit_plan(
-            scope, limit.name, limit, offset, algorithm=limit.algorithm, per=limit.per,
-            mode=limit.mode, unit=limit.unit, absent=limit.absent, overrides=limit.touched,
+            scope, limit.name, limit, Surroundings(offset), algorithm=limit.algorithm,
+            per=limit.per, across=limit.across, mode=limit.mode, unit=limit.unit,
+            absent=limit.absent, overrides=limit.touched,
             origins=resolved_origins(limit, budget=budget), budget=budget,
         )
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.client_address import proxies_by_scope
@@ -15,10 +16,13 @@ from ratectl.runtime.cooperative import cooperative, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from contextlib import AbstractContextManager
 
     from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.state import AgentState
     from ratectl.agent.wall_clock import WallClock
+    from ratectl.cluster.pools import PooledLimits, UnsharedLimits
+    from ratectl.compiler.surroundings import Pools
     from ratectl.engine.api import Engine
     from ratectl.policy.language.model import PolicyTree
 
@@ -38,11 +42,14 @@ class Enforcement:
         wall: WallClock,
         now_ns: Callable[[], int] | None = None,
         state: AgentState | None = None,
+        pools: PooledLimits | UnsharedLimits | None = None,
     ) -> None:
         """``now_ns``: time for exceptions, in nanoseconds since 1970; by default that of ``wall``.
 
-        ``state``: takes the problem of exceptions that cannot start or end.
+        ``state``: takes the problem of exceptions that cannot start or end. ``pools``: takes the
+        limits across the cluster; without it, they count in this process.
         """
+        self.pools = pools
         self._engine = engine
         self._state = state
         self._wall = wall
@@ -73,9 +80,13 @@ class Enforcement:
 
     def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
         now = self._now_ns()
-        compiled = activated(tree, generation, self._wall, now)
-        proxies = proxies_by_scope(tree)
-        self._engine.swap(compiled.plans)
+        collected: AbstractContextManager[Pools | None] = (
+            nullcontext() if self.pools is None else self.pools.collected()
+        )
+        with collected as pools:
+            compiled = activated(tree, generation, self._wall, now, pools)
+            proxies = proxies_by_scope(tree)
+            self._engine.swap(compiled.plans)
         self.swaps += 1
         self.proxies = proxies
         spent, self._compiled = self._compiled.parts(), compiled
@@ -147,6 +158,8 @@ class Enforcement:
         self._state = state
         self._swapping = threading.Lock()
         self._changed = threading.Condition()
+        if self.pools is not None:
+            self.pools.after_fork_in_child()
 
     def stop(self) -> None:
         """Ask the thread to end."""

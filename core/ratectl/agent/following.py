@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ratectl.agent.adoption import Adoption
+from ratectl.agent.cluster import TIMING, ClusterPart
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
@@ -21,11 +22,13 @@ from ratectl.agent.shadow import ShadowEvaluator
 from ratectl.agent.state import AgentState, AgentStatus
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
+from ratectl.cluster.peers import peers_of
+from ratectl.cluster.pools import PooledLimits, UnsharedLimits
 from ratectl.engine import describe_engine
 from ratectl.errors import UsageError
 from ratectl.records import utc_now
 from ratectl.runtime.urls import shown
-from ratectl.stores import check_url, in_one_process, open_store
+from ratectl.stores import check_url, in_one_process, is_server, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from ratectl.agent.last_good import Slot
     from ratectl.agent.usage.meter import UsageMeter
     from ratectl.agent.wall_clock import WallClock
+    from ratectl.cluster.peers import Peers
     from ratectl.engine.api import Engine
     from ratectl.signing.signatures import Trust
 
@@ -85,7 +89,9 @@ class Following(ABC):
             self.state = AgentState(AgentStatus(engine=describe_engine()))
             self.board = Switchboard(engine, self.state)
             self.wall = settings.wall
-            self.enforcement = Enforcement(engine, self.wall, state=self.state)
+            self.enforcement = Enforcement(
+                engine, self.wall, state=self.state, pools=self._new_pools()
+            )
         else:
             self.state = AgentState(parent.state.now)
             self.board = parent.board.inherited(self.state)
@@ -95,6 +101,10 @@ class Following(ABC):
         self._delay = 0.0 if parent is None else _CHILD_WAITS
         self._parts: dict[str, _Part] = {}
         self._threads: list[threading.Thread] = []
+
+    def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
+        """Return what collects the limits across the cluster; None: they count in each process."""
+        return None
 
     @property
     @abstractmethod
@@ -162,6 +172,7 @@ class StoreFollowing(Following):
     slot: Slot
     adoption: Adoption
     _resets: StoreResets
+    _cluster: ClusterPart | None = None
 
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
         super().__init__(settings, engine, parent)
@@ -202,13 +213,40 @@ class StoreFollowing(Following):
             stop,
         )
         self._reporter = self._new_reporter()
+        if parent is not None and parent._cluster is not None:  # noqa: SLF001
+            parent._cluster.after_fork_in_child()  # noqa: SLF001
+        pools, peers = self.enforcement.pools, self._peers()
+        if isinstance(pools, PooledLimits) and peers is not None:
+            self._cluster = ClusterPart(
+                partial(open_store, settings.source), peers, self.engine, pools, self.state,
+                slot.id, settings.wall.monotonic_ns,
+            )  # fmt: skip
         self._parts = {
+            **({} if self._cluster is None else {"cluster": self._cluster}),
             "panic-file": file_switches,
             "panic": self._switches,
             "sync": self.sync,
             "report": self._reporter,
             "exceptions": self.enforcement,
         }
+
+    def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
+        if in_one_process(self.settings.source):
+            return None
+        if self._peers() is None:
+            return UnsharedLimits(self._note_unshared)
+        return PooledLimits(self.engine, TIMING)
+
+    def _note_unshared(self, is_any: bool) -> None:
+        text = (
+            "limits across the cluster count in this process alone: set RATECTL_CLUSTER_LISTEN to "
+            "an address at which other agents reach it, and certificates (docs/cluster.md)"
+        )
+        self.state.problem("cluster", text if is_any else None)
+
+    def _peers(self) -> Peers | None:
+        source = self.settings.source
+        return None if in_one_process(source) else peers_of(server=is_server(source))
 
     def _start_from_disk(self) -> None:
         self.adoption.start()

@@ -23,6 +23,7 @@ from ratectl.runtime.gc_pause import paused_collector
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.compiler.surroundings import Pools
     from ratectl.engine.algorithms.quota import WallOffset
     from ratectl.engine.api import Engine, ScopePlan
     from ratectl.engine.limit_plan import LimitPlan
@@ -81,8 +82,9 @@ def activated(
     generation: int,
     offset: WallOffset | None = None,
     now_ns: int | None = None,
+    pools: Pools | None = None,
 ) -> Compiled:
-    """Compile a tree and check its plans by deciding synthetic requests.
+    """Compile a tree (see ``compiled``) and check its plans by deciding synthetic requests.
 
     :raises BundleError: it must not be enforced.
     :raises UsageError: the engine that ``RATECTL_ENGINE`` names does not exist.
@@ -91,7 +93,7 @@ def activated(
     if too_much:
         scope, message = too_much
         raise BundleError(f"{scope}: {message}")
-    made = compiled(tree, generation, offset, now_ns)
+    made = compiled(tree, generation, offset, now_ns, pools)
     engine = engine_type()
     try:
         _self_check(made.plans, engine)

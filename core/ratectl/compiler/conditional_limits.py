@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ratectl.compiler.matching import PlainMatch
     from ratectl.compiler.recipe import Chain, Fields
-    from ratectl.engine.algorithms.quota import WallOffset
+    from ratectl.compiler.surroundings import Surroundings
     from ratectl.policy.language.model import (
         Cap,
         Exemption,
@@ -77,10 +77,10 @@ _NO_CONDITIONS: Final = _Document("", NO_CONDITIONS)
 class Choices:
     """Maker of the choices of one compilation. Scopes with the same conditions share parts."""
 
-    def __init__(self, tree: PolicyTree, resolver: Resolver, offset: WallOffset) -> None:
+    def __init__(self, tree: PolicyTree, resolver: Resolver, surroundings: Surroundings) -> None:
         self._policies = tree.policies
         self._resolver = resolver
-        self._offset = offset
+        self._surroundings = surroundings
         self._unset = {name for policy in paced(tree.policies.values()) for name in policy.unset}
         self._documents: dict[str, _Document] = {}
         self._conditions: dict[int, Conditions] = {}
@@ -159,7 +159,7 @@ class Choices:
         return LimitChoice(
             scope, name, budget=budget, conditions=conditions, numbering=numbering,
             shape=definition.shape, content=chain, extent=definition.extent,
-            make=Recipe(scope, name, chain, self._offset, self._kept, budget=budget),
+            make=Recipe(scope, name, chain, self._surroundings, self._kept, budget=budget),
         )  # fmt: skip
 
     def budget(self, scope: str, place: PathConditions, name: str) -> LimitChoice | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ratectl.compiler.conditional_limits import Choices
 from ratectl.compiler.origins import resolved_origins
 from ratectl.compiler.recipe import limit_plan
+from ratectl.compiler.surroundings import Surroundings
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.errors import BundleError
@@ -18,6 +19,7 @@ from ratectl.runtime.gc_pause import paused_collector
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.compiler.surroundings import Pools
     from ratectl.engine.conditional_limit import LimitChoice
     from ratectl.engine.limit_plan import LimitPlan, Origins
     from ratectl.policy.language.model import PolicyTree
@@ -60,18 +62,19 @@ def compiled(
     generation: int,
     offset: WallOffset | None = None,
     now_ns: int | None = None,
+    pools: Pools | None = None,
 ) -> Compiled:
     """Return the plans of every declared scope, caps applied, and what they keep alive.
 
     ``offset`` is the wall clock's difference from the engine's clock, for quotas; without it, both
     are the same. The exceptions in force at ``now_ns``, by the wall clock, apply; None leaves all
-    of them out.
+    of them out. ``pools``: the limits across the cluster; without it, they count in this process.
 
     :raises BundleError: a limit cannot be used (``validate`` reports that).
     """
     release()  # leftovers of earlier compilations
     resolver = Resolver(tree, now_ns)
-    compiler = _Compiler(tree, resolver, offset or _SAME_CLOCK)
+    compiler = _Compiler(tree, resolver, Surroundings(offset or _SAME_CLOCK, pools))
     scopes: dict[str, ScopePlan] = {}
     with paused_collector():
         for scope in paced(tree.policies):
@@ -91,10 +94,10 @@ def compiled(
 class _Compiler:
     """One compilation: budgets are shared by the plans of every scope below them."""
 
-    def __init__(self, tree: PolicyTree, resolver: Resolver, offset: WallOffset) -> None:
+    def __init__(self, tree: PolicyTree, resolver: Resolver, surroundings: Surroundings) -> None:
         self._places = resolver.conditions
-        self._offset = offset
-        self._choices = Choices(tree, resolver, offset)
+        self._surroundings = surroundings
+        self._choices = Choices(tree, resolver, surroundings)
         self._budgets: dict[tuple[str, str], LimitPlan | LimitChoice | None] = {}
         self._origins: dict[int, Origins] = {}
         """Origins by the ``id`` of the limit, which the resolver keeps: scopes that inherit a limit
@@ -153,7 +156,7 @@ class _Compiler:
         if origins is None:
             origins = self._origins[id(limit)] = resolved_origins(limit, budget=budget)
         return limit_plan(
-            scope, limit.name, limit, self._offset, algorithm=limit.algorithm, per=limit.per,
-            mode=limit.mode, unit=limit.unit, absent=limit.absent, overrides=limit.touched,
-            origins=origins, budget=budget,
+            scope, limit.name, limit, self._surroundings, algorithm=limit.algorithm, per=limit.per,
+            across=limit.across, mode=limit.mode, unit=limit.unit, absent=limit.absent,
+            overrides=limit.touched, origins=origins, budget=budget,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.compiler.algorithms import engine_algorithm
 from ratectl.compiler.origins import merged_origins
+from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
@@ -22,7 +23,7 @@ from ratectl.policy.resolution.merge import is_tighter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.algorithms.quota import WallOffset
+    from ratectl.compiler.surroundings import Surroundings
     from ratectl.engine.conditional_limit import Mask
     from ratectl.engine.limit_plan import Origins
     from ratectl.policy.language.model import Cap, LimitFields
@@ -106,15 +107,22 @@ class _Usable(NamedTuple):
 class Recipe:
     """Function from the conditions of one limit or budget, as a local mask, to its plan."""
 
-    __slots__ = ("_budget", "_chain", "_kept", "_name", "_offset", "_scope")
+    __slots__ = ("_budget", "_chain", "_kept", "_name", "_scope", "_surroundings")
 
     def __init__(
-        self, scope: str, name: str, chain: Chain, offset: WallOffset, kept: Kept, *, budget: bool
+        self,
+        scope: str,
+        name: str,
+        chain: Chain,
+        surroundings: Surroundings,
+        kept: Kept,
+        *,
+        budget: bool,
     ) -> None:
         self._scope = scope
         self._name = name
         self._chain = chain
-        self._offset = offset
+        self._surroundings = surroundings
         self._kept = kept
         """Large containers that the chain lives in."""
         self._budget = budget
@@ -172,8 +180,9 @@ class Recipe:
             touched |= mask
         caps = {field: (cap[clip.by][1], clip.by) for field, clip in clips.items()}
         return limit_plan(
-            self._scope, self._name, parameters, self._offset,
+            self._scope, self._name, parameters, self._surroundings,
             algorithm=values.get("algorithm", DEFAULT_ALGORITHM), per=values.get("per", ()),
+            across=values.get("across"),
             mode=values.get("mode", DEFAULT_MODE), unit=values.get("unit", DEFAULT_UNIT),
             absent=values.get("absent", DEFAULT_ABSENT), budget=self._budget,
             overrides=_refs(layers, touched) if touched else (),
@@ -185,10 +194,11 @@ def limit_plan(
     scope: str,
     name: str,
     parameters: Parameters | Limit,
-    offset: WallOffset,
+    surroundings: Surroundings,
     *,
     algorithm: str,
     per: tuple[str, ...],
+    across: str | None,
     mode: str,
     unit: str,
     absent: str,
@@ -200,10 +210,14 @@ def limit_plan(
     rate = parameters.rate
     if mode == "off" or (rate is not None and rate.unlimited):
         return None
+    bucket = engine_algorithm(algorithm, parameters, surroundings.offset)
+    pools = surroundings.pools
+    if across == "cluster" and pools is not None and not per and isinstance(bucket, TokenBucket):
+        bucket = pools.bucket((scope, name, budget, overrides, per, unit), bucket)
     return LimitPlan(
         scope=scope,
         name=name,
-        algorithm=engine_algorithm(algorithm, parameters, offset),
+        algorithm=bucket,
         per=per,
         shadow=mode == "shadow",
         budget=budget,

@@ -244,7 +244,7 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
             "/": {**one(**BASE, across="cluster"), **budget(rate="1/s", across="cluster")},
             "/a": one(burst=5),
         },
-        [("RC302", "/", "limits.spike.across"), ("RC302", "/", "budgets.fleet.across")],
+        [("RC302", "/", "limits.spike.across")],
     ),
     "a budget without a rate": (
         {"/": budget(burst=5)},

@@ -105,14 +105,23 @@ class _Checker:
     def _across(self) -> Iterator[Diagnostic]:
         for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
             for name, fields in declared.items():
-                if fields.across is not None and self._problem(part, name) is None:
+                limit = self._in_force(part, name) if fields.across is not None else None
+                if limit is not None and (limit.per or limit.algorithm != "token-bucket"):
                     yield self._finding(
                         codes.ACROSS_LOCAL,
                         f"{part}.{name}.across",
-                        f"'{name}' is enforced in each agent for now, not across the cluster",
+                        f"'{name}' is enforced in each agent for now, not across the cluster: only "
+                        "token buckets without 'per' are shared",
                         "set the values for one agent, until a release of ratectl shares it",
                         severity="warning",
                     )
+
+    def _in_force(self, part: str, name: str) -> Limit | None:
+        if part == "limits":
+            return self.here.limits.get(name)
+        scope = self.policy.scope
+        budgets = [each for owner, each in self.here.budgets if owner == scope]
+        return next((each for each in budgets if each.name == name), None)
 
     def _finding(
         self,

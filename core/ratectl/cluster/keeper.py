@@ -1,0 +1,218 @@
+"""The member's entry in the roster: a thread of its own, because stores may be slow."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.cluster.donation import donation
+from ratectl.cluster.protocol.timing import SECOND
+from ratectl.errors import NotFound, RatectlError
+from ratectl.records.members import MAX_TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.cluster.donation import Donation
+    from ratectl.cluster.entries import Hint, RosterState
+    from ratectl.cluster.roster import Roster
+
+__all__ = ["CLAIM_AFTER", "LOOK_EVERY", "SHARD", "Keeper", "Standing"]
+
+log = logging.getLogger("ratectl.cluster")
+
+SHARD: Final = "0"
+CLAIM_AFTER: Final = 1 * SECOND
+"""A member that has reached no owner for so long becomes one."""
+LOOK_EVERY: Final = SECOND // 4
+"""How often a member reads the roster."""
+_LOOK_FOR_EACH: Final = SECOND // 100
+"""All members read the entries of all: with many of them, each looks less often."""
+_PATIENCE: Final = 2 * SECOND
+"""A failure that lasts for less is no problem: a store may be busy for a moment."""
+
+
+class Standing(NamedTuple):
+    """State of this member in the store. The thread that speaks with owners reads it."""
+
+    number: int
+    """Grows with each reading of the store."""
+    share: int
+    """Millionths that the member may lend or use."""
+    use_until: int
+    lend_until: int
+    hint: Hint
+    roster: RosterState
+
+
+class Keeper:
+    """Joins the roster, renews the entry, and gives and takes shares.
+
+    :param address: where peers reach this member, as text.
+    :param lasts: nanoseconds that an entry lasts.
+    """
+
+    def __init__(self, roster: Roster, address: str, lasts: int, clock: Callable[[], int]) -> None:
+        self._roster = roster
+        self._address = address
+        self._lasts = lasts
+        self._clock = clock
+        self._stopped = threading.Event()
+        self.standing: Standing | None = None
+        """None until the member has joined."""
+        self.starts_full = False
+        self.lost = False
+        """The entry is gone: the process needs a new member id."""
+        self.problem: str | None = None
+        """Why the store could not be used for a while."""
+        self._failing_since: int | None = None
+        self.seen = (0, 0)
+        """``Standing.number`` that the other thread has obeyed, and the share that it or the owner
+        may still count."""
+        self.reached_at = 0
+        """When the other thread had a session the last time."""
+        self._gift: Donation | None = None
+        self._lowered_in = 0
+        """``Standing.number`` from which on the share is lower by the gift."""
+        self._number = 0
+        self._renewed_at = 0
+
+    def run(self) -> None:
+        """Work until ``stop``. Never raises."""
+        while not self._stopped.is_set():
+            try:
+                self.step(self._clock())
+                self.problem = self._failing_since = None
+            except RatectlError as error:
+                self._failed(str(error))
+            except Exception as error:  # the thread must survive any error
+                log.debug("keeping the roster", exc_info=error)
+                self._failed(f"{type(error).__name__}: {error}")
+            self._stopped.wait(self._pause())
+
+    def _failed(self, text: str) -> None:
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self.problem is None and now - self._failing_since >= _PATIENCE:
+            self.problem = f"the roster cannot be kept: {text}"
+
+    def _pause(self) -> float:
+        standing = self.standing
+        assert standing is not None
+        every = max(LOOK_EVERY, len(standing.roster.entries) * _LOOK_FOR_EACH)
+        waits = self._gift is not None or standing.hint.owner is None
+        return every / SECOND / (5 if waits else 1)
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopped.set()
+
+    def step(self, now: int) -> None:
+        """Do what is due.
+
+        :raises RatectlError: the store did not answer, or has something unexpected.
+        """
+        if self.standing is None:
+            self._join(now)
+        if self.lost:
+            return
+        if now - self._renewed_at >= self._lasts // 3:
+            if self._roster.renew(now) is None:
+                self.lost = True
+                return
+            self._renewed_at = now
+        state = self._roster.read(now)
+        for entry in state.overdue:
+            self._roster.remove(entry.member, entry.revision)
+        if state.unowned:
+            self._roster.adopt()
+        self._publish(state if not (state.overdue or state.unowned) else self._roster.read(now))
+        self._give(now)
+        self._claim(now)
+
+    def _join(self, now: int) -> None:
+        joined = self._roster.join(self._address, now, host=_host())
+        self.starts_full = joined.starts_full
+        self._renewed_at = now
+        self.reached_at = now
+        self._publish(self._roster.read(now))
+
+    def _publish(self, state: RosterState) -> None:
+        membership = self._roster.membership
+        assert membership is not None
+        share = state.share_of(self._roster.member)
+        part = self._gift.part if self._gift else 0
+        hint = state.hints.get(SHARD) or self._roster.hint(SHARD)
+        self._number += 1
+        self.standing = Standing(
+            self._number, share - part, membership.use_until, membership.lend_until, hint, state
+        )
+
+    def _give(self, now: int) -> None:
+        """Give a part of the share to another member: it must not be lent or used any more."""
+        standing = self.standing
+        assert standing is not None
+        if self._gift is None:
+            self._gift = donation(standing.roster.shares(), self._roster.member)
+            if self._gift is not None:
+                self._publish(standing.roster)
+                self._lowered_in = self._number
+            return
+        number, counted = self.seen
+        if number >= self._lowered_in and counted <= standing.share:
+            gift, self._gift = self._gift, None
+            with suppress(NotFound):  # the other has gone: it needs nothing
+                self._roster.give(gift.to, gift.part)
+            self._publish(self._roster.read(now))
+
+    def _claim(self, now: int) -> None:
+        """Become the owner if there is none, or if it has not answered for a while."""
+        standing = self.standing
+        assert standing is not None
+        hint = standing.hint
+        silent = now - self.reached_at > CLAIM_AFTER
+        if hint.owner and (hint.owner.member == self._roster.member or not silent):
+            return
+        if self._roster.claim(SHARD, self._roster.member, self._address, hint.revision):
+            log.info("member %s owns the limits across the cluster now", self._roster.member)
+        self.reached_at = now
+        self._publish(self._roster.read(now))
+
+    def hand_over(self) -> None:
+        """If this member owns the limits, name another member as their owner.
+
+        :raises RatectlError: the store did not answer.
+        """
+        now = self._clock()
+        state = self._roster.read(now)
+        hint = state.hints.get(SHARD)
+        overdue = {each.member for each in state.overdue}
+        others = [
+            entry
+            for member, entry in state.entries.items()
+            if entry.record.address and member != self._roster.member and member not in overdue
+        ]
+        if hint is None or hint.owner is None or hint.owner.member != self._roster.member:
+            return
+        if others:
+            heir = max(others, key=lambda entry: (entry.share, entry.member))
+            self._roster.hand_over(SHARD, heir, hint.revision)
+        self._publish(self._roster.read(now))
+
+    def leave(self, now: int) -> None:
+        """Give the share to another member and leave: it is not lent or used any more.
+
+        :raises RatectlError: the store did not answer.
+        """
+        if self.standing is not None and not self.lost:
+            self._roster.leave(now)
+
+
+def _host() -> str:
+    """Return the name of this machine, for people."""
+    name = platform.node()
+    return name if name.isprintable() and len(name) <= MAX_TEXT else ""

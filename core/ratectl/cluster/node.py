@@ -1,0 +1,246 @@
+"""One process of the cluster: its member, its owner if it is one, and the links to others.
+
+One thread runs it. It never waits for the store: the ``Keeper`` does that.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from ratectl.cluster.own_share import OwnShare
+from ratectl.cluster.pools import EngineWallets
+from ratectl.cluster.protocol.lender import Lender
+from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId
+from ratectl.cluster.protocol.owner import Owner
+from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.engine.algorithms.pooled import LONG_AGO
+from ratectl.errors import UsageError
+from ratectl.runtime.address import parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ratectl.cluster.keeper import Keeper, Standing
+    from ratectl.cluster.pools import PooledLimits
+    from ratectl.cluster.protocol.messages import ToMember, ToOwner
+    from ratectl.cluster.protocol.timing import Timing
+    from ratectl.cluster.transport.links import Links
+    from ratectl.engine.api import Engine
+
+__all__ = ["Node"]
+
+_BUSY: Final = 4 * MILLISECOND
+"""How often the thread looks at wallets that are used,"""
+_IDLE: Final = 25 * MILLISECOND
+"""at those that are not,"""
+_ASLEEP: Final = 100 * MILLISECOND
+"""and at those that were not for long."""
+_ADDRESSES: Final = 16
+_STORE_LOST: Final = 2 * SECOND
+"""An entry that is too old for so long is not renewed because the store cannot be used."""
+_CALM: Final = 1 * SECOND
+"""Wallets that did not change for so long are not used."""
+_LONG: Final = 10 * SECOND
+
+
+class Node:
+    """Runs the member and the owner of one process. The keeper has joined the roster before."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: PooledLimits,
+        keeper: Keeper,
+        links: Links,
+        timing: Timing,
+        clock: Callable[[], int],
+        *,
+        full: bool,
+    ) -> None:
+        """``full``: nobody has used the limits before: their buckets begin full."""
+        self._limits = limits
+        self._keeper = keeper
+        self._links = links
+        self._timing = timing
+        self._clock = clock
+        self._wallets = EngineWallets(engine)
+        self._own = OwnShare(self._wallets, full=full)
+        self.lender = Lender(links.name, timing, self._wallets, self._own)
+        self.owner: Owner | None = None
+        self._owners = 0
+        """Owners that this process has made: each is another incarnation."""
+        self._changes = -1
+        self._addresses: dict[str, str] = {}
+        """Addresses of the newest owners, by name."""
+        self._over_since: int | None = None
+        """Since when the entry in the roster is too old, as far as this thread knows."""
+        self._used = 0
+        self._used_at = clock()
+        self._stopping = False
+
+    def run(self, note: Callable[[str | None], None]) -> str | None:
+        """Work until ``stop``, until the member's entry is lost, or until no limit is in force.
+
+        :param note: called when a problem begins that does no harm yet, and when it ends (None).
+        :return: why the member cannot go on; None if that is no problem.
+        """
+        noted = None
+        while not (self._stopping or self._keeper.lost) and self._limits.in_force():
+            problem = self._keeper.problem
+            if problem is None and self._over_since is not None:
+                problem = "the entry in the roster has not been renewed for too long"
+            if problem != noted:
+                note(problem)
+                noted = problem
+            self.round(self._pause())
+        return None
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopping = True
+        self._links.wake()
+
+    def wake(self) -> None:
+        """End the wait between two rounds."""
+        self._links.wake()
+
+    # Rounds -------------------------------------------------------------------------------------
+
+    def round(self, wait: int) -> None:
+        """Take what peers have sent for at most so many nanoseconds, and do what is due."""
+        received = self._links.poll(wait / SECOND)
+        now = self._clock()
+        standing = self._keeper.standing
+        assert standing is not None
+        self._obey(standing, now)
+        for _, message in received:
+            self._take(message, now)
+        hint = standing.hint.owner
+        self._send(self.lender.tick(now, hint.owner if hint else None), now)
+        if self.owner is not None:
+            self._answer(self.owner.tick(now), now)
+        lost = self._is_store_lost(standing, now)
+        self._own.tick(now, now + SECOND if lost else standing.use_until)
+        self._keeper.seen = standing.number, self.lender.counted
+        if self.lender.session is not None:
+            self._keeper.reached_at = now
+
+    def _is_store_lost(self, standing: Standing, now: int) -> bool:
+        """Return True if the store has been lost for longer than the entry lasts.
+
+        The member then goes on with its own share: all members together still have one limit,
+        unless one that reaches the store removes the entry. A process that was stopped finds an old
+        entry as well: it waits until its keeper had the time to read the store.
+        """
+        if now < standing.use_until:
+            self._over_since = None
+        elif self._over_since is None:
+            self._over_since = now
+        return self._over_since is not None and now - self._over_since >= _STORE_LOST
+
+    def _pause(self) -> int:
+        """Return the longest time until the next round, in nanoseconds."""
+        limits = self._wallets.limits.values()
+        used = sum(each.wallet.missed + each.wallet.reported for each in limits)
+        now = self._clock()
+        if used != self._used:
+            self._used, self._used_at = used, now
+        unused = now - self._used_at
+        return _BUSY if unused < _CALM else _IDLE if unused < _LONG else _ASLEEP
+
+    def _obey(self, standing: Standing, now: int) -> None:
+        """Take over what the store and the policies say."""
+        self.lender.lend_until = standing.lend_until
+        changes = self._limits.changes  # before the limits: they may change at any moment
+        if changes != self._changes:
+            self._wallets.follow(self._limits.in_force())
+        if changes != self._changes or standing.share != self.lender.share:
+            self._changes = changes
+            sizes = {pool: limit.size for pool, limit in self._wallets.limits.items()}
+            self._own.change(standing.share, sizes, now)
+            self.lender.set_share(standing.share)
+            self.lender.set_sizes(sizes, tuple(PoolId(pool, "") for pool in sizes))
+        self._follow_hint(standing, now)
+
+    def _follow_hint(self, standing: Standing, now: int) -> None:
+        hint = standing.hint.owner
+        if hint is None:
+            return
+        if self._addresses.get(hint.owner) != hint.address:
+            self._addresses[hint.owner] = hint.address
+            while len(self._addresses) > _ADDRESSES:
+                del self._addresses[next(iter(self._addresses))]
+        mine = hint.member == self._links.name
+        if mine and self.owner is None:
+            self._owners += 1
+            name = OwnerId(hint.owner, self._owners)
+            self.owner = Owner(name, self._timing, now, self._share_of)
+        elif not mine and self.owner is not None and not self.owner.sessions:
+            self.owner = None
+        session = self.lender.session
+        if session is not None and session.owner.name != hint.owner:
+            self._send(self.lender.close(now), now)
+
+    def _share_of(self, member: str) -> int:
+        standing = self._keeper.standing
+        return 0 if standing is None else standing.roster.share_of(member)
+
+    # Messages -----------------------------------------------------------------------------------
+
+    def _send(self, messages: Iterable[ToOwner], now: int) -> None:
+        for message in messages:
+            if isinstance(message, Open):
+                standing = self._keeper.standing
+                owner = standing.hint.owner.owner if standing and standing.hint.owner else ""
+            else:
+                owner = message.owner.name
+            if self.owner is not None and owner == self.owner.id.name:
+                self._own_up(message, now)
+            elif address := self._addresses.get(owner):
+                with suppress(UsageError):  # whoever wrote it: it names no owner that answers
+                    self._links.send(parse_address(address), message)
+
+    def _take(self, message: ToOwner | ToMember, now: int) -> None:
+        if isinstance(message, Open | Poll | Close):
+            self._own_up(message, now)
+        else:
+            self._send(self.lender.receive(message, now), now)
+
+    def _own_up(self, message: ToOwner, now: int) -> None:
+        if self.owner is not None:
+            self._answer(self.owner.receive(message, now), now)
+
+    def _answer(self, messages: Iterable[ToMember], now: int) -> None:
+        for message in messages:
+            if message.member == self._links.name:
+                self._send(self.lender.receive(message, now), now)
+            else:
+                self._links.reply(message.member, message)
+
+    # The end ------------------------------------------------------------------------------------
+
+    def end(self, *, waits: bool) -> None:
+        """Use nothing any more.
+
+        :param waits: take the share back from its owner: others may have it then. An owner serves
+            until its members have gone to the one that it has named, for as long as a share may be
+            lent.
+        """
+        try:
+            if waits:
+                self._drain()
+        finally:
+            self._wallets.deadline = LONG_AGO
+
+    def _drain(self) -> None:
+        now = self._clock()
+        until = now + self._timing.resume_after + _IDLE
+        self._send(self.lender.close(now), now)
+        while now < until and (self.lender.lent or (self.owner and self.owner.sessions)):
+            for _, message in self._links.poll(_BUSY / SECOND):
+                self._take(message, now)
+            now = self._clock()
+            self._send(self.lender.tick(now, None), now)
+            if self.owner is not None:
+                self._answer(self.owner.tick(now), now)

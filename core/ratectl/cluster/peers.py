@@ -1,0 +1,190 @@
+"""Links between the members of a cluster: Unix sockets on one machine, or mutual TLS."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from ratectl.cluster.sockets import SocketPlace
+from ratectl.cluster.transport.identity import Tls, certificate_names
+from ratectl.cluster.transport.links import Links
+from ratectl.errors import UsageError
+from ratectl.runtime.address import Address, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+__all__ = ["VARIABLES", "Peers", "TlsPeers", "UnixPeers", "peers_of"]
+
+VARIABLES: Final = {
+    "RATECTL_CLUSTER_LISTEN": "address for peers, such as 10.0.0.5:7946",
+    "RATECTL_CLUSTER_ADDRESS": "address at which peers reach it, if that is another one",
+    "RATECTL_CLUSTER_CA": "PEM file of the authorities of the peers' certificates",
+    "RATECTL_CLUSTER_CERT": "PEM file of this member's certificate, for both sides of TLS",
+    "RATECTL_CLUSTER_KEY": "PEM file of its private key",
+}
+"""Variables of the environment. Certificates are by default those of RATECTL_ETCD_*."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,60}")
+
+
+class Peers(Protocol):
+    """Way in which members reach each other."""
+
+    def member(self, agent_id: str, suffix: str) -> str:
+        """Return the id of a new member of this process."""
+
+    def links(self, member: str, environment: str) -> AbstractContextManager[tuple[Links, str]]:
+        """Return a context manager with links, and the address at which peers reach them."""
+
+
+class UnixPeers:
+    """Members on one machine, of one user."""
+
+    def member(self, agent_id: str, suffix: str) -> str:
+        return f"{agent_id[:60]}.{suffix}"
+
+    @contextmanager
+    def links(self, member: str, environment: str) -> Iterator[tuple[Links, str]]:
+        place = SocketPlace()
+        try:
+            with Links(member, environment, Address("", 0, place.path)) as links:
+                yield links, str(links.address)
+        finally:
+            place.close()
+
+
+class _Files(NamedTuple):
+    ca: str
+    cert: str
+    key: str
+
+
+class TlsPeers:
+    """Members on several machines. Their certificates name them.
+
+    :raises UsageError: an address or a file cannot be used; the message names the variable.
+    """
+
+    def __init__(self, listen: Address, address: str | None, files: _Files) -> None:
+        self._listen = listen
+        self._address = address
+        self._tls = _contexts(files)
+        self._name = _own_name(self._tls)
+
+    def member(self, agent_id: str, suffix: str) -> str:
+        return f"{agent_id[:50]}.{suffix}@{self._name}"
+
+    @contextmanager
+    def links(self, member: str, environment: str) -> Iterator[tuple[Links, str]]:
+        with Links(member, environment, self._listen, tls=self._tls) as links:
+            yield links, self._address or str(links.address)
+
+
+def peers_of(*, server: bool, variables: Mapping[str, str] = os.environ) -> Peers | None:
+    """Return how members reach each other, by the environment's variables.
+
+    :param server: other machines use the same store.
+    :return: None if other machines do, and nothing says at which address they reach this process.
+    :raises UsageError: a variable cannot be used.
+    """
+    if not server:
+        return UnixPeers()
+    listen = variables.get("RATECTL_CLUSTER_LISTEN")
+    if not listen:
+        unused = [name for name in VARIABLES if variables.get(name)]
+        if unused:
+            raise UsageError(f"{unused[0]} is set, and RATECTL_CLUSTER_LISTEN is not: set both")
+        return None
+    where = _address("RATECTL_CLUSTER_LISTEN", listen)
+    address = variables.get("RATECTL_CLUSTER_ADDRESS") or None
+    if address is None and where.host in {"", "0.0.0.0", "::"}:  # noqa: S104  a comparison
+        raise UsageError(
+            f"RATECTL_CLUSTER_LISTEN={listen} is no address for peers: name one in "
+            "RATECTL_CLUSTER_ADDRESS"
+        )
+    if address is not None:
+        _address("RATECTL_CLUSTER_ADDRESS", address)
+    return TlsPeers(where, address, _Files(*(_file(variables, of) for of in ("CA", "CERT", "KEY"))))
+
+
+def _address(variable: str, text: str) -> Address:
+    try:
+        address = parse_address(text)
+    except UsageError as error:
+        raise UsageError(f"{variable}: {error}") from None
+    if address.path:
+        raise UsageError(f"{variable}: other machines cannot reach {text}: name a host and a port")
+    return address
+
+
+def _file(variables: Mapping[str, str], what: str) -> str:
+    names = f"RATECTL_CLUSTER_{what}", f"RATECTL_ETCD_{what}"
+    path = next((variables[name] for name in names if variables.get(name)), None)
+    if path is None:
+        raise UsageError(
+            f"RATECTL_CLUSTER_LISTEN needs certificates: set {names[0]} (or {names[1]})"
+        )
+    return path
+
+
+def _contexts(files: _Files) -> Tls:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False  # certificates name members, which may move
+    for context in (server, client):
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(files.cert, files.key)
+        except OSError as error:  # an error of TLS is one, too
+            raise UsageError(
+                f"the certificate {files.cert} with the key {files.key} of the cluster cannot be "
+                f"used: {_why(error)}"
+            ) from None
+        try:
+            context.load_verify_locations(files.ca)
+        except OSError as error:
+            raise UsageError(
+                f"the authorities {files.ca} of the cluster cannot be used: {_why(error)}"
+            ) from None
+    return Tls(server, client)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "it is no PEM file"
+    return error.strerror or str(error)
+
+
+def _own_name(tls: Tls) -> str:
+    """Return the name in this member's certificate, as a peer would read it.
+
+    A handshake with itself: it fails now, and not at each peer, if the certificate is not for both
+    sides, has expired, or comes from another authority.
+    """
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = tls.server.wrap_bio(to_server, to_client, server_side=True)
+    client = tls.client.wrap_bio(to_client, to_server)
+    try:
+        for _ in range(8):
+            for side in (client, server):
+                try:
+                    side.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+    except ssl.SSLError as error:
+        raise UsageError(
+            "peers would not accept this member's certificate: "
+            f"{getattr(error, 'verify_message', '') or error.reason or error}"
+        ) from None
+    names = [name for name in sorted(certificate_names(client)) if _NAME.fullmatch(name)]
+    if not names:
+        raise UsageError(
+            "the certificate of this member has no name of 1 to 60 characters A-Z a-z 0-9 . _ -"
+        )
+    return names[0]

@@ -1,0 +1,104 @@
+"""Worker processes with agents, and what they have admitted together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ratectl.stores import open_store
+from support import policies, publish_policies
+
+RATE, BURST = 200, 200
+WORKER = Path(__file__).with_name("cluster_worker.py")
+SECOND = 10**9
+
+
+def limits(rate: int = RATE, burst: int = BURST) -> Any:
+    fleet = {"rate": f"{rate}/s", "burst": burst, "across": "cluster"}
+    return policies(**{"/": {"budgets": {"fleet": fleet}}})
+
+
+class Fleet:
+    """Worker processes that follow one store, by default SQLite."""
+
+    def __init__(self, folder: Path, store: str = "") -> None:
+        self.folder = folder
+        self.store = store or f"sqlite:///{folder}/rates.db"
+        self.variables: list[dict[str, str]] = []
+        """Variables of the environment of each worker, where it has some of its own."""
+        self.workers: list[subprocess.Popen[str]] = []
+        self.publish(limits())
+
+    def publish(self, tree: Any) -> None:
+        with open_store(self.store) as store:
+            publish_policies(store, tree)
+
+    def start(self, count: int, seconds: float, pace: float = 400) -> None:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        for number in range(len(self.workers), len(self.workers) + count):
+            own = self.variables[number] if number < len(self.variables) else {}
+            self.workers.append(
+                subprocess.Popen(
+                    [sys.executable, str(WORKER), self.store, str(self.folder / f"worker-{number}"),
+                     str(self.folder / f"out-{number}"), str(pace), str(seconds)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**env, **own},
+                )
+            )  # fmt: skip
+        for worker in self.workers[-count:]:
+            assert _line(worker).startswith("ready")
+
+    def go(self, *numbers: int) -> None:
+        for number in numbers or range(len(self.workers)):
+            _say(self.workers[number])
+
+    def wait(self, *numbers: int) -> list[int]:
+        """Wait until workers are done; return the instants of all that was admitted."""
+        for number in numbers or range(len(self.workers)):
+            assert _line(self.workers[number]) == "done"  # and no problems
+        outs = self.folder.glob("out-*")
+        return sorted(int(line) for out in outs for line in out.read_text("utf-8").split())
+
+    def owner(self) -> subprocess.Popen[str]:
+        """Return the process that owns the limits."""
+        with open_store(self.store) as store:
+            hint = store.get("owners/0")
+        assert hint is not None
+        (found,) = [n for n in range(len(self.workers)) if f'"worker-{n}.'.encode() in hint.value]
+        return self.workers[found]
+
+    def end(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.communicate()
+
+
+def _line(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None
+    return worker.stdout.readline().strip()
+
+
+def _say(worker: subprocess.Popen[str]) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+
+
+def excess(admitted: list[int], rate: int = RATE, burst: int = BURST) -> float:
+    """Return the tokens beyond burst + rate · window in the worst window."""
+    level, at, worst = float(burst), admitted[0], 0.0
+    for now in admitted:
+        level = min(burst, level + rate * (now - at) / SECOND) - 1
+        at, worst = now, min(worst, level)
+    return -worst
+
+
+def admitted_between(admitted: list[int], begin: float, end: float) -> int:
+    """Return how many were admitted between two times, in seconds after the first one."""
+    first = admitted[0]
+    return sum(begin <= (now - first) / SECOND < end for now in admitted)

@@ -1,0 +1,82 @@
+"""Processes that follow etcd obey one limit: they reach each other over mutual TLS."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from agent.cluster_fleet import RATE, Fleet, admitted_between, excess, limits
+from etcd_server import free_port, wait_for
+from ratectl import Agent
+from ratectl.errors import UsageError
+from ratectl.stores import open_store
+from support import publish_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from etcd_server import EtcdServer
+
+pytestmark = [pytest.mark.etcd, pytest.mark.xdist_group("cluster processes")]
+
+
+@pytest.fixture
+def store(etcd_server: EtcdServer, request: pytest.FixtureRequest) -> str:
+    return etcd_server.store_url(f"machines-{abs(hash(request.node.name)) % 10**8}")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, store: str) -> Iterator[Fleet]:
+    """Workers with a certificate each."""
+    fleet = Fleet(tmp_path, store)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for number in range(3):
+        issued = authority.issue_cert(f"machine-{number}")
+        issued.cert_chain_pems[0].write_to_path(str(tmp_path / f"cert-{number}.pem"))
+        issued.private_key_pem.write_to_path(str(tmp_path / f"key-{number}.pem"))
+        fleet.variables.append(
+            {
+                "RATECTL_CLUSTER_LISTEN": f"127.0.0.1:{free_port()}",
+                "RATECTL_CLUSTER_CA": str(tmp_path / "ca.pem"),
+                "RATECTL_CLUSTER_CERT": str(tmp_path / f"cert-{number}.pem"),
+                "RATECTL_CLUSTER_KEY": str(tmp_path / f"key-{number}.pem"),
+            }
+        )
+    yield fleet
+    fleet.end()
+
+
+def test_machines_obey_one_limit_and_survive_the_death_of_the_owner(fleet: Fleet) -> None:
+    fleet.start(3, 8)
+    fleet.go()
+    time.sleep(2.5)
+    owner = fleet.owner()
+    number = fleet.workers.index(owner)
+    owner.kill()
+    admitted = fleet.wait(*(each for each in range(3) if each != number))
+    assert excess(admitted) == 0
+    assert admitted_between(admitted, 6, 8) > 0.4 * RATE * 2
+
+
+def test_without_an_address_limits_count_in_the_process_alone(store: str, tmp_path: Path) -> None:
+    with open_store(store) as opened:
+        publish_policies(opened, limits(1, 5))
+    with Agent(store, state_dir=tmp_path, ready_timeout=10) as agent:
+        problem = wait_for(lambda: agent.status.problems.get("cluster"), "the problem", 10)
+        assert problem.startswith(
+            "limits across the cluster count in this process alone: set RATECTL_"
+        )
+        assert [agent.check("/").allowed for _ in range(6)].count(True) == 5
+
+
+def test_a_wrong_variable_is_an_error(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATECTL_CLUSTER_LISTEN", "10.0.0.5")
+    with pytest.raises(UsageError, match=r"RATECTL_CLUSTER_LISTEN: .10\.0\.0\.5. is no address"):
+        Agent(store, state_dir=tmp_path)

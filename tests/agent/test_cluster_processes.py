@@ -1,0 +1,207 @@
+"""Processes of one machine obey one limit (`across: cluster`), whatever happens to some of them."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.cluster_fleet import BURST, RATE, SECOND, Fleet, admitted_between, excess, limits
+from agent.servers import Service
+from etcd_server import wait_for
+from ratectl.stores import open_store
+from support import once, publish_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [once, pytest.mark.xdist_group("cluster processes")]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path)
+    yield fleet
+    fleet.end()
+
+
+def test_processes_obey_one_limit_and_a_stopped_one_is_one_request_late_at_most(
+    fleet: Fleet,
+) -> None:
+    fleet.start(4, 6)
+    fleet.go()
+    time.sleep(3)
+    stopped = fleet.workers[0]
+    before = time.monotonic_ns()
+    stopped.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    stopped.send_signal(signal.SIGCONT)
+    admitted = fleet.wait()
+    assert excess([now for now in admitted if now < before]) == 0
+    # Machines of tests are busy: bench cluster measures.
+    assert admitted_between(admitted, 1, 3) > 0.6 * RATE * 2
+    assert excess(admitted) <= 1  # of its one thread
+
+
+def test_the_owner_is_killed(fleet: Fleet) -> None:
+    fleet.start(3, 6.5)
+    fleet.go()
+    time.sleep(1)
+    owner = fleet.owner()
+    number = fleet.workers.index(owner)
+    owner.kill()
+    admitted = fleet.wait(*(n for n in range(3) if n != number))
+    assert excess(admitted) == 0
+    assert admitted_between(admitted, 4.5, 6.5) > 0.4 * RATE * 2
+
+
+def test_a_stopped_owner(fleet: Fleet) -> None:
+    fleet.start(3, 6)
+    fleet.go()
+    time.sleep(1)
+    owner = fleet.owner()
+    owner.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    owner.send_signal(signal.SIGCONT)
+    admitted = fleet.wait()
+    assert excess(admitted) <= 1
+    assert admitted_between(admitted, 3.5, 5) > 0.3 * RATE * 1.5
+
+
+def test_processes_come_and_go(fleet: Fleet) -> None:
+    """Each leaves as a service that is updated does: it closes its agent."""
+    fleet.start(2, 2.5)
+    fleet.go()
+    fleet.start(2, 5)
+    fleet.go(2, 3)
+    fleet.wait(0, 1)
+    for worker in fleet.workers[:2]:
+        worker.communicate("\n", timeout=20)
+    admitted = fleet.wait(2, 3)
+    assert excess(admitted) == 0
+    assert admitted_between(admitted, 3, 5) > 0.5 * RATE * 2
+
+
+def test_a_new_size_under_load(fleet: Fleet) -> None:
+    fleet.start(3, 6)
+    fleet.go()
+    time.sleep(1.5)
+    fleet.publish(limits(RATE * 2, BURST * 2))
+    time.sleep(1.5)
+    fleet.publish(limits(50, 50))
+    admitted = fleet.wait()
+    assert excess(admitted, RATE * 2, BURST * 2) == 0
+    last = [now for now in admitted if now > admitted[0] + 5 * SECOND]
+    assert excess(last, 50, 50) == 0
+
+
+FORKING = """
+import os, sys, time
+from ratectl import Agent
+agent = Agent({store!r}, state_dir={state!r}, ready_timeout=10)
+deadline = time.monotonic() + 5
+while not agent.check("/", {{}}).allowed and time.monotonic() < deadline: pass
+child = os.fork()
+out, until = {out!r} + ("child" if child == 0 else "parent"), time.monotonic_ns() + 2 * 10**9
+admitted = []
+while (now := time.monotonic_ns()) < until:
+    if agent._engine.check("/", {{}}, 1, now).allowed:
+        admitted.append(now)
+    time.sleep(0.001)
+open(out, "w").write("\\n".join(map(str, admitted)))
+if child:
+    os.waitpid(child, 0)
+agent.close()
+"""
+
+
+def test_a_fork_shares_the_limit_and_no_token(fleet: Fleet) -> None:
+    code = FORKING.format(
+        store=fleet.store, state=str(fleet.folder / "s"), out=str(fleet.folder / "out-")
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    both = {
+        name: [int(line) for line in (fleet.folder / f"out-{name}").read_text().split()]
+        for name in ("parent", "child")
+    }
+    assert excess(sorted(both["parent"] + both["child"])) == 0
+    assert both["child"]
+
+
+APP = """
+import os
+from ratectl import Agent
+
+agent = Agent(os.environ["STORE"], state_dir=os.environ["STATE"])
+
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    status = 200 if agent.check("/", {}) else 429
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+
+
+class FourWorkers(Service):
+    """An application with four processes. There is nothing in it about the cluster."""
+
+    def save(self, stamp: int, app: str = "") -> None:
+        (self.folder / "service.py").write_text(APP)
+
+    def serve(self) -> Any:
+        return self.uvicorn("--workers", "4", "--no-access-log")
+
+    def get(self) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        body = response.read().decode()
+        connection.close()
+        return response.status, body
+
+    def answers(self) -> bool:
+        try:
+            return self.get()[0] in {200, 429}
+        except OSError:
+            return False
+
+
+def test_uvicorn_with_four_workers(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(store) as opened:
+        publish_policies(opened, limits(20, 20))
+    service = FourWorkers(tmp_path, store)
+    with service.serve():
+        wait_for(service.answers, "an answer", 30)
+        wait_for(lambda: len({service.get()[1] for _ in range(40)}) == 4, "four workers", 30)
+        admitted, pids = [], set()
+        until = time.monotonic() + 4
+        lock = threading.Lock()
+
+        def ask() -> None:
+            while time.monotonic() < until:
+                before = time.monotonic_ns()
+                status, pid = service.get()
+                with lock:
+                    pids.add(pid)
+                    if status == 200:
+                        admitted.append(before)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(pids) == 4
+    # Instants are those before the request was sent: a decision comes a little later.
+    assert len(admitted) <= 20 + 20 * 4.5
+    assert len(admitted) > 0.6 * 20 * 3

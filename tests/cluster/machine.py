@@ -1,0 +1,205 @@
+"""Members of one machine on a clock that a test moves: real engines, keepers and nodes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ratectl.cluster.keeper import Keeper
+from ratectl.cluster.node import Node
+from ratectl.cluster.pools import PooledLimits
+from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.protocol.timing import MILLISECOND as MS
+from ratectl.cluster.protocol.timing import SECOND, Timing
+from ratectl.cluster.roster import Roster
+from ratectl.cluster.transport.codec import decode, encode
+from ratectl.cluster.transport.links import Links, Received
+from ratectl.engine.algorithms.token_bucket import TokenBucket
+from ratectl.engine.api import PlanSet, ScopePlan
+from ratectl.engine.limit_plan import LimitPlan
+from ratectl.engine.pure import PureEngine
+from ratectl.errors import RatectlError, StoreError
+from ratectl.stores.memory import MemoryStore
+from simulation.buckets import Central
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ratectl.cluster.protocol.messages import ToMember, ToOwner
+    from ratectl.cluster.transport.codec import Message
+    from ratectl.engine.decision import Decision
+    from ratectl.engine.limit_plan import GroupName
+    from ratectl.runtime.address import Address
+    from ratectl.stores.base import Store
+
+LASTS: Final = 30 * SECOND
+TIMING: Final = Timing()
+_numbers = itertools.count()
+
+
+def name_of(limit: str) -> GroupName:
+    """Return the name of a budget's bucket."""
+    return ("/", limit, True, (), (), "requests")
+
+
+def bucket(rate: int, burst: int) -> TokenBucket:
+    """Return a bucket of so many tokens a second."""
+    return TokenBucket(rate, SECOND, burst)
+
+
+class FakeLinks:
+    """Links without sockets: a message arrives with the next poll of the peer."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.name = name
+        self._machine = machine
+        self.arrived: list[Received] = []
+        self.polls = 0
+
+    def send(self, address: Address, message: ToOwner) -> bool:
+        return self._machine.carry(self.name, address.path.removeprefix("/"), message)
+
+    def reply(self, member: str, message: ToMember) -> bool:
+        return self._machine.carry(self.name, member, message)
+
+    def poll(self, timeout: float | None) -> list[Received]:
+        self.polls += 1
+        arrived, self.arrived = self.arrived, []
+        return arrived
+
+    def wake(self) -> None:
+        """Nothing waits."""
+
+
+class Member:
+    """One process: its engine, and what it does in the cluster."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.machine = machine
+        self.engine = PureEngine(lambda: machine.now, max_buckets=1_000)
+        self.limits = PooledLimits(self.engine, TIMING)
+        self.links = FakeLinks(machine, name)
+        self.generation = 0
+        self.sizes: Mapping[str, tuple[int, int]] = {}
+        self.unsettled: list[Decision] = []
+        self.frozen = False
+        self.store_is_down = False
+        self.goes_on = False
+        """True: it goes on when its entry is too old, as agents do. All members together may then
+        admit more, by the shares of those whose entries others have removed."""
+        store = cast("Store", machine.store_of(self))
+        roster = Roster(store, name, machine.lasts, TIMING)
+        self.keeper = Keeper(roster, f"unix:/{name}", machine.lasts, lambda: machine.now)
+        self.publish(machine.sizes)
+        self.keeper.step(machine.now)
+        self.node = Node(
+            self.engine, self.limits, self.keeper, cast("Links", self.links), TIMING,
+            lambda: machine.now, full=self.keeper.starts_full,
+        )  # fmt: skip
+
+    def publish(self, sizes: Mapping[str, tuple[int, int]]) -> None:
+        """Put limits in force: rate and burst by name."""
+        self.generation += 1
+        self.sizes = sizes
+        with self.limits.collected() as pools:
+            plans = tuple(
+                LimitPlan(
+                    scope="/", name=name, algorithm=pools.bucket(name_of(name), bucket(*size)),
+                    per=(), shadow=False, budget=True,
+                )
+                for name, size in sizes.items()
+            )  # fmt: skip
+            self.engine.swap(PlanSet(self.generation, {"/": ScopePlan("/", plans, True)}))
+
+    def ask(self, cost: int = 1) -> bool:
+        """Send a request; fail if one central bucket would not have admitted it."""
+        decision = self.engine.check("/", {}, cost)
+        if decision.allowed:
+            self.unsettled.append(decision)
+            for name in self.sizes.keys() & self.machine.central.keys():
+                assert self.machine.central[name].admit(cost, self.machine.now) >= 0
+        return decision.allowed
+
+    def refund(self) -> None:
+        """Settle the newest request: it has cost nothing."""
+        before = {name: self.engine.spent(name_of(name)) for name in self.machine.central}
+        if self.unsettled:
+            self.unsettled.pop().settle(0)
+        for name, central in self.machine.central.items():
+            was, spent = before[name], self.engine.spent(name_of(name))
+            if was is not None and spent is not None:
+                central.refund(was - spent, self.machine.now)
+
+    def step(self) -> None:
+        """Do what both threads do in a millisecond. Without an entry, the member ends."""
+        now = self.machine.now
+        assert self.keeper.standing is not None
+        over = now >= self.keeper.standing.use_until and not self.goes_on
+        if self.keeper.lost or over:
+            self.node.end(waits=False)
+            self.machine.members.pop(self.links.name)
+            return
+        if now // MS % 50 == 0 and not self.keeper.lost:
+            try:
+                self.keeper.step(now)
+            except RatectlError:
+                assert self.store_is_down
+        self.node.round(0)
+
+
+class _MembersStore:
+    """The store as one member sees it."""
+
+    def __init__(self, store: Store, member: Member) -> None:
+        self._store = store
+        self._member = member
+
+    def __getattr__(self, name: str) -> Any:
+        if self._member.store_is_down:
+            raise StoreError("the store does not answer")
+        return getattr(self._store, name)
+
+
+class Machine:
+    """Members, their store, and the one bucket of each limit that rules them all."""
+
+    def __init__(self, lasts: int = LASTS, **sizes: tuple[int, int]) -> None:
+        self.now = 0
+        self.lasts = lasts
+        self.sizes = sizes
+        self.store: Store = MemoryStore(f"memory://machine-{next(_numbers)}")
+        self.members: dict[str, Member] = {}
+        self.cut: set[str] = set()
+        """Members that no message reaches or leaves."""
+        self.central = {
+            name: Central(Size(rate * SECOND, burst)) for name, (rate, burst) in sizes.items()
+        }
+
+    def store_of(self, member: Member) -> _MembersStore:
+        return _MembersStore(self.store, member)
+
+    def start(self, count: int = 1) -> list[Member]:
+        new = [Member(self, f"m{len(self.members) + i}") for i in range(count)]
+        self.members.update((member.links.name, member) for member in new)
+        return new
+
+    def carry(self, sender: str, to: str, message: Message) -> bool:
+        message = decode(encode(message))  # what peers would refuse fails here
+        if to not in self.members or {sender, to} & self.cut:
+            return False
+        self.members[to].links.arrived.append(Received(sender, cast("ToMember", message)))
+        return True
+
+    def run(self, duration: int, each: Callable[[int], None] = lambda step: None) -> None:
+        """Let time pass. Every millisecond the members do what is due."""
+        for step in range(duration // MS):
+            self.now += MS
+            for member in list(self.members.values()):
+                if not member.frozen:
+                    member.step()
+            each(step)
+
+    @property
+    def owner(self) -> Member:
+        (owner,) = [m for m in self.members.values() if m.node.owner and m.node.owner.sessions]
+        return owner

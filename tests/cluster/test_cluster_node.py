@@ -1,0 +1,272 @@
+"""Processes of one machine, their threads and their store, on a clock that stands still."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from machine import LASTS, Machine, name_of
+
+from ratectl.cluster.protocol.timing import MILLISECOND as MS
+from ratectl.cluster.protocol.timing import SECOND
+
+if TYPE_CHECKING:
+    from machine import Member
+
+ONE = {"one": (200, 100)}
+OTHER = {"one": (200, 100), "other": (50, 50)}
+
+
+def ask_all(machine: Machine) -> int:
+    """Let every member ask once; return how many were admitted."""
+    return sum(member.ask() for member in machine.members.values() if not member.frozen)
+
+
+def used(machine: Machine, duration: int) -> float:
+    """Return the part of the rate that is used if all members ask all the time."""
+    admitted = 0
+
+    def each(step: int) -> None:
+        nonlocal admitted
+        admitted += ask_all(machine)
+
+    machine.run(duration, each)
+    return admitted / (machine.sizes["one"][0] * duration / SECOND)
+
+
+def test_members_share_one_limit() -> None:
+    machine = Machine(**ONE)
+    machine.start(4)
+    assert used(machine, 2 * SECOND) > 0.9
+    assert used(machine, 2 * SECOND) > 0.95
+
+
+def test_shares_become_equal() -> None:
+    machine = Machine(**ONE)
+    machine.start(4)
+    used(machine, 4 * SECOND)
+    assert {member.lender_share for member in map(_View, machine.members.values())} == {250_000}
+    assert used(machine, 1 * SECOND) > 0.95
+
+
+class _View:
+    def __init__(self, member: Member) -> None:
+        self.lender_share = member.node.lender.share
+
+
+def test_a_limit_that_is_gone_leaves_nothing_behind() -> None:
+    """Totals of its wallet became negative in polls, and its tokens stayed recalled for ever."""
+    machine = Machine(**ONE)
+    members = machine.start(3)
+    for member in members:
+        member.publish(OTHER)
+    machine.run(SECOND)
+    for member in members:
+        member.publish(ONE)
+    assert used(machine, 2 * SECOND) > 0.9
+    owner = machine.owner.node.owner
+    assert owner is not None
+    assert not any(limit.lent.recalling for limit in owner.limits.values())
+    for member in members:
+        assert member.node.lender.session is not None
+        assert len(member.node.lender.session.draws) == 1
+        assert member.node.lender.counted == member.node.lender.share
+
+
+def test_a_limit_comes_back() -> None:
+    machine = Machine(**ONE)
+    members = machine.start(3)
+    for member in members:
+        member.publish({})
+    machine.run(100 * MS)
+    for _ in range(3):
+        for member in members:
+            member.publish(ONE)
+        assert used(machine, 1 * SECOND) > 0
+        for member in members:
+            member.publish({})
+        machine.run(50 * MS)
+    for member in members:
+        member.publish(ONE)
+    used(machine, SECOND)
+    assert used(machine, 2 * SECOND) > 0.95
+
+
+def test_a_member_that_the_store_does_not_answer_goes_on_with_its_own_share() -> None:
+    machine = Machine(**ONE)
+    first, second = machine.start(2)
+    used(machine, 2 * SECOND)
+    second.store_is_down = second.goes_on = True
+    assert used(machine, 26 * SECOND) > 0.9  # nothing changes
+    machine.run(8 * SECOND)
+    assert not second.node.lender.lent
+    assert second.ask()
+    machine.run(7 * SECOND)
+    assert first.node.lender.share == 1_000_000  # whoever reaches the store takes the share
+    assert first.ask()
+
+
+def test_a_member_that_was_stopped_waits_for_the_store_before_it_uses_its_share() -> None:
+    machine = Machine(**ONE)
+    first, second = machine.start(2)
+    machine.run(2 * SECOND)
+    second.frozen = True
+    machine.run(45 * SECOND)
+    second.frozen, second.goes_on = False, True
+    assert not second.ask()
+    second.node.round(0)
+    assert not second.ask()
+    assert first.ask()
+
+
+def test_the_end_of_a_membership_is_no_problem_if_the_entry_is_lost() -> None:
+    machine = Machine(**ONE)
+    (first,) = machine.start(1)
+    machine.store.txn([], [])
+    first.keeper.lost = True
+    assert first.node.run(lambda problem: None) is None
+
+
+def test_without_limits_the_membership_ends() -> None:
+    machine = Machine(**ONE)
+    (first,) = machine.start(1)
+    machine.run(SECOND)
+    first.publish({})
+    polls = first.links.polls
+    assert first.node.run(lambda problem: None) is None
+    assert first.links.polls == polls
+
+
+def test_problems_of_the_store_are_noted_once() -> None:
+    machine = Machine(**ONE)
+    (first,) = machine.start(1)
+    noted: list[str | None] = []
+    first.keeper.problem = "slow"
+    rounds = iter([None, "slow too", None])
+
+    def round_of(wait: int) -> None:
+        first.keeper.problem = next(rounds)
+        if first.keeper.problem is None and len(noted) > 2:
+            first.node.stop()
+
+    first.node.round = round_of  # type: ignore[method-assign]
+    first.node.run(noted.append)
+    assert noted == ["slow", None, "slow too"]
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "unix:", "host:99999", "unix:/nobody"])
+def test_an_owner_that_cannot_be_reached_is_replaced(address: str) -> None:
+    machine = Machine(**ONE)
+    machine.start(2)
+    machine.run(SECOND)
+    hint = machine.owner.keeper.standing
+    assert hint is not None
+    roster = machine.owner.keeper._roster
+    assert roster.claim("0", "ghost", "unix:/ghost", hint.hint.revision)
+    if address != "unix:/nobody":
+        for member in machine.members.values():
+            member.node._addresses["ghost"] = address
+    machine.run(2 * SECOND)
+    assert machine.owner.node.owner is not None
+    assert used(machine, 1 * SECOND) > 0.9
+
+
+def test_each_owner_of_a_process_is_another_incarnation() -> None:
+    machine = Machine(**ONE)
+    first, second = machine.start(2)
+    machine.run(SECOND)
+    seen = set()
+    for _ in range(3):
+        for claimer in (second, first):
+            standing = claimer.keeper.standing
+            assert standing is not None
+            claimer.keeper._roster.claim(
+                "0", claimer.links.name, f"unix:/{claimer.links.name}", standing.hint.revision
+            )
+            used(machine, 2 * SECOND)
+            assert claimer.node.owner is not None
+            assert machine.owner is claimer
+            seen.add(claimer.node.owner.id)
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_never_too_much_whatever_fails(seed: int) -> None:
+    """Members freeze, lose messages or the store, leave and come; limits come and go."""
+    machine = Machine(lasts=3 * SECOND, **ONE)
+    random_ = random.Random(seed)
+    machine.start(3)
+
+    def each(step: int) -> None:
+        for member in list(machine.members.values()):
+            if not member.frozen and random_.random() < 0.5:
+                member.ask(random_.choice((1, 1, 2, 7)))
+                if random_.random() < 0.1:
+                    member.refund()
+        if step % 50 == 0 and machine.members:
+            fault(machine, random_)
+        if not machine.members:
+            _start_another(machine, random_)
+
+    machine.run(20 * SECOND, each)
+
+
+def fault(machine: Machine, random_: random.Random) -> None:
+    member = random_.choice(list(machine.members.values()))
+    name = member.links.name
+    match random_.randrange(12):
+        case 0:
+            member.frozen = not member.frozen
+        case 1:
+            machine.cut ^= {name}
+        case 2 if len(machine.members) > 1:
+            del machine.members[name]
+        case 3 if len(machine.members) < 5:
+            _start_another(machine, random_)
+        case 4:
+            member.publish(random_.choice([{}, ONE, OTHER, {"one": (20, 10)}]))
+        case 5:
+            member.store_is_down = not member.store_is_down
+        case 6 if not member.frozen and len(machine.members) > 1:
+            _close(machine, member)
+        case 7:
+            machine.cut.clear()  # all is well
+            for each in machine.members.values():
+                each.frozen = each.store_is_down = False
+        case _:
+            return
+
+
+def _start_another(machine: Machine, random_: random.Random) -> None:
+    from machine import Member
+
+    name = f"x{random_.randrange(10**9)}"
+    machine.members[name] = Member(machine, name)
+
+
+def _close(machine: Machine, member: Member) -> None:
+    """Close a process as an agent does, with the time that it takes."""
+    if member.store_is_down or member.links.name in machine.cut:
+        return
+    member.keeper.hand_over()
+    node = member.node
+    node._send(node.lender.close(machine.now), machine.now)
+    wallets = node._wallets
+    wallets.deadline = -(1 << 62)
+    until = machine.now + 1100 * MS
+    frozen, member.frozen = member.frozen, True
+    while machine.now < until and node.lender.lent:
+        machine.run(MS)
+        for _, message in member.links.poll(0):
+            node._take(message, machine.now)
+        node._send(node.lender.tick(machine.now, None), machine.now)
+    member.frozen = frozen
+    assert member.engine.spent(name_of("one")) is not None or not member.limits.in_force()
+    if not node.lender.lent and not member.keeper.lost:
+        member.keeper.leave(machine.now)
+    machine.members.pop(member.links.name, None)
+
+
+def test_entries_last_long_enough_for_these_tests() -> None:
+    assert LASTS == 30 * SECOND

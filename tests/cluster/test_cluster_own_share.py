@@ -1,0 +1,143 @@
+"""A share that is not lent: what a member grants itself is what one bucket of that size would."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ratectl.cluster.own_share import OwnShare
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
+from ratectl.cluster.protocol.messages import PoolId
+from ratectl.cluster.protocol.timing import MILLISECOND as MS
+from ratectl.cluster.protocol.timing import SECOND
+from simulation.buckets import Central, DictWallets
+
+ONE = PoolId("one", "")
+SIZE = Size(100 * SECOND, 50)
+
+
+def own_share(*, full: bool) -> tuple[OwnShare, DictWallets]:
+    wallets = DictWallets()
+    return OwnShare(wallets, full=full), wallets
+
+
+def spent_at_once(wallets: DictWallets, now: int) -> int:
+    count = 0
+    while wallets.spend(ONE, 1, now):
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(("full", "tokens"), [(True, 25), (False, 0)])
+def test_half_a_share(full: bool, tokens: int) -> None:
+    own, wallets = own_share(full=full)
+    own.change(WHOLE // 2, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == tokens
+    own.tick(0, SECOND)  # until now, what was spent still occupied the bucket
+    own.tick(100 * MS, SECOND)
+    assert spent_at_once(wallets, 100 * MS) == 5
+    own.tick(100 * MS, SECOND)
+    own.tick(900 * MS, SECOND)
+    assert spent_at_once(wallets, SECOND) == 0  # nothing may be spent from then on
+    assert spent_at_once(wallets, SECOND - 1) == 25
+
+
+def test_a_limit_that_comes_back_begins_empty() -> None:
+    """Each publication gave a process that counted alone another burst."""
+    own, wallets = own_share(full=True)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == 50
+    own.change(WHOLE, {}, 0)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == 0
+    own.tick(100 * MS, SECOND)
+    assert spent_at_once(wallets, 100 * MS) == 10
+
+
+def test_a_limit_comes_and_goes_while_the_share_is_lent() -> None:
+    own, wallets = own_share(full=True)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.lend(0)
+    own.change(WHOLE, {}, 0)
+    own.resume(0)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.change(WHOLE, {}, 0)
+    own.change(0, {}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == 0
+
+
+def test_lending_brings_what_is_left() -> None:
+    own, wallets = own_share(full=True)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    wallets.spend(ONE, 20, 0)
+    own.tick(0, SECOND)
+    lending = own.lend(100 * MS)["one"]
+    assert lending.untouched == 40 * GRAINS
+    assert wallets.deadline == 100 * MS
+    assert wallets.tokens(ONE) == 0
+
+
+class Refunding(DictWallets):
+    """Wallets into which a refund comes just after they were emptied."""
+
+    refund = 3
+
+    def take(self, pool: PoolId, at_most: int) -> int:
+        taken = super().take(pool, at_most)
+        if taken and self.refund:
+            purse = self._purses[pool]
+            purse[0], purse[1], self.refund = purse[0] + self.refund, purse[1] - self.refund, 0
+        return taken
+
+
+def test_a_refund_while_the_wallet_is_emptied_is_lent_as_well() -> None:
+    """The refund stayed in the wallet, and the owner had not granted it."""
+    wallets = Refunding()
+    own = OwnShare(wallets, full=True)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    wallets.spend(ONE, 20, 0)
+    lending = own.lend(0)["one"]
+    assert wallets.tokens(ONE) == 0
+    assert lending.untouched == 33 * GRAINS
+
+
+def test_a_new_size_takes_tokens_back() -> None:
+    own, wallets = own_share(full=True)
+    own.change(WHOLE, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    own.change(WHOLE, {"one": Size(SIZE.rate, 10)}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == 10
+    own.change(WHOLE // 2, {"one": SIZE}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_more_than_one_bucket_of_the_largest_size(seed: int) -> None:
+    random_ = random.Random(seed)
+    own, wallets = own_share(full=True)
+    central = Central(SIZE)
+    now = 0
+    for _ in range(2_000):
+        now += random_.randrange(20 * MS)
+        match random_.randrange(12):
+            case 0:
+                sizes = random_.choice([{}, {"one": SIZE}, {"one": Size(SIZE.rate // 3, 7)}])
+                own.change(random_.choice((WHOLE, WHOLE // 2, 0)), sizes, now)
+            case 1:
+                own.lend(now)
+                now += random_.randrange(SECOND)
+                own.resume(now)
+            case _:
+                own.tick(now, now + SECOND)
+                cost = random_.choice((1, 1, 5))
+                if wallets.spend(ONE, cost, now):
+                    assert central.admit(cost, now) >= 0
