@@ -90,6 +90,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "agents": Entry(
         "Watch", f"{_HERE}.agents:agents", "List agents and the generation that each enforces."
     ),
+    "cluster": Entry(
+        "Watch", f"{_HERE}.cluster", "Show members that share limits, and remove one."
+    ),
     "usage": Entry(
         "Watch",
         f"{_HERE}.usage:usage",

@@ -13,17 +13,22 @@ from reset_examples import past_resets, reset_preview
 from usage_examples import busy_keys, key_in_agents, keys_of_limits, sorted_usage, usage
 
 from fleet.reports import agent, rollout
+from ratectl.agent.cluster import TIMING
 from ratectl.changes.limits import Change
+from ratectl.cluster.sizing import Plan, Sizing
 from ratectl.diagnostics import Span
 from ratectl.engine.decision import Decision
 from ratectl.environments import Protection, Surveyed, Target
 from ratectl.health import Check
+from ratectl.health.cluster import Cluster, ClusterMember
+from ratectl.health.cluster_limits import ClusterLimit
 from ratectl.health.fleet import Fleet
 from ratectl.history.blame import Blamed
 from ratectl.history.generations import Live
 from ratectl.kill_switch.switches import Switch, Switches
+from ratectl.policy.language.rates import Rate
 from ratectl.policy.resolution.resolver import Resolver
-from ratectl.records import HistoryEntry
+from ratectl.records import HistoryEntry, OwnerHint
 from ratectl.rollout import Differences, RolloutStatus
 from ratectl.simulate import LimitCount, Report, Side
 from ratectl.simulate.report import Change as SideChange
@@ -37,6 +42,8 @@ from ratectl_cli.prompts.live.view import keys_block
 from ratectl_cli.render.agents import agents_blocks, fleet_data
 from ratectl_cli.render.blame import blame_data, blame_table
 from ratectl_cli.render.changes import change_blocks
+from ratectl_cli.render.cluster import status_blocks as cluster_blocks
+from ratectl_cli.render.cluster_size import size_blocks
 from ratectl_cli.render.decisions import decisions_blocks
 from ratectl_cli.render.environments import Listing, listing_blocks
 from ratectl_cli.render.explanation import explanation_blocks, explanation_data
@@ -115,6 +122,25 @@ def _agents(of: Contents) -> Example:
 def _panic(of: Contents) -> Example:
     on = (_switch(of),)
     return Example(lambda _: status_blocks(Switches(1, on), None, [agent(of.agent)], NOW))
+
+
+def _cluster(of: Contents) -> Example:
+    owner = OwnerHint(member="a.1a2b3c4d", owner="a.1a2b3c4d", address="unix:/tmp/a.sock")
+    members = [
+        ClusterMember("a.1a2b3c4d", "reporting", 333_333, True, "unix:/tmp/a.sock", "", "a", None),
+        ClusterMember(
+            f"{of.agent}.5e6f7a8b", "silent", 666_667, False, "10.0.0.5:7946", of.agent, None, None
+        ),
+    ]
+    limits = [ClusterLimit(of.scope, of.name, True, None), ClusterLimit("/", "b", False, of.text)]
+    cluster = Cluster(members, owner, 1_000_000, 0, [])
+    return Example(lambda _: cluster_blocks(cluster, limits, NOW))
+
+
+def _cluster_size(of: Contents) -> Example:
+    rate = Rate.parse(of.rate)
+    plan = Plan(rate.numerator, rate.denominator * 10**9, of.burst, 20, 2_000_000)
+    return Example(lambda _: size_blocks(Sizing(plan, TIMING, 30 * 10**9), rate))
 
 
 def _environments(of: Contents) -> Example:
@@ -264,6 +290,8 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "blame": _blame,
     "agents": _agents,
     "panic": _panic,
+    "cluster": _cluster,
+    "cluster_size": _cluster_size,
     "environments": _environments,
     "rollout": _rollout,
     "simulation": _simulation,

@@ -29,6 +29,8 @@ STORE_COMMANDS = [
     ("history",),
     ("show",),
     ("agents",),
+    ("cluster",),
+    ("cluster", "forget", "edge-1.0000000a", "--yes"),
     ("usage",),
     ("top",),
     ("check", "/shop", "--live"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = [
     ("panic",),
     ("agents",),
+    ("cluster",),
     ("doctor",),
     ("history",),
     ("usage",),

@@ -23,6 +23,8 @@ COMMANDS = [
     ("doctor", "-v"),
     ("doctor", "-o", "json"),
     ("agents", "-vv"),
+    ("cluster", "-vv"),
+    ("cluster", "forget", "x", "--yes"),
     ("agent", "run"),
     ("plan", "policies", "-o", "yaml"),
     ("apply", "policies", "--yes", "-vv"),

@@ -13,7 +13,8 @@ def doctor(ctx: typer.Context) -> int:
 
     Checks the environment (which one it is, what was published there, its protection), the store
     (does it answer, is it new enough), TLS, credentials, the published policies,
-    kill switches, agents (stale, rejecting, behind), clocks and the engine of this machine.
+    kill switches, agents (stale, rejecting, behind), members that share limits, clocks and the
+    engine of this machine.
     Changes nothing.
 
     Examples:

@@ -56,6 +56,7 @@ OTHER_COMMANDS: "Final[Mapping[str, str]]" = {
     **dict.fromkeys(("health", "ping"), "doctor"),
     **dict.fromkeys(("dry-run", "preview"), "plan"),
     **dict.fromkeys(("fetch", "download", "clone"), "pull"),
+    **dict.fromkeys(("members", "roster", "nodes", "peers"), "cluster"),
     **dict.fromkeys(("describe", "why", "resolve"), "explain"),
     **dict.fromkeys(("canary",), "rollout"),
     **dict.fromkeys(("replay",), "simulate"),

@@ -9,7 +9,7 @@ __all__ = ["Selector"]
 
 _SIGNED: Final = r"apply|panic o(?:n|ff)|rollback|rollout (?:abort|promote|run)|usage reset"
 """Commands that have ``--sign``."""
-_OTHERS: Final = r"agents|blame|diff|doctor|history|panic|plan|pull|rollout|show|usage"
+_OTHERS: Final = r"agents|blame|cluster|diff|doctor|history|panic|plan|pull|rollout|show|usage"
 _COMMAND: Final = re.compile(
     rf"`(?P<command>ratectl (?:(?P<signed>{_SIGNED})|{_OTHERS})(?: [^`]*)?)`"
 )

@@ -16,6 +16,7 @@ from ratectl.errors import RatectlError
 from ratectl.health.agents import check_agents
 from ratectl.health.attributes import check_attributes
 from ratectl.health.checks import Check
+from ratectl.health.cluster import check_cluster
 from ratectl.health.environment import check_environment, unknown_environment
 from ratectl.health.units import check_units
 from ratectl.health.usage_report import read_usage_report
@@ -46,6 +47,7 @@ _ORDER: Final = (
     "panic",
     "agents",
     "reports",
+    "cluster",
     "attributes",
     "units",
     "clock",
@@ -119,6 +121,7 @@ def _check_store(store: Store, target: Target, at: datetime) -> Iterator[Check]:
             yield Check("signature", "ok", message, {"environment": environment.id})
     yield from _check_rollout(store, live, at)
     yield from check_agents(store, live, at)
+    yield from check_cluster(store)
     if live.head is not None:
         rows = read_usage_report(store, None, lambda _: None, live=live).rows
         yield check_attributes(rows)

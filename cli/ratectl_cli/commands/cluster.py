@@ -1,0 +1,23 @@
+"""``ratectl cluster``: limits that processes share."""
+
+from ratectl_cli.framework.lazy import Entry
+
+__all__ = ["COMMANDS", "DEFAULT"]
+
+_HERE = "ratectl_cli.commands"
+
+COMMANDS = {
+    "status": Entry(
+        "Commands",
+        f"{_HERE}.cluster_status:status",
+        "Show members, their shares, the owner, and which limits they share.",
+    ),
+    "size": Entry(
+        "Commands",
+        f"{_HERE}.cluster_size:size",
+        "Estimate how much of a limit a cluster would use.",
+    ),
+    "forget": Entry("Commands", f"{_HERE}.cluster_forget:forget", "Remove a member that is gone."),
+}
+
+DEFAULT = "status"

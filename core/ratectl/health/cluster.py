@@ -1,0 +1,187 @@
+"""Read the cluster of an environment: members, their shares and reports, and the owner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from ratectl.cluster.entries import read_hints, read_roster
+from ratectl.cluster.keeper import SHARD
+from ratectl.fleet.usage import read_agents, read_beats
+from ratectl.health.checks import Check
+from ratectl.health.cluster_limits import cluster_limits
+from ratectl.history.generations import live_entry, read_tree
+from ratectl.records import WHOLE_SHARE
+from ratectl.runtime.wording import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ratectl.cluster.entries import Entry, RosterState
+    from ratectl.health.cluster_limits import ClusterLimit
+    from ratectl.history.generations import Live
+    from ratectl.records import OwnerHint
+    from ratectl.stores.base import Store
+
+__all__ = ["Cluster", "ClusterMember", "check_cluster", "limits_of", "read_cluster"]
+
+_ID_PART: Final = 60
+"""Characters of an agent's id that the ids of its members begin with."""
+_NAMED: Final = 10
+
+State = Literal["reporting", "silent", "unclear", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMember:
+    """A member's entry, and the newest report of the agent in its process."""
+
+    id: str
+    state: State
+    """By reports, because one reading of the roster does not tell if an entry is renewed.
+    ``silent``: no agent of this name has reported recently. ``unclear``: one has, and there are
+    several members of this name, of which at most one can run."""
+    share: int | None
+    """Millionths; None if the entry is damaged."""
+    is_owner: bool
+    address: str
+    host: str
+    agent: str | None
+    """Id of the agent that reports for it."""
+    reported: str | None
+    """Time of its newest report (ISO 8601, UTC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster of an environment at one moment."""
+
+    members: Sequence[ClusterMember]
+    """By id."""
+    owner: OwnerHint | None
+    """The owner by the newest hint."""
+    shares: int
+    """Sum of the shares of all members that can be read, in millionths."""
+    unowned: int | None
+    """Share that no member owns; None if the record is absent or damaged."""
+    records: Sequence[str]
+    """Sentences about damaged records."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences about all that is wrong, the most important first."""
+        return [*self._owner_problems(), *self.records, *self._silent()]
+
+    def _owner_problems(self) -> Iterator[str]:
+        if not self.members:
+            return
+        if self.owner is None:
+            yield (
+                "no owner is named, and a member without an owner uses its own share only: members "
+                "that run name one within seconds"
+            )
+        elif not any(member.is_owner for member in self.members):
+            yield (
+                f"the owner that is named, {self.owner.member}, is no member any more: members "
+                "that run name another within seconds"
+            )
+        if self.unowned is not None and not self.records:
+            total = self.shares + self.unowned
+            if total < WHOLE_SHARE:
+                yield (
+                    f"the shares of all members are {total} of {WHOLE_SHARE} millionths: the rest "
+                    "is lost, and limits admit less"
+                )
+
+    def _silent(self) -> Iterator[str]:
+        silent = [member.id for member in self.members if member.state == "silent"]
+        if silent:
+            yield (
+                f"no agent reports for {listed(silent, _NAMED)}: the process has ended, is cut off "
+                "from the store, or has just begun; within a minute, a member that runs takes over "
+                "the share of one that has ended"
+            )
+
+
+def read_cluster(store: Store, warn: Callable[[str], None]) -> Cluster:
+    """Return the cluster of a store. ``warn`` is called for reports that cannot be read.
+
+    :raises StoreError: the store does not answer.
+    """
+    roster = read_roster(store)
+    if roster.is_empty:
+        return Cluster((), None, 0, roster.unowned, roster.problems)
+    hints, damaged_hints = read_hints(store)
+    hint = hints.get(SHARD)
+    owner = None if hint is None else hint.owner
+    members = _members(roster, owner, _reports(store, warn))
+    shares = sum(entry.share for entry in roster.entries.values())
+    return Cluster(members, owner, shares, roster.unowned, (*roster.problems, *damaged_hints))
+
+
+def _reports(store: Store, warn: Callable[[str], None]) -> dict[str, tuple[str, str]]:
+    """Return the id and the newest report of each agent, by what its members' ids begin with."""
+    times = {beat.id: beat.reported for beat in read_beats(store, warn)}
+    return {
+        agent.id[:_ID_PART]: (agent.id, max(agent.reported, times.get(agent.id, "")))
+        for agent in read_agents(store, warn)
+    }
+
+
+def _members(
+    roster: RosterState, owner: OwnerHint | None, reports: dict[str, tuple[str, str]]
+) -> list[ClusterMember]:
+    members = []
+    names = sorted({*roster.entries, *roster.damaged})
+    counts = Counter(map(_agent_part, names))
+    for name in names:
+        entry = roster.entries.get(name)
+        agent, reported = reports.get(_agent_part(name), (None, None))
+        members.append(
+            ClusterMember(
+                id=name,
+                state=_state(entry, agent, counts[_agent_part(name)]),
+                share=None if entry is None else entry.share,
+                is_owner=owner is not None and owner.member == name,
+                address="" if entry is None else entry.record.address,
+                host="" if entry is None else entry.record.host,
+                agent=agent,
+                reported=reported,
+            )
+        )
+    return members
+
+
+def _agent_part(member: str) -> str:
+    """Return the part of a member's id that comes from its agent's id."""
+    return member.rpartition(".")[0]
+
+
+def _state(entry: Entry | None, agent: str | None, members: int) -> State:
+    if entry is None:
+        return "damaged"
+    if agent is None:
+        return "silent"
+    return "reporting" if members == 1 else "unclear"
+
+
+def limits_of(store: Store, live: Live, now_ns: int) -> list[ClusterLimit]:
+    """Return the limits of the live generation with ``across: cluster``; none without one.
+
+    :raises RatectlError: the generation cannot be read.
+    """
+    if live.head is None:
+        return []
+    return cluster_limits(read_tree(store, live_entry(store, live)), store.url, now_ns)
+
+
+def check_cluster(store: Store) -> Iterator[Check]:
+    """Check the members of the cluster; yield nothing if there are none."""
+    cluster = read_cluster(store, lambda _: None)
+    problems = cluster.problems
+    yield from (Check("cluster", "warning", problem) for problem in problems)
+    if cluster.members and not problems and cluster.owner is not None:
+        count = len(cluster.members)
+        text = "1 member" if count == 1 else f"{count} members"
+        yield Check("cluster", "ok", f"{text}, owner {cluster.owner.member}")

@@ -1,0 +1,41 @@
+"""Records of the roster, for tests of their readers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.cluster.keeper import SHARD
+from ratectl.records import (
+    ROSTER,
+    WHOLE_SHARE,
+    MemberRecord,
+    OwnerHint,
+    RosterRecord,
+    member_key,
+    owner_key,
+)
+from ratectl.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["write_roster"]
+
+
+def write_roster(
+    url: str, shares: Mapping[str, int], owner: str | None = None, unowned: int | None = None
+) -> None:
+    """Write entries of members to a store, without running agents.
+
+    :param unowned: None: what the members do not have.
+    """
+    rest = max(0, WHOLE_SHARE - sum(shares.values())) if unowned is None else unowned
+    with open_store(url) as store:
+        store.put(ROSTER, RosterRecord(unowned=rest).encode())
+        for name, share in shares.items():
+            address = f"unix:/tmp/ratectl-0/{name}.sock"
+            record = MemberRecord(share=share, renewed=1, address=address, host="host-a")
+            store.put(member_key(name), record.encode())
+        if owner is not None:
+            hint = OwnerHint(member=owner, owner=owner, address="unix:/tmp/o.sock")
+            store.put(owner_key(SHARD), hint.encode())
