@@ -143,7 +143,7 @@ def _measured(asked: list[tuple[int, int, bool]], count: int) -> dict[str, float
             here, there, static = here + allowed, there + best, static + part
     return {
         "used": here / there,
-        "excess": -worst,
+        "excess": max(0.0, -worst),
         "converged_s": max(_converged(bins, move) for move in range(EVERY, SECONDS, EVERY)),
         "static": static / there,
     }

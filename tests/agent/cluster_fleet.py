@@ -62,6 +62,12 @@ class Fleet:
         outs = self.folder.glob("out-*")
         return sorted(int(line) for out in outs for line in out.read_text("utf-8").split())
 
+    def kill_owner(self) -> list[int]:
+        """Kill the process that owns the limits; return the numbers of the others."""
+        owner = self.owner()
+        owner.kill()
+        return [number for number, each in enumerate(self.workers) if each is not owner]
+
     def owner(self) -> subprocess.Popen[str]:
         """Return the process that owns the limits."""
         with open_store(self.store) as store:

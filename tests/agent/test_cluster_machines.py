@@ -55,10 +55,7 @@ def test_machines_obey_one_limit_and_survive_the_death_of_the_owner(fleet: Fleet
     fleet.start(3, 8)
     fleet.go()
     time.sleep(2.5)
-    owner = fleet.owner()
-    number = fleet.workers.index(owner)
-    owner.kill()
-    admitted = fleet.wait(*(each for each in range(3) if each != number))
+    admitted = fleet.wait(*fleet.kill_owner())
     assert excess(admitted) == 0
     assert admitted_between(admitted, 6, 8) > 0.4 * RATE * 2
 

@@ -54,10 +54,7 @@ def test_the_owner_is_killed(fleet: Fleet) -> None:
     fleet.start(3, 6.5)
     fleet.go()
     time.sleep(1)
-    owner = fleet.owner()
-    number = fleet.workers.index(owner)
-    owner.kill()
-    admitted = fleet.wait(*(n for n in range(3) if n != number))
+    admitted = fleet.wait(*fleet.kill_owner())
     assert excess(admitted) == 0
     assert admitted_between(admitted, 4.5, 6.5) > 0.4 * RATE * 2
 

@@ -1,4 +1,4 @@
-"""Endpoints of an agent: what they answer, to whom, and how they end."""
+"""Endpoints of an agent: their answers, who is refused, and how they end."""
 
 from __future__ import annotations
 

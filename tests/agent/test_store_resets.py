@@ -1,4 +1,4 @@
-"""What an agent makes of the record of resets: no reset twice, whatever the store delivers."""
+"""An agent reads the record of resets: it obeys none twice, whatever the store delivers."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_first_read_without_a_record() -> None:
 
 
 def test_unreadable_first_record_is_no_first_read() -> None:
-    """What comes after it may be older than the agent."""
+    """A record that comes later may be older than the agent."""
     rig = Rig()
     rig.resets.see(STORE, Item(RESETS, b"junk", 1))
     assert "cannot be read" in (rig.state.now.error or "")
@@ -214,7 +214,7 @@ def test_nothing_is_obeyed_twice_or_from_before_the_start(
 
 
 def test_agent_that_began_without_the_store_obeys_what_came_later() -> None:
-    """It has decided by the policies on its disk, so its buckets are not full."""
+    """The agent has decided by the policies on its disk, so its buckets are not full."""
     rig = Rig()
     rig.engine.generation = 3
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""How an agent shows keys, and the size of its records."""
+"""Keys as an agent shows them, and the size of its records."""
 
 from __future__ import annotations
 

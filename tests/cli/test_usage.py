@@ -41,7 +41,7 @@ def reported(published: str) -> str:
 
 @pytest.fixture
 def rootless(cli: Cli, tree: Path, reported: str) -> str:
-    """The same agents, and policies at and below /shop only."""
+    """Agents as in ``reported``, and policies at and below /shop only."""
     _, *others = TREE.split("---\n")
     (tree / "all.yaml").write_text(
         "---\n".join(others).replace("{rate: 20/s}", "{rate: 20/s, burst: 100, per: client}")

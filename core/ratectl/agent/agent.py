@@ -60,7 +60,8 @@ class Agent(Explaining, Lifecycle):
     >>> if not agent.check("/payments/checkout", {"tenant": "acme"}): ...  # doctest: +SKIP
 
     Decisions never wait on I/O: the agent's own threads follow the store. When the store does not
-    answer, or a generation is rejected, the policies in force stay. Limits count in this process.
+    answer, or a generation is rejected, the policies in force stay. Limits count in this process,
+    but for those with ``across: cluster``.
     """
 
     def __init__(

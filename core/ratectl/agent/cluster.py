@@ -96,7 +96,7 @@ class ClusterPart:
         try:
             self._await(attempt.decided.is_set)
             if attempt.keeper is not None:
-                problem = self._take_part(attempt)
+                self._take_part(attempt)
             elif attempt.decided.is_set():
                 problem = attempt.problem
         except Exception as error:  # noqa: BLE001  it counts alone
@@ -190,11 +190,8 @@ class ClusterPart:
 
     # In the cluster -----------------------------------------------------------------------------
 
-    def _take_part(self, attempt: Attempt) -> str | None:
-        """Be a member until ``stop``, or until that is not possible any more.
-
-        :return: why the process counts alone from now on; None: there is no reason.
-        """
+    def _take_part(self, attempt: Attempt) -> None:
+        """Be a member until ``stop``, or until the entry is lost or no limit is in force."""
         keeper, links = attempt.keeper, attempt.links
         assert keeper is not None
         assert links is not None
@@ -205,11 +202,10 @@ class ClusterPart:
         self._problem(None)
         waits = False
         try:
-            problem = None if self._stopped.is_set() else node.run(self._note)
-            if problem is None:
-                self._hand_over(node, attempt)
-                waits = True
-            return problem
+            if not self._stopped.is_set():
+                node.run(self._note)
+            self._hand_over(node, attempt)
+            waits = True
         finally:
             self.node = None
             try:

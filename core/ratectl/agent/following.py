@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -215,7 +215,7 @@ class StoreFollowing(Following):
         self._reporter = self._new_reporter()
         if parent is not None and parent._cluster is not None:  # noqa: SLF001
             parent._cluster.after_fork_in_child()  # noqa: SLF001
-        pools, peers = self.enforcement.pools, self._peers()
+        pools, peers = self.enforcement.pools, self._peers
         if isinstance(pools, PooledLimits) and peers is not None:
             self._cluster = ClusterPart(
                 partial(open_store, settings.source), peers, self.engine, pools, self.state,
@@ -233,7 +233,7 @@ class StoreFollowing(Following):
     def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
         if in_one_process(self.settings.source):
             return None
-        if self._peers() is None:
+        if self._peers is None:
             return UnsharedLimits(self._note_unshared)
         return PooledLimits(self.engine, TIMING)
 
@@ -244,7 +244,9 @@ class StoreFollowing(Following):
         )
         self.state.problem("cluster", text if is_any else None)
 
+    @cached_property
     def _peers(self) -> Peers | None:
+        """How this process reaches others that follow the store; None: it does not."""
         source = self.settings.source
         return None if in_one_process(source) else peers_of(server=is_server(source))
 

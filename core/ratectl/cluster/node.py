@@ -79,11 +79,10 @@ class Node:
         self._used_at = clock()
         self._stopping = False
 
-    def run(self, note: Callable[[str | None], None]) -> str | None:
+    def run(self, note: Callable[[str | None], None]) -> None:
         """Work until ``stop``, until the member's entry is lost, or until no limit is in force.
 
         :param note: called when a problem begins that does no harm yet, and when it ends (None).
-        :return: why the member cannot go on; None if that is no problem.
         """
         noted = None
         while not (self._stopping or self._keeper.lost) and self._limits.in_force():
@@ -94,7 +93,6 @@ class Node:
                 note(problem)
                 noted = problem
             self.round(self._pause())
-        return None
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -178,9 +176,6 @@ class Node:
             self.owner = Owner(name, self._timing, now, self._share_of)
         elif not mine and self.owner is not None and not self.owner.sessions:
             self.owner = None
-        session = self.lender.session
-        if session is not None and session.owner.name != hint.owner:
-            self._send(self.lender.close(now), now)
 
     def _share_of(self, member: str) -> int:
         standing = self._keeper.standing

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["EngineWallets", "PooledLimit", "PooledLimits"]
+__all__ = ["EngineWallets", "PooledLimit", "PooledLimits", "UnsharedLimits"]
 
 _NANO: Final = 10**9
 _LONGEST_NAME: Final = 200

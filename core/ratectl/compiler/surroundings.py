@@ -1,4 +1,4 @@
-"""What plans need of the process that runs them."""
+"""Surroundings of plans: the wall clock and the cluster of the process that runs them."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Server(ThreadingMixIn, HTTPServer):
         self._open: dict[socket.socket, float] = {}
         """Connections, the oldest first, and when each began."""
         self._silent: dict[socket.socket, None] = {}
-        """Those that have not sent their request yet."""
+        """Connections that have not sent their request yet."""
         self._opening = threading.Lock()
         self._file: os.stat_result | None = None
         self.address = address

@@ -559,8 +559,7 @@ admit_pooled(Request *q, Group *g, u64 key, int details)
     Rule *r = g->rule;
     Look *l = &q->looks[0];
     Packed *b = (Packed *)group_find(g, key);
-    if (b == NULL || b->head.epoch != g->epoch || q->now >= wallet_of(r)->deadline ||
-        wallet_of(r)->granted - b->pool.spent < q->cost || !r->per_ns)
+    if (b == NULL || b->head.epoch != g->epoch || !pool_allows(r, &b->pool, q->cost, q->now))
         return SLOW;
     *l = (Look){.group = g, .bucket = b, .key = key, .serial = b->head.serial};
     b->pool.spent += q->cost;

@@ -193,11 +193,18 @@ pool_left(const Rule *r, const Pool *b, i64 now)
     return now < w->deadline && w->granted > b->spent ? w->granted - b->spent : 0;
 }
 
+static inline int
+pool_allows(const Rule *r, const Pool *b, i64 cost, i64 now)
+{
+    const Wallet *w = wallet_of(r);
+    return now < w->deadline && w->granted - b->spent >= cost && r->per_ns;
+}
+
 static inline i64
 pool_wait(const Rule *r, const Pool *b, i64 cost, i64 now)
 {
     Wallet *w = (Wallet *)r->offset;
-    if (likely(now < w->deadline && w->granted - b->spent >= cost && r->per_ns))
+    if (likely(pool_allows(r, b, cost, now)))
         return 0;
     if (cost > r->most || !r->per_ns)
         return NEVER;
