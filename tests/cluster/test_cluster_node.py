@@ -120,6 +120,18 @@ def test_a_member_that_was_stopped_waits_for_the_store_before_it_uses_its_share(
     assert first.ask()
 
 
+def test_an_old_entry_means_a_lost_store_only_after_a_while() -> None:
+    machine = Machine(**ONE)
+    (first,) = machine.start(1)
+    standing = first.keeper.standing
+    assert standing is not None
+    old = standing.use_until
+    late = [old - 1, old, old + 2 * SECOND - 1, old + 2 * SECOND]
+    assert [first.node._is_store_lost(standing, now) for now in late] == [False, False, False, True]
+    renewed = standing._replace(use_until=old + 10 * SECOND)
+    assert not first.node._is_store_lost(renewed, old + 3 * SECOND)
+
+
 def test_the_end_of_a_membership_is_no_problem_if_the_entry_is_lost() -> None:
     machine = Machine(**ONE)
     (first,) = machine.start(1)

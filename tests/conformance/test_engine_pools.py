@@ -77,6 +77,12 @@ def test_nothing_is_spent_from_the_deadline_on(rig: Rig, wallet: AnyWallet) -> N
     assert rig.engine.spent(NAME, 60) == 2
 
 
+def test_a_forked_child_has_no_token_of_its_parent(rig: Rig, wallet: AnyWallet) -> None:
+    grant(wallet, 10)
+    rig.engine.after_fork_in_child()
+    assert not rig.ask().allowed
+
+
 def test_costs_larger_than_the_wallet_are_told(rig: Rig, wallet: AnyWallet) -> None:
     grant(wallet, 5)
     assert rig.ask(8).retry_after_ns == 80 * MS
