@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.observers import Mirror, Watcher
@@ -15,6 +15,7 @@ from ratectl.engine.timings import NO_TIMINGS, Timings
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
     from ratectl.engine.buckets.counters import Show
     from ratectl.engine.buckets.place import Place
@@ -40,6 +41,8 @@ __all__ = [
     "ScopePlan",
     "Watcher",
 ]
+
+T = TypeVar("T")
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
@@ -340,6 +343,14 @@ class Engine(ABC):
     @abstractmethod
     def new_wallet(self) -> AnyWallet:
         """Return an empty wallet for a limit across the cluster."""
+
+    @abstractmethod
+    def new_key_wallets(self) -> AnyKeyWallets:
+        """Return wallets, by key, for a limit across the cluster that counts per key."""
+
+    @abstractmethod
+    def with_wallets(self, work: Callable[[], T]) -> T:
+        """Call ``work``, which reads or fills wallets by key, while no request is decided."""
 
     @abstractmethod
     def spent(self, name: GroupName, now: int | None = None) -> int | None:

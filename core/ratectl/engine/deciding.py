@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Reason
+    from ratectl.engine.looks import Draw
 
 __all__ = ["DecidingEngine", "delayed"]
 
@@ -95,6 +96,7 @@ class DecidingEngine(CountingEngine):
         states: list[tuple[Group, object, Any, int]] = []
         lefts: list[int] = []
         slots: list[Slot] = []
+        draws: list[Draw] = []
         kept = False
         try:
             selection = active.selection or active.select(attributes)
@@ -102,13 +104,15 @@ class DecidingEngine(CountingEngine):
                 self._carry_all(selection, attributes, now)
             asked, absent = selection.asked(cost, attributes)
             refused, tightest, least, state_then = attempt_all(
-                asked, attributes, now, looks, states, lefts, slots
+                asked, attributes, now, looks, states, lefts, slots, draws
             )
             if refused and not active.shadow:
                 refusal = self._refuse_now(looks, absent, attributes, now, waits=waits)
                 refusal._asked = (self, scope, attributes, cost, looks)  # noqa: SLF001
                 return refusal
             looks = self._write(looks, states, now)
+            for wallets, key, amount in draws:
+                wallets.spend(key, amount)
             decision = self._admission(active.plan, looks, tightest, state_then, least, now)
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001

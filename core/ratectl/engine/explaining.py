@@ -204,7 +204,9 @@ class ExplainingEngine(PoolingEngine):
         groups: Any = tuple(peeks)
         asked, _ = Selection(groups, counts_requests=False).asked(cost, attributes)
         looks: list[Look] = []
-        refused, tightest, least, state = attempt_all(asked, attributes, now, looks, [], [], [])
+        refused, tightest, least, state = attempt_all(
+            asked, attributes, now, looks, [], [], [], None
+        )
         waits = {id(peek): wait for peek, *_, wait in looks}
         refusal = refused and waiver != "shadow"
         refusing = decisive(looks, shadow=not refusal)

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Look
 
 __all__ = [
-    "advanced", "attempt_all", "count_absent", "count_admitted", "count_refused", "decisive",
-    "free", "numbered",
+    "Draw", "advanced", "attempt_all", "count_absent", "count_admitted", "count_refused",
+    "decisive", "free", "numbered",
 ]  # fmt: skip
+
+
+Draw = tuple[Any, object, int]
+"""Wallets of a limit, key, and cost to be taken out of the wallet of that key."""
 
 
 def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]]:
@@ -106,8 +110,11 @@ def _outweighs(wait: int, other: int) -> bool:
 def attempt_all(
     asked: Iterable[tuple[Group, int]], attributes: Attributes, now: int, looks: list[Look],
     states: list[tuple[Group, object, Any, int]], lefts: list[int], slots: list[Slot],
+    draws: list[Draw] | None,
 ) -> tuple[bool, Group | None, int, State]:  # fmt: skip
     """Try every limit, and append what it answers.
+
+    ``draws``: takes the costs that come out of wallets; None: nothing is to be charged.
 
     Return whether one refuses, and the limit with the least that is left, how much that is, and its
     state then. The caller frees ``slots`` in a ``try`` without a loop: Python 3.13 leaves the jump
@@ -120,11 +127,19 @@ def attempt_all(
         state, serial = group.find(key, now)
         algorithm = group.algorithm
         wait, after, left, slot = algorithm.attempt(state, amount, now)
+        drawn = -1
+        wallets = algorithm.wallets
+        if wallets is not None:
+            drawn = algorithm.drawn(key, amount, now, wait, after, is_real=draws is not None)
+        if drawn >= 0:
+            wait, left = 0, drawn
+            if draws is not None:
+                draws.append((wallets, key, amount))
         looks.append((group, key, state, serial, wait))
         if wait:
             refused = refused or not group.shadow
             continue
-        if serial or amount:
+        if drawn < 0 and (serial or amount):
             states.append((group, key, after, serial))
         lefts.append(left)
         size = algorithm.capacity or 1

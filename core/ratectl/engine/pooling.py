@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from ratectl.engine.algorithms.keyed_bucket import KeyWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO, PooledBucket, Wallet
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.engine.waiting import WaitingEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
     from ratectl.engine.limit_plan import GroupName
 
 __all__ = ["PoolingEngine"]
+
+T = TypeVar("T")
 
 
 class PoolingEngine(WaitingEngine):
     """An engine without ``check``."""
 
     _wallets: tuple[AnyWallet, ...] = ()
+    _key_wallets: tuple[AnyKeyWallets, ...] = ()
 
     def new_wallet(self) -> AnyWallet:
         wallet = self._made_wallet()
@@ -28,9 +35,22 @@ class PoolingEngine(WaitingEngine):
     def _made_wallet(self) -> AnyWallet:
         return Wallet()
 
+    def new_key_wallets(self) -> AnyKeyWallets:
+        wallets = self._made_key_wallets()
+        self._key_wallets = (*self._key_wallets, wallets)
+        return wallets
+
+    def _made_key_wallets(self) -> AnyKeyWallets:
+        return KeyWallets()
+
+    def with_wallets(self, work: Callable[[], T]) -> T:
+        return self._alone(work)
+
     def after_fork_in_child(self) -> None:
         for wallet in self._wallets:
             wallet.deadline = LONG_AGO  # its tokens are the parent's
+        for wallets in self._key_wallets:
+            wallets.deadline = wallets.until = LONG_AGO
         super().after_fork_in_child()
 
     def spent(self, name: GroupName, now: int | None = None) -> int | None:

@@ -230,7 +230,7 @@ class PureEngine(ExplainingEngine):
                     continue
             buckets = group.buckets
             bucket = buckets.get(key)
-            if bucket is None:
+            if bucket is None or group.wallets is not None:
                 return None
             state, epoch, serial = bucket
             if epoch != group.epoch:
@@ -275,7 +275,7 @@ class PureEngine(ExplainingEngine):
             key = plain(key)
         buckets = group.buckets
         bucket = buckets.get(key)
-        if bucket is None:
+        if bucket is None or group.wallets is not None:
             return None
         state, epoch, serial = bucket
         if epoch != group.epoch:

@@ -73,6 +73,9 @@ class Algorithm(ABC, Generic[S]):
     """True if states are running totals: a new bucket always begins with ``full``, and no bucket
     stands for another."""
 
+    wallets: Any = None
+    """Wallets by key that have tokens beside the buckets (``KeyedBucket``)."""
+
     _key: tuple[object, ...]
     """The parameters."""
 
@@ -118,6 +121,16 @@ class Algorithm(ABC, Generic[S]):
         was charged then to this very bucket and not refunded since; it is 0 for a bucket that began
         as a copy of the charged one.
         """
+
+    def drawn(
+        self, key: Any, cost: int, now: int, wait: int, state: S, *, is_real: bool  # noqa: ARG002
+    ) -> int:  # fmt: skip
+        """Return what would be left in the wallet of a key after ``cost``; -1: nothing is drawn.
+
+        ``wait`` and ``state``: as ``attempt`` has returned them. ``is_real``: otherwise, nobody is
+        told of the request. Only with ``wallets``.
+        """
+        return -1
 
     def advance(self, state: S, now: int) -> S:  # noqa: ARG002
         """Return the state without what has expired by ``now``."""

@@ -12,7 +12,7 @@ import copyreg
 import os
 import sys
 from types import BuiltinFunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ratectl.engine.active_scope import Active, Selection
 from ratectl.engine.attributes import readable
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["FastEngine"]
+
+_T = TypeVar("_T")
 
 _MAX_STATES: Final = 50_000
 """Most states of one chooser: a request of a further state is decided here, until the next swap."""
@@ -298,6 +300,13 @@ class FastEngine(ExplainingEngine):
 
     def _made_wallet(self) -> _fast.Wallet:
         return _fast.Wallet()
+
+    def _made_key_wallets(self) -> _fast.KeyWallets:
+        return _fast.KeyWallets()
+
+    def with_wallets(self, work: Callable[[], _T]) -> _T:
+        with self._lock:  # the core decides in one step, but Python decides under the lock
+            return work()
 
     def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         return self._core.gate(exact_scope(scope), names, checked_cost(cost))

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from ratectl.engine.algorithms.concurrency import Concurrency, Slot, SlotState
+from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
 from ratectl.engine.algorithms.pooled import PooledBucket
 from ratectl.engine.algorithms.protocol import FOREVER, Algorithm
 from ratectl.engine.algorithms.quota import Quota, QuotaState
@@ -235,6 +236,32 @@ class _PoolPacking(Packing[PooledBucket, int]):
         return int(spent)
 
 
+class _KeyedPacking(Packing[KeyedBucket, TokenState]):
+    kind = 6
+
+    def rule(self, algorithm: KeyedBucket) -> _fast.Rule:
+        rule = _rule(
+            self.kind,
+            algorithm.capacity,
+            per_ns=algorithm.per_ns,
+            per_token=algorithm.per_token,
+            window_ns=algorithm.token_ns,
+            hold_ns=algorithm.least_wait,
+            offset=algorithm.wallets,
+        )
+        full, begins = algorithm.full_level, algorithm.begins
+        rule.own_part((full >> 64, full & _HALF), (begins >> 64, begins & _HALF), algorithm.since)
+        return rule
+
+    def fields(self, state: TokenState) -> Fields:
+        level, at, high_at, _ = state
+        return (level >> 64, level & _HALF, at, high_at)
+
+    def state(self, fields: Fields) -> TokenState:
+        high, low, at, high_at = fields
+        return ((high << 64) | low, at, high_at, 0)
+
+
 # In the order of their kinds.
 _PACKINGS: Final[dict[type, Packing[Any, Any]]] = {
     TokenBucket: _TokenPacking(),
@@ -242,6 +269,7 @@ _PACKINGS: Final[dict[type, Packing[Any, Any]]] = {
     Quota: _QuotaPacking(),
     Concurrency: _SlotPacking(),
     PooledBucket: _PoolPacking(),
+    KeyedBucket: _KeyedPacking(),
 }
 BY_KIND: Final[tuple[Packing[Any, Any] | None, ...]] = (None, *_PACKINGS.values())
 """Packings by the number of the kind; None for the kind whose buckets are all boxed."""

@@ -337,6 +337,7 @@ PyInit__fast(void)
     forever = PyNumber_Lshift(one, hundred);
     Py_DECREF(hundred);
     if (add_type(module, &wallet_spec, &wallet_type) < 0 ||
+        add_type(module, &key_wallets_spec, &key_wallets_type) < 0 ||
         add_type(module, &rule_spec, &rule_type) < 0 ||
         add_type(module, &slot_spec, &slot_type) < 0 ||
         add_type(module, &batch_spec, &batch_type) < 0 ||

@@ -61,6 +61,7 @@ typedef struct {
     i64 wait, cost;
     Slot *slot;
     u32 serial;     /* of the bucket; 0: not tracked */
+    int drawn;      /* the tokens come from the wallet of its key */
 } Look;
 
 /* A request while it is being decided. */
@@ -71,6 +72,7 @@ typedef struct {
     PyObject *costs;        /* of a mapping of units: a dict that nobody else has; NULL: an integer */
     int waits;              /* it can wait: a refusal for now is not counted */
     u64 missed;             /* looks, as bits, whose key must be held (see traffic.h) */
+    u64 unnamed;            /* looks, as bits, whose wallet has no number of its key yet */
     i64 lag;                /* time by which the clock is behind `now`: it has stepped back */
     int count;
     int decisive;
@@ -113,6 +115,7 @@ remaining_of(const Rule *r, Packed *b, i64 now)
     case WINDOW: left = r->most - (i64)b->window.total; break;
     case QUOTA: left = r->most - b->quota.used; break;
     case POOL: return pool_left(r, &b->pool, now);
+    case KEYED: return tokens_left(r, keyed_level(r, &b->tokens, now));
     default: left = r->most - held_used(&b->held, now);
     }
     return left > 0 ? left : 0;
@@ -129,6 +132,7 @@ reset_of(const Rule *r, Packed *b, i64 now)
             return 0;
         return b->quota.end - wall;
     case POOL: return pool_used(r, &b->pool, now) * r->per_ns;
+    case KEYED: return keyed_used(r, &b->tokens, now) * r->window_ns;
     default: return held_used(&b->held, now) ? UNKNOWN : 0;
     }
 }
@@ -151,6 +155,9 @@ charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
     case POOL:
         b->pool.spent += cost;
         return pool_left(r, &b->pool, now);
+    case KEYED:
+        tokens_charge(r, &b->tokens, cost, now);
+        return tokens_left(r, level_of(&b->tokens));
     default:
         if (cost)
             held_take(&b->held, slot, cost, now + r->hold_ns);
@@ -213,6 +220,61 @@ cost_in_unit(const Request *q, const Group *g)
     return cost ? PyLong_AsLongLong(cost) : UNASKED;
 }
 
+/* The wallet that such a request draws from or misses; NULL: there is no room for it. */
+static KeyWallet *
+wanted(Request *q, int i, const Look *l)
+{
+    KeyWallets *w = wallets_of(l->group->rule);
+    KeyWallet *wallet = w->named ? wallet_made(w, l->key) : NULL;
+    if (wallet == NULL)
+        return NULL;
+    wallet_used(w, wallet);
+    q->unnamed |= (u64)!wallet->number << i;
+    return wallet;
+}
+
+/* True if a bucket of one key, or its wallet, has the tokens. */
+static int
+keyed_allows(Request *q, int i, Look *l)
+{
+    const Rule *r = l->group->rule;
+    if (unlikely(l->cost > r->most || !r->window_ns))
+        return 0;
+    i128 left = keyed_level(r, &l->bucket->tokens, q->now) - (i128)l->cost * r->per_token;
+    if (left >= 0) {
+        if (left < r->half && l->cost)
+            wanted(q, i, l);
+        return 1;
+    }
+    KeyWallet *wallet = wanted(q, i, l);
+    l->drawn = wallet != NULL && q->now < wallets_of(r)->deadline && wallet->left >= l->cost;
+    return l->drawn;
+}
+
+static i64
+keyed_look(Request *q, int i, Look *l)
+{
+    const Rule *r = l->group->rule;
+    if (keyed_allows(q, i, l))
+        return 0;
+    if (l->cost > r->most || !r->window_ns)
+        return NEVER;
+    KeyWallet *wallet = wallet_find(wallets_of(r), l->key);
+    if (wallet != NULL)
+        wallet_missed(wallet, l->cost);
+    return keyed_wait(r, l->cost);
+}
+
+/* Take the cost of a request out of a wallet. Returns what is left. */
+static i64
+wallet_charge(const Look *l)
+{
+    KeyWallet *wallet = wallet_find(wallets_of(l->group->rule), l->key);
+    wallet->left -= l->cost;
+    wallet->spent += l->cost;
+    return wallet->left;
+}
+
 /* Look at every bucket. 1: all enforced limits admit the request; 0: some refuse; SLOW. */
 static i64
 look(Request *q, const u64 *keys, Scratch *scratch)
@@ -223,6 +285,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         Look *l = &q->looks[i];
         Group *g = l->group = q->selection->groups[i];
         l->slot = NULL;
+        l->drawn = 0;
         l->key = keys[i];
         l->cost = q->cost;
         if (unlikely(g->unit != NULL))
@@ -243,7 +306,8 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         }
         l->bucket = (Packed *)b;
         l->serial = tracked ? b->serial : 0;
-        l->wait = wait_of(g->rule, l->bucket, l->cost, q->now);
+        l->wait = likely(g->rule->kind != KEYED) ? wait_of(g->rule, l->bucket, l->cost, q->now)
+                                                 : keyed_look(q, i, l);
         if (unlikely(l->wait)) {
             if (l->wait == SLOW)
                 return SLOW;
@@ -271,7 +335,9 @@ decided_by(Request *q, int i, Reason reason)
         q->level = level_at(r, &b->tokens, q->now);
         q->ahead = b->tokens.at > q->now ? b->tokens.at - q->now : 0;
     } else {
-        q->remaining = remaining_of(r, b, q->now);
+        const Look *l = &q->looks[i];
+        q->remaining = l->drawn ? wallet_find(wallets_of(r), l->key)->left
+                                : remaining_of(r, b, q->now);
         q->reset_after = reset_of(r, b, q->now);
     }
 }
@@ -424,9 +490,10 @@ admit(Request *q, int details)
                 shadowed = i;
             continue;
         }
-        if (unlikely(!l->serial && l->cost))
+        if (unlikely(!l->serial && l->cost && !l->drawn))
             begin(q, l);
-        i128 left = charge(g->rule, l->bucket, l->cost, q->now, l->slot);
+        i128 left = likely(!l->drawn) ? charge(g->rule, l->bucket, l->cost, q->now, l->slot)
+                                      : wallet_charge(l);
         c->allowed++;
         count_key(q, i, g, l->key);
         if (!g->has_lowest || left < g->lowest) {
@@ -526,6 +593,34 @@ hold_keys(Request *q, const Source *source)
     }
 }
 
+/* Number the keys of new wallets: of those that are texts, so that no Python code runs but the
+   collector's. */
+static __attribute__((noinline)) void
+name_wallets(const Request *q, const Source *source)
+{
+    for (int i = 0; i < q->count; i++) {
+        if (!(q->unnamed >> i & 1))
+            continue;
+        const Group *g = q->looks[i].group;
+        KeyWallets *w = wallets_of(g->rule);
+        int failed = 0;
+        u64 number = 0;
+        for (Py_ssize_t j = 0; j < g->per_count && !failed; j++) {
+            PyObject *value = source_get(source, PyTuple_GetItem(g->per, j));
+            if (value == NULL && PyErr_Occurred())
+                failed = -1;
+            else
+                number = key_step(number, value_hash(&w->secret, value, &failed));
+            Py_XDECREF(value);
+        }
+        KeyWallet *wallet = failed ? NULL : wallet_find(w, q->looks[i].key);
+        if (wallet != NULL)
+            wallet->number = key_end(&w->secret, number);
+        else
+            PyErr_Clear();
+    }
+}
+
 /* Count a decision in the limits that count per an attribute which the request lacks. */
 static __attribute__((noinline)) void
 count_absent(const Request *q)
@@ -573,6 +668,28 @@ admit_pooled(Request *q, Group *g, u64 key, int details)
     return 1;
 }
 
+/* `admit_one` for a limit across the cluster that counts per key. */
+static __attribute__((noinline)) i64
+admit_keyed(Request *q, Group *g, u64 key, int details)
+{
+    Rule *r = g->rule;
+    Look *l = &q->looks[0];
+    Packed *b = (Packed *)group_find(g, key);
+    if (b == NULL || b->head.epoch != g->epoch)
+        return SLOW;
+    *l = (Look){.group = g, .bucket = b, .key = key, .cost = q->cost, .serial = b->head.serial};
+    if (!keyed_allows(q, 0, l))
+        return SLOW;
+    i64 left = (i64)(l->drawn ? wallet_charge(l) : charge(r, b, q->cost, q->now, NULL));
+    admitted_by_one(q, l, left);
+    if (details) {
+        q->rule = (Rule *)Py_NewRef((PyObject *)r);
+        q->remaining = left;
+        q->reset_after = reset_of(r, b, q->now);
+    }
+    return 1;
+}
+
 /* Decide the most common case: one token bucket, which admits. SLOW: it is another case, and
    nothing was done. */
 static inline i64
@@ -584,7 +701,9 @@ admit_one(Request *q, u64 key, int details)
     if (unlikely(g->shadow || g->unit != NULL))
         return SLOW;
     if (r->kind != TOKENS)
-        return r->kind == POOL ? admit_pooled(q, g, key, details) : SLOW;
+        return r->kind == POOL    ? admit_pooled(q, g, key, details)
+               : r->kind == KEYED ? admit_keyed(q, g, key, details)
+                                  : SLOW;
     Bucket *b = group_find(g, key);
     if (b == NULL || b->epoch != g->epoch || tokens_wait(r, &((Packed *)b)->tokens, q->cost, q->now))
         return SLOW;
@@ -621,7 +740,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
 {
     u64 keys[MOST_LIMITS];
     q->rule = NULL;
-    q->missed = 0;
+    q->missed = q->unnamed = 0;
     if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
     i64 answer = keys_of(q->selection, source, keys, &q->absent);
@@ -645,6 +764,8 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
         if (likely(answer == 1)) {
             if (unlikely(q->missed))
                 hold_keys(q, source);
+            if (unlikely(q->unnamed))
+                name_wallets(q, source);
             return 1;
         }
     }
@@ -653,6 +774,8 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
         count_absent(q);
     if (unlikely(q->missed))
         hold_keys(q, source);
+    if (unlikely(q->unnamed))
+        name_wallets(q, source);
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
     if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);

@@ -18,6 +18,8 @@ use_of(const Rule *r, Packed *b, i64 now)
     if (r->kind == TOKENS) {
         i128 missing = r->capacity - level_at(r, &b->tokens, now);
         used = (i128)wide_ceil_div((u128)missing, (u64)r->per_token);
+    } else if (r->kind == KEYED) {
+        used = keyed_used(r, &b->tokens, now);
     } else if (r->kind == POOL) {
         used = pool_used(r, &b->pool, now);
     } else {

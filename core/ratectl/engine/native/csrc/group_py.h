@@ -20,7 +20,7 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "ipLLLLiLLO", &kind, &blocked, &most, &per_ns, &per_token,
                           &window_ns, &cells, &hold_ns, &even, &offset))
         return NULL;
-    if (kind < WIDE || kind > POOL) {
+    if (kind < WIDE || kind > KEYED) {
         PyErr_SetString(PyExc_ValueError, "no such kind of rule");
         return NULL;
     }
@@ -41,6 +41,12 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                          (i128)most * per_ns > MOST_TIME)) {
         Py_DECREF((PyObject *)r);
         PyErr_SetString(PyExc_OverflowError, "a pool with another wallet, or too slow a rate");
+        return NULL;
+    }
+    if (kind == KEYED && (TYPE(offset) != key_wallets_type ||
+                          (i128)most * window_ns > MOST_TIME)) {
+        Py_DECREF((PyObject *)r);
+        PyErr_SetString(PyExc_OverflowError, "other wallets, or too slow a rate");
         return NULL;
     }
     if (kind == TOKENS && per_ns && (i128)most * per_token > (i128)per_ns * MOST_TIME) {
@@ -118,6 +124,32 @@ static PyType_Spec wallet_spec = {
     "ratectl.engine.native._fast.Wallet", sizeof(Wallet), 0, Py_TPFLAGS_DEFAULT, wallet_slots,
 };
 
+static i128
+wide(i64 high, u64 low)
+{
+    return (i128)((u128)(u64)high << 64 | low);
+}
+
+/* own_part((high, low), (high, low), since): capacity of the part of a keyed bucket that is its
+   own, and the level of an untouched one at an instant; in ticks, of 128 bits in two halves. */
+static PyObject *
+rule_own_part(Rule *r, PyObject *args)
+{
+    long long high, begins_high, since;
+    unsigned long long low, begins_low;
+    if (!PyArg_ParseTuple(args, "(LK)(LK)L", &high, &low, &begins_high, &begins_low, &since))
+        return NULL;
+    r->capacity = wide(high, low);
+    r->half = r->capacity / 2;
+    r->begins = wide(begins_high, begins_low);
+    r->since = since;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef rule_methods[] = {
+    {"own_part", (PyCFunction)rule_own_part, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
 static PyMemberDef rule_members[] = {
     {"kind", T_INT, offsetof(Rule, kind), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -125,6 +157,7 @@ static PyMemberDef rule_members[] = {
 static PyType_Slot rule_slots[] = {
     {Py_tp_new, rule_new},
     {Py_tp_dealloc, rule_dealloc},
+    {Py_tp_methods, rule_methods},
     {Py_tp_members, rule_members},
     {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, window_ns, cells, hold_ns, even, offset)"},
     {0, NULL},

@@ -369,6 +369,44 @@ pool_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
     return !odd;
 }
 
+/* Buckets of one key across the cluster ----------------------------------------------------------- */
+
+/* An untouched bucket: not full for a while after its part of the limit has grown. */
+static void
+keyed_full(const Rule *r, Packed *b, i64 now)
+{
+    b->tokens.at = b->tokens.high_at = now > r->since ? now : r->since;
+    i128 level = r->begins + (i128)(b->tokens.at - r->since) * r->per_ns;
+    set_level(&b->tokens, level < r->capacity ? level : r->capacity);
+}
+
+/* Growth gives no tokens, and what a smaller part has no room for is gone. */
+static int
+keyed_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+{
+    Tokens *b = &copy->tokens;
+    if (before->per_token != after->per_token)
+        return -1;
+    i128 level = level_at(before, b, now);
+    if (now > b->at)
+        b->at = now;
+    set_level(b, level < after->capacity ? level : after->capacity);
+    return 0;
+}
+
+static int
+keyed_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    (void)r;
+    (void)budget;
+    int odd = 0;
+    b->tokens.high = field(fields, 0, &odd);
+    b->tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
+    b->tokens.at = field(fields, 2, &odd);
+    b->tokens.high_at = field(fields, 3, &odd);
+    return !odd;
+}
+
 /* The table ------------------------------------------------------------------------------------- */
 
 static const KindTable kinds[] = {
@@ -393,6 +431,10 @@ static const KindTable kinds[] = {
     [POOL] = {
         .size = sizeof(Pool), .field_count = 1, .full = pool_full, .same = pool_same,
         .change = pool_change, .fields = pool_fields, .pack = pool_pack,
+    },
+    [KEYED] = {
+        .size = sizeof(Tokens), .field_count = 4, .full = keyed_full, .same = tokens_same,
+        .change = keyed_change, .fields = tokens_fields, .pack = keyed_pack,
     },
 };
 

@@ -3,11 +3,11 @@
 #ifndef RATECTL_RULE_H
 #define RATECTL_RULE_H
 
-#include "base.h"
+#include "wallets.h"
 
 #define NEAR_BYTES 16
 
-typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4, POOL = 5 } Kind;
+typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4, POOL = 5, KEYED = 6 } Kind;
 
 /* The parameters of a limit. Immutable, except that a quota remembers the present window. */
 typedef struct {
@@ -23,8 +23,10 @@ typedef struct {
     u32 unit_bits, count_bits, grain_bits, cells;
     i64 even;                   /* length of each window of a quota; 0: the calendar decides */
     i64 starts, ends;           /* the last window from the calendar, by the wall clock */
-    PyObject *offset;           /* a WallOffset; of a pool, its Wallet */
+    PyObject *offset;           /* a WallOffset; of a pool, its Wallet or KeyWallets */
     i64 hold_ns;                /* of a pool: the shortest wait; and `per_ns` is the time of a token */
+    i128 begins;                /* of a keyed bucket: level of an untouched one, */
+    i64 since;                  /* at this instant; `window_ns` is the time of a token */
 } Rule;
 
 /* The head of every packed bucket. A boxed one is a Python object in its group's `boxed`. */
@@ -220,6 +222,34 @@ pool_used(const Rule *r, const Pool *b, i64 now)
 {
     i64 used = r->most - pool_left(r, b, now) - wallet_of(r)->free;
     return used < 0 ? 0 : used < r->most ? used : r->most;
+}
+
+/* Buckets of one key across the cluster: a token bucket, and a wallet beside it -------------------- */
+
+static inline KeyWallets *
+wallets_of(const Rule *r)
+{
+    return (KeyWallets *)r->offset;
+}
+
+static inline i128
+keyed_level(const Rule *r, const Tokens *b, i64 now)
+{
+    return now < wallets_of(r)->until ? level_at(r, b, now) : 0;
+}
+
+static inline i64
+keyed_wait(const Rule *r, i64 cost)
+{
+    return cost * r->window_ns > r->hold_ns ? cost * r->window_ns : r->hold_ns;
+}
+
+static inline i64
+keyed_used(const Rule *r, const Tokens *b, i64 now)
+{
+    i128 missing = r->capacity - level_at(r, b, now);
+    i64 used = missing <= 0 ? 0 : (i64)wide_ceil_div((u128)missing, (u64)r->per_token);
+    return used < r->most ? used : r->most;
 }
 
 /* Quotas ---------------------------------------------------------------------------------------- */

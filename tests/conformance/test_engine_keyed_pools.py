@@ -1,0 +1,308 @@
+"""Limits across the cluster that count per key: a part of one's own, and wallets by key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ratectl.engine.algorithms.keyed_bucket import KeyedBucket, OwnPart
+from ratectl.engine.algorithms.token_bucket import TokenBucket
+from ratectl.engine.api import PlanSet, ScopePlan
+from ratectl.engine.limit_plan import LimitPlan
+from ratectl.engine.stable_keys import StableKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from conformance.engine_rig import Rig
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
+    from ratectl.engine.algorithms.protocol import Algorithm
+
+MS = 10**6
+WAIT = 5 * MS
+FOREVER = 1 << 60
+KEYS = StableKeys(b"sixteen bytes or more")
+TICKS = 10**12
+"""Ticks of a token."""
+
+
+def part(tokens: int, *, per_ms: int = 0, begins: int | None = None, since: int = 0) -> OwnPart:
+    begins = tokens if begins is None else begins
+    return OwnPart(per_ms * TICKS // MS, TICKS, tokens * TICKS, begins * TICKS, since)
+
+
+def plan(algorithm: Algorithm[object], *per: str, name: str = "each") -> LimitPlan:
+    return LimitPlan(scope="/", name=name, algorithm=algorithm, per=per, shadow=False)
+
+
+def publish(rig: Rig, *plans: LimitPlan) -> None:
+    rig.generation += 1
+    rig.engine.swap(PlanSet(rig.generation, {"/": ScopePlan("/", plans, True)}))
+
+
+def keyed(wallets: AnyKeyWallets, own: OwnPart, capacity: int = 100) -> KeyedBucket:
+    return KeyedBucket(capacity, 10 * MS, own, wallets, WAIT)
+
+
+def asked(rig: Rig, *tenants: str, cost: int = 1, at: int | None = None) -> list[bool]:
+    return [rig.engine.check("/", {"tenant": of}, cost, at).allowed for of in tenants]
+
+
+def uses(wallets: AnyKeyWallets) -> dict[int, tuple[int, ...]]:
+    """Return what was collected, by the number of the key: left, spent, missed, largest."""
+    return {number: tuple(rest) for number, _, *rest in wallets.collect()}
+
+
+def number(*values: str) -> int:
+    return KEYS.key_of(values)
+
+
+@pytest.fixture
+def wallets(rig: Rig) -> AnyKeyWallets:
+    """Wallets of a limit of which this process has two tokens of each key."""
+    wallets = rig.engine.new_key_wallets()
+    wallets.name_keys(KEYS)
+    wallets.until = FOREVER
+    publish(rig, plan(keyed(wallets, part(2)), "tenant"))
+    return wallets
+
+
+def fill(wallets: AnyKeyWallets, tokens: int, tenants: Iterable[str] = ("a",)) -> None:
+    """Give tenants tokens, after they were asked for."""
+    numbers = {number(tenant) for tenant in tenants}
+    for of, key, *_ in wallets.collect():
+        if of in numbers:
+            assert wallets.deposit(key, tokens)
+    wallets.deadline = FOREVER
+
+
+def test_each_key_has_a_part_of_its_own(rig: Rig, wallets: AnyKeyWallets) -> None:
+    assert asked(rig, "a", "a", "a") == [True, True, False]
+    assert asked(rig, "b", "b", "b") == [True, True, False]
+    assert wallets.count == 2
+
+
+def test_a_key_is_told_before_it_is_refused(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a")
+    assert uses(wallets) == {}  # half of its part is left
+    asked(rig, "a")
+    assert uses(wallets) == {number("a"): (0, 0, 0, 0)}
+    asked(rig, "b")
+    assert uses(wallets) == {}
+
+
+def test_a_refusal_tells_what_was_missed(rig: Rig, wallets: AnyKeyWallets) -> None:
+    refused = rig.engine.check("/", {"tenant": "a"}, 5)
+    assert (refused.allowed, refused.reason, refused.retry_after_ns) == (False, "limited", 50 * MS)
+    assert not rig.engine.check("/", {"tenant": "a"}, 7).allowed
+    assert uses(wallets) == {number("a"): (0, 0, 12, 7)}
+    assert uses(wallets) == {}
+    assert rig.engine.check("/", {"tenant": "a"}, 101).reason == "never"
+    assert uses(wallets) == {}
+    assert asked(rig, "a", "a") == [True, True]
+
+
+def test_tokens_of_a_wallet_are_spent_once(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a", "b", "b")
+    fill(wallets, 3)
+    assert asked(rig, "a", "a", "a", "a") == [True, True, True, False]
+    assert asked(rig, "b") == [False]
+    assert uses(wallets)[number("a")] == (0, 3, 1, 1)
+    left = rig.engine.check("/", {"tenant": "a"})
+    assert (left.allowed, left.remaining) == (False, 0)
+    fill(wallets, 9)
+    assert [rig.engine.check("/", {"tenant": "a"}, 4).remaining for _ in range(2)] == [5, 1]
+
+
+def test_the_own_part_is_used_first(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 1)
+    publish(rig, plan(keyed(wallets, part(2, per_ms=1)), "tenant"))
+    rig.now += MS
+    assert asked(rig, "a", "a", "a") == [True, True, False]
+
+
+def test_a_cost_comes_from_one_place(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", cost=2)
+    fill(wallets, 2)
+    publish(rig, plan(keyed(wallets, part(2, per_ms=1)), "tenant"))
+    rig.now += MS
+    assert asked(rig, "a", cost=3) == [False]
+    assert asked(rig, "a", cost=2) == [True]
+
+
+def test_nothing_is_spent_from_the_deadlines_on(rig: Rig, wallets: AnyKeyWallets) -> None:
+    wallets.until = 50
+    assert asked(rig, "a", at=49) == [True]
+    assert asked(rig, "a", "b", at=50) == [False, False]
+    fill(wallets, 5, "ab")
+    wallets.deadline = 60
+    assert asked(rig, "a", "b", at=59) == [True, True]
+    assert asked(rig, "a", "b", at=60) == [False, False]
+
+
+def test_there_are_no_wallets_before_keys_have_numbers(rig: Rig) -> None:
+    wallets = rig.engine.new_key_wallets()
+    wallets.until = FOREVER
+    publish(rig, plan(keyed(wallets, part(1)), "tenant"))
+    assert asked(rig, "a", "a") == [True, False]
+    assert wallets.count == 0
+    wallets.name_keys(KEYS)
+    asked(rig, "a")
+    assert uses(wallets) == {number("a"): (0, 0, 1, 1)}
+
+
+def test_numbers_of_keys_are_those_of_every_process(rig: Rig) -> None:
+    wallets = rig.engine.new_key_wallets()
+    wallets.name_keys(KEYS)
+    publish(rig, plan(keyed(wallets, part(0)), "tenant", "route"))
+    for attributes in (
+        {"tenant": "a", "route": "x"}, {"tenant": "a"}, {"tenant": "b", "route": "ü\ud800"},
+    ):  # fmt: skip
+        rig.engine.check("/", attributes)
+    known = {KEYS.key_of(of) for of in (("a", "x"), ("a", None), ("b", "ü\ud800"))}
+    assert set(uses(wallets)) == known
+
+
+def test_a_request_that_python_decides_gets_a_wallet_too(rig: Rig, wallets: AnyKeyWallets) -> None:
+    """The first request after a change of what the limit counts per carries something over."""
+    publish(rig, plan(keyed(wallets, part(0)), "tenant", "route"))
+    rig.engine.check("/", {"tenant": "a", "route": "x"})
+    rig.engine.check("/", {"tenant": "a", "route": "x"})
+    assert set(uses(wallets)) == {KEYS.key_of(("a", "x"))}
+
+
+def test_a_peek_spends_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 1)
+    assert asked(rig, "a", "a", cost=0) == [True, True]
+    assert asked(rig, "a", "a") == [True, False]
+
+
+def test_an_explanation_leaves_no_trace(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 3)
+    explained = rig.engine.explain("/", {"tenant": "a"}, 2)
+    assert (explained.allowed, explained.remaining) == (True, 1)
+    assert not rig.engine.explain("/", {"tenant": "a"}, 4).allowed
+    assert not rig.engine.explain("/", {"tenant": "b"}, 3).allowed
+    assert uses(wallets) == {}
+    assert asked(rig, "a", cost=3) == [True]
+
+
+def test_a_refusal_elsewhere_spends_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
+    local = LimitPlan(
+        scope="/", name="local", algorithm=TokenBucket(1, 10**9, 3), per=(), shadow=False
+    )
+    publish(rig, local, plan(keyed(wallets, part(2)), "tenant"))
+    asked(rig, "a", "a")
+    fill(wallets, 5)
+    assert asked(rig, "a", "a") == [True, False]
+    assert uses(wallets)[number("a")] == (4, 1, 0, 0)
+
+
+def test_a_shadow_limit_refuses_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
+    shadow = LimitPlan(
+        scope="/", name="each", algorithm=keyed(wallets, part(1)), per=("tenant",), shadow=True
+    )
+    publish(rig, shadow)
+    assert asked(rig, "a", "a") == [True, True]
+    assert uses(wallets)[number("a")] == (0, 0, 1, 1)
+
+
+def test_withdrawn_tokens_are_gone(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    ((_, key, *_),) = wallets.collect()
+    wallets.deposit(key, 5)
+    wallets.deadline = FOREVER
+    assert wallets.withdraw(key, 3) == 3
+    assert asked(rig, "a", "a", "a") == [True, True, False]
+    assert wallets.withdraw(key, 3) == 0
+    assert wallets.close(key) == (0, 2)
+    assert wallets.close(key) == (0, 0)
+    assert wallets.deposit(key, 5) is False
+    assert asked(rig, "a") == [False]
+
+
+def test_cleared_wallets_have_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a", "b", "b")
+    fill(wallets, 5, "ab")
+    wallets.clear()
+    assert wallets.count == 0
+    assert asked(rig, "a", "b") == [False, False]
+    assert set(uses(wallets)) == {number("a"), number("b")}
+
+
+def test_many_keys_have_wallets(rig: Rig, wallets: AnyKeyWallets) -> None:
+    publish(rig, plan(keyed(wallets, part(0)), "tenant"))
+    tenants = [f"tenant-{n}" for n in range(3_000)]
+    assert not any(asked(rig, *tenants))
+    fill(wallets, 1, tenants)
+    for tenant in tenants[::2]:
+        assert wallets.close(rig_key(rig, tenant)) == (1, 0)
+    assert asked(rig, *tenants[1::2]) == [True] * 1_500
+    assert not any(asked(rig, *tenants))
+
+
+def rig_key(rig: Rig, tenant: str) -> object:
+    group = next(iter(rig.engine._groups.in_force()))  # type: ignore[attr-defined]
+    return group.key({"tenant": tenant})
+
+
+def test_a_part_that_grows_gives_no_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a")
+    rig.now = 10 * MS
+    grown = part(4, per_ms=1, begins=2, since=10 * MS)
+    publish(rig, plan(keyed(wallets, grown), "tenant"))
+    assert asked(rig, "a", "a") == [True, False]
+    assert asked(rig, "b", "b", "b") == [True, True, False]
+    rig.now += MS
+    assert asked(rig, "c", "c", "c", "c") == [True, True, True, False]
+
+
+def test_a_part_that_shrinks_takes_tokens_away(rig: Rig) -> None:
+    wallets = rig.engine.new_key_wallets()
+    wallets.until = FOREVER
+    publish(rig, plan(keyed(wallets, part(8)), "tenant"))
+    asked(rig, "a")
+    publish(rig, plan(keyed(wallets, part(3)), "tenant"))
+    publish(rig, plan(keyed(wallets, part(8, begins=3)), "tenant"))
+    assert asked(rig, *"aaaa") == [True, True, True, False]
+    assert asked(rig, *"bbbb") == [True, True, True, False]
+
+
+def test_a_refund_gives_nothing_back(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a")
+    decision = rig.engine.check("/", {"tenant": "a"})
+    rig.engine.settle(decision, 0)
+    assert asked(rig, "a") == [False]
+    fill(wallets, 3)
+    rig.engine.settle(rig.engine.check("/", {"tenant": "a"}, 3), 0)
+    assert asked(rig, "a") == [False]
+
+
+def test_a_forked_child_has_nothing_of_its_parent(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 5)
+    rig.engine.after_fork_in_child()
+    assert asked(rig, "a", "b") == [False, False]
+
+
+def test_a_bucket_that_became_one_of_the_cluster_keeps_what_is_missing(rig: Rig) -> None:
+    publish(rig, plan(TokenBucket(1, 10**9, 4), "tenant"))
+    asked(rig, *"aaa")
+    wallets = rig.engine.new_key_wallets()
+    wallets.until = FOREVER
+    publish(rig, plan(keyed(wallets, part(4)), "tenant"))
+    assert asked(rig, *"aa") == [True, False]
+    publish(rig, plan(TokenBucket(1, 10**9, 4), "tenant"))
+    assert asked(rig, *"a") == [False]
+
+
+def test_rare_keys_do_not_stay(rig: Rig, wallets: AnyKeyWallets) -> None:
+    publish(rig, plan(keyed(wallets, part(2, per_ms=1)), "tenant"))
+    for n in range(2_000):
+        rig.now += 2 * MS
+        assert asked(rig, f"tenant-{n}") == [True]
+    assert rig.engine.usage().buckets < 100
