@@ -25,6 +25,7 @@ from simulation.buckets import Central
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.engines import MakeEngine
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
     from ratectl.cluster.transport.codec import Message
     from ratectl.engine.decision import Decision
@@ -40,6 +41,11 @@ _numbers = itertools.count()
 def name_of(limit: str) -> GroupName:
     """Return the name of a budget's bucket."""
     return ("/", limit, True, (), (), "requests")
+
+
+def name_by_tenant(limit: str) -> GroupName:
+    """Return the name of the buckets of a limit that counts per tenant."""
+    return ("/", limit, False, (), ("tenant",), "requests")
 
 
 def bucket(rate: int, burst: int) -> TokenBucket:
@@ -76,8 +82,8 @@ class Member:
 
     def __init__(self, machine: Machine, name: str) -> None:
         self.machine = machine
-        self.engine = PureEngine(lambda: machine.now, max_buckets=1_000)
-        self.limits = PooledLimits(self.engine, TIMING)
+        self.engine = machine.make_engine(lambda: machine.now, max_buckets=10_000)
+        self.limits = PooledLimits(self.engine, TIMING, lambda: machine.now)
         self.links = FakeLinks(machine, name)
         self.generation = 0
         self.sizes: Mapping[str, tuple[int, int]] = {}
@@ -94,7 +100,7 @@ class Member:
         self.keeper.step(machine.now)
         self.node = Node(
             self.engine, self.limits, self.keeper, cast("Links", self.links), TIMING,
-            lambda: machine.now, full=self.keeper.starts_full,
+            lambda: machine.now, full=self.keeper.starts_full, secret=b"sixteen bytes in all",
         )  # fmt: skip
 
     def publish(self, sizes: Mapping[str, tuple[int, int]]) -> None:
@@ -109,7 +115,28 @@ class Member:
                 )
                 for name, size in sizes.items()
             )  # fmt: skip
+            by_tenant = tuple(
+                LimitPlan(
+                    scope="/", name=name, per=("tenant",), shadow=False,
+                    algorithm=pools.bucket(name_by_tenant(name), bucket(*size)),
+                )
+                for name, size in self.machine.by_tenant.items()
+            )  # fmt: skip
+            plans = (*plans, *by_tenant)
             self.engine.swap(PlanSet(self.generation, {"/": ScopePlan("/", plans, True)}))
+
+    def ask_for(self, tenant: str, cost: int = 1) -> bool:
+        """Send a request of a tenant; fail if one central bucket would not have admitted it."""
+        decision = self.engine.check("/", {"tenant": tenant}, cost)
+        if decision.allowed:
+            for name, (rate, burst) in self.machine.by_tenant.items():
+                central = self.machine.tenants.get((name, tenant))
+                if central is None:
+                    central = self.machine.tenants[name, tenant] = Central(
+                        Size(rate * SECOND, burst)
+                    )
+                assert central.admit(cost, self.machine.now) >= 0
+        return decision.allowed
 
     def ask(self, cost: int = 1) -> bool:
         """Send a request; fail if one central bucket would not have admitted it."""
@@ -144,6 +171,8 @@ class Member:
                 self.keeper.step(now)
             except RatectlError:
                 assert self.store_is_down
+        if self.limits.is_share_due:
+            self.publish(self.sizes)
         self.node.round(0)
 
 
@@ -167,8 +196,13 @@ class Machine:
         self.now = 0
         self.lasts = lasts
         self.sizes = sizes
+        self.by_tenant: dict[str, tuple[int, int]] = {}
+        """Limits that count per tenant."""
+        self.tenants: dict[tuple[str, str], Central] = {}
+        self.make_engine: MakeEngine = PureEngine
         self.store: Store = MemoryStore(f"memory://machine-{next(_numbers)}")
         self.members: dict[str, Member] = {}
+        self._names = itertools.count()
         self.cut: set[str] = set()
         """Members that no message reaches or leaves."""
         self.central = {
@@ -179,7 +213,7 @@ class Machine:
         return _MembersStore(self.store, member)
 
     def start(self, count: int = 1) -> list[Member]:
-        new = [Member(self, f"m{len(self.members) + i}") for i in range(count)]
+        new = [Member(self, f"m{next(self._names)}") for _ in range(count)]
         self.members.update((member.links.name, member) for member in new)
         return new
 

@@ -9,10 +9,11 @@ import pytest
 from machine import TIMING, bucket, name_of
 
 from engine.engines import ENGINES
-from ratectl.cluster.pools import EngineWallets, PooledLimits
+from ratectl.cluster.pools import PooledLimits
 from ratectl.cluster.protocol.lender import FOREVER
 from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.wallets import Purse
+from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
 
@@ -28,7 +29,7 @@ class Process:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.limits = PooledLimits(engine, TIMING)
+        self.limits = PooledLimits(engine, TIMING, lambda: 0)
         self.generation = 0
         self.publish("one")
         self.wallets = self.another()

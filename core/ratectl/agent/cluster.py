@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -9,9 +10,10 @@ from ratectl.agent.log import log
 from ratectl.cluster.attempt import Attempt
 from ratectl.cluster.node import Node
 from ratectl.cluster.own_share import OwnShare
-from ratectl.cluster.pools import EngineWallets
 from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND, Timing
+from ratectl.cluster.wallets import EngineWallets
+from ratectl.engine.algorithms.pooled import LONG_AGO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,16 +178,21 @@ class ClusterPart:
         if self._alone is None:
             wallets = EngineWallets(self._engine)
             self._alone = wallets, OwnShare(wallets, full=True)
+            self._limits.begin_share(WHOLE, secrets.token_bytes(16), full=True)
         wallets, own = self._alone
         limits, now = self._limits.in_force(), self._clock()
         wallets.follow(limits)
-        own.change(WHOLE, {pool: limit.size for pool, limit in limits.items()}, now)
+        sizes = {pool: limit.size for pool, limit in limits.items()}
+        own.change(WHOLE, sizes, now, wallets.keyed)
         own.tick(now, now + SECOND)
+        wallets.use_own_part_until(now + SECOND)
         self._has_counted = True
 
     def _end_alone(self) -> None:
         if self._alone is not None:
-            self._alone[1].lend(self._clock())
+            wallets, own = self._alone
+            own.lend(self._clock())
+            wallets.use_own_part_until(LONG_AGO)
             self._alone = None
 
     # In the cluster -----------------------------------------------------------------------------
@@ -197,7 +204,7 @@ class ClusterPart:
         assert links is not None
         self._end_alone()
         self._impatient_at = None
-        node = self.node = self._new_node(keeper, links)
+        node = self.node = self._new_node(keeper, links, attempt.secret)
         self._has_counted = True
         self._problem(None)
         waits = False
@@ -213,9 +220,12 @@ class ClusterPart:
             finally:
                 attempt.end(leaves=not node.lender.lent)
 
-    def _new_node(self, keeper: Keeper, links: Links) -> Node:
+    def _new_node(self, keeper: Keeper, links: Links, secret: bytes) -> Node:
         full = keeper.starts_full and not self._has_counted
-        return Node(self._engine, self._limits, keeper, links, TIMING, self._clock, full=full)
+        return Node(
+            self._engine, self._limits, keeper, links, TIMING, self._clock,
+            full=full, secret=secret,
+        )  # fmt: skip
 
     def _hand_over(self, node: Node, attempt: Attempt) -> None:
         """Serve members until the store names another owner."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.agent.client_address import proxies_by_scope
 from ratectl.agent.log import log
 from ratectl.agent.origins import Origins
+from ratectl.cluster.pools import PooledLimits
 from ratectl.compiler.activation import activated
 from ratectl.compiler.plans import Compiled
 from ratectl.engine.api import PlanSet
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.state import AgentState
     from ratectl.agent.wall_clock import WallClock
-    from ratectl.cluster.pools import PooledLimits, UnsharedLimits
+    from ratectl.cluster.pools import UnsharedLimits
     from ratectl.compiler.surroundings import Pools
     from ratectl.engine.api import Engine
     from ratectl.policy.language.model import PolicyTree
@@ -58,6 +59,7 @@ class Enforcement:
         """Held for a whole reload; ``_changed`` guards the other fields."""
         self._changed = threading.Condition()
         self._stopped = False
+        self._share_changed = False
         self._compiled = Compiled(PlanSet(0))
         self.proxies: Mapping[str, TrustedProxies] = {}
         """Trusted proxies in force, by the scope that declares them."""
@@ -69,6 +71,17 @@ class Enforcement:
         self._generation = 0
         self._since = 0
         self._until: int | None = None
+        self._listen()
+
+    def _listen(self) -> None:
+        """Have the limits across the cluster say when this process's part of them changes."""
+        if isinstance(self.pools, PooledLimits):
+            self.pools.on_share = self._on_share
+
+    def _on_share(self) -> None:
+        with self._changed:
+            self._share_changed = True
+            self._changed.notify_all()
 
     def enforce(self, tree: PolicyTree, generation: int) -> list[list[object]]:
         """Put a tree in force. Returns the parts of the old plans (see ``cooperative.release``).
@@ -92,8 +105,8 @@ class Enforcement:
         spent, self._compiled = self._compiled.parts(), compiled
         spent.append(list(self.origins.begin(tree, generation).values()))
         with self._changed:
-            # Without exceptions the plans never change, and the tree is not needed.
-            self._tree = tree if tree.exceptions else None
+            # Otherwise the plans never change, and the tree is not needed.
+            self._tree = tree if tree.exceptions or self._has_parts(tree) else None
             self._generation = generation
             self._since, self._until = now, compiled.plans.until_ns
             self._changed.notify_all()
@@ -107,18 +120,31 @@ class Enforcement:
     def keep_time(self) -> None:
         """Swap the plans if an exception started or ended, or if the clock was set back.
 
+        Also if this process's part of limits across the cluster has changed.
+
         :raises BundleError: it must not be enforced.
         """
         with self._swapping:
+            self._share_changed = False
             now = self._now_ns()
             over = self._until is not None and now >= self._until
-            if self._tree is None or not (over or now < self._since):
+            is_timed = over or now < self._since
+            if self._tree is None or not (is_timed or self._is_share_due):
                 return
             with cooperative():
                 spent = self._swap(self._tree, self._generation)
-            log.info("generation %d: exceptions as of now", self._generation)
+            if is_timed:
+                log.info("generation %d: exceptions as of now", self._generation)
         with cooperative():
             release(*spent)
+
+    def _has_parts(self, tree: PolicyTree) -> bool:
+        """Return True if this process may have a part of a limit, by its share."""
+        return isinstance(self.pools, PooledLimits) and tree.is_shared()
+
+    @property
+    def _is_share_due(self) -> bool:
+        return isinstance(self.pools, PooledLimits) and self.pools.is_share_due
 
     def run(self) -> None:
         """Keep time until ``stop``. Never raises."""
@@ -150,7 +176,8 @@ class Enforcement:
                 # After a failure, waiting for ``_until`` would not wait at all: it has passed.
                 if self._until is not None and not failed:
                     wait = max(0.0, min(wait, (self._until - self._now_ns()) / 1e9))
-            self._changed.wait(wait)
+            if not self._share_changed or failed:
+                self._changed.wait(wait)
             return not self._stopped
 
     def after_fork_in_child(self, state: AgentState) -> None:
@@ -160,6 +187,7 @@ class Enforcement:
         self._changed = threading.Condition()
         if self.pools is not None:
             self.pools.after_fork_in_child()
+            self._listen()
 
     def stop(self) -> None:
         """Ask the thread to end."""

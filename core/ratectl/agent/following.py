@@ -235,7 +235,7 @@ class StoreFollowing(Following):
             return None
         if self._peers is None:
             return UnsharedLimits(self._note_unshared)
-        return PooledLimits(self.engine, TIMING)
+        return PooledLimits(self.engine, TIMING, self.settings.wall.monotonic_ns)
 
     def _note_unshared(self, is_any: bool) -> None:
         text = (

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from contextlib import suppress
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.keeper import Keeper
@@ -25,6 +26,8 @@ __all__ = ["Attempt"]
 
 log = logging.getLogger("ratectl.cluster")
 
+_PERSON: Final = b"ratectl cluster"
+"""Separates this use of an environment's id, which only those know that read the store."""
 _DRAIN: Final = 10.0
 """Seconds that the thread waits until the share is not used any more."""
 
@@ -56,6 +59,8 @@ class Attempt:
         """None: it has not joined."""
         self.links: Links | None = None
         """Links for the thread that speaks with peers, until it says ``ended``."""
+        self.secret = secrets.token_bytes(16)
+        """What all members of the environment number keys under, once it has joined."""
         self.problem: str | None = None
         self.handed_over = threading.Event()
         """Set when another member was named as owner, if this one is: nobody comes any more."""
@@ -111,6 +116,7 @@ class Attempt:
     def _serve(self, store: Store) -> None:
         record = store.get(ENVIRONMENT)
         environment = Environment.decode(record.value).id if record else "new"
+        self.secret = blake2b(environment.encode(), digest_size=16, person=_PERSON).digest()
         with self._peers.links(self._member, environment) as (links, address):
             self.links = links
             self._keep(store, address)

@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.own_share import OwnShare
-from ratectl.cluster.pools import EngineWallets
 from ratectl.cluster.protocol.lender import Lender
 from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.errors import UsageError
 from ratectl.runtime.address import parse_address
@@ -57,8 +57,12 @@ class Node:
         clock: Callable[[], int],
         *,
         full: bool,
+        secret: bytes,
     ) -> None:
-        """``full``: nobody has used the limits before: their buckets begin full."""
+        """``full``: nobody has used the limits before: their buckets begin full.
+
+        ``secret``: all members number keys under it.
+        """
         self._limits = limits
         self._keeper = keeper
         self._links = links
@@ -75,6 +79,8 @@ class Node:
         """Addresses of the newest owners, by name."""
         self._over_since: int | None = None
         """Since when the entry in the roster is too old, as far as this thread knows."""
+        standing = keeper.standing
+        limits.begin_share(standing.share if standing else 0, secret, full=full)
         self._used = 0
         self._used_at = clock()
         self._stopping = False
@@ -119,8 +125,11 @@ class Node:
         if self.owner is not None:
             self._answer(self.owner.tick(now), now)
         lost = self._is_store_lost(standing, now)
-        self._own.tick(now, now + SECOND if lost else standing.use_until)
-        self._keeper.seen = standing.number, self.lender.counted
+        until = now + SECOND if lost else standing.use_until
+        self._own.tick(now, until)
+        self._wallets.use_own_part_until(until)
+        counted = max(self.lender.counted, self._limits.share_in_force)
+        self._keeper.seen = standing.number, counted
         if self.lender.session is not None:
             self._keeper.reached_at = now
 
@@ -139,8 +148,7 @@ class Node:
 
     def _pause(self) -> int:
         """Return the longest time until the next round, in nanoseconds."""
-        limits = self._wallets.limits.values()
-        used = sum(each.wallet.missed + each.wallet.reported for each in limits)
+        used = self._wallets.activity
         now = self._clock()
         if used != self._used:
             self._used, self._used_at = used, now
@@ -156,9 +164,12 @@ class Node:
         if changes != self._changes or standing.share != self.lender.share:
             self._changes = changes
             sizes = {pool: limit.size for pool, limit in self._wallets.limits.items()}
-            self._own.change(standing.share, sizes, now)
+            keyed = self._wallets.keyed
+            self._limits.want_share(standing.share)
+            self._own.change(standing.share, sizes, now, keyed)
             self.lender.set_share(standing.share)
-            self.lender.set_sizes(sizes, tuple(PoolId(pool, "") for pool in sizes))
+            plain = tuple(PoolId(pool, "") for pool in sizes if pool not in keyed)
+            self.lender.set_sizes(sizes, plain)
         self._follow_hint(standing, now)
 
     def _follow_hint(self, standing: Standing, now: int) -> None:
@@ -227,6 +238,7 @@ class Node:
                 self._drain()
         finally:
             self._wallets.deadline = LONG_AGO
+            self._wallets.use_own_part_until(LONG_AGO)
 
     def _drain(self) -> None:
         now = self._clock()

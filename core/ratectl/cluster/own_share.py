@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.lender import FOREVER
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
 from ratectl.cluster.protocol.pool import Account, LentLimit
+from ratectl.cluster.protocol.timing import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.wallets import Wallets
 
 __all__ = ["OwnShare"]
 
+_INTEREST: Final = 2 * SECOND
+"""A key that was not asked for as long as this gives its tokens back."""
+_MOST_BROUGHT: Final = 2_000
+"""Most keys of one limit whose levels a member brings to an owner."""
 
-class _Own:
-    """The pool of one limit with one bucket, and the tokens of it in the wallet."""
 
-    def __init__(self, name: str, wallets: Wallets, now: int) -> None:
-        self.limit = LentLimit(now)
-        self._id = PoolId(name, "")
+class _Held:
+    """The pool of one key, and the tokens of it in the wallet."""
+
+    def __init__(self, pool: PoolId, limit: LentLimit, wallets: Wallets, now: int) -> None:
+        self.used_at = now
+        self._pool = pool
+        self._limit = limit
         self._wallets = wallets
-        self._account = self.limit.pool("", now).accounts[""] = Account(0)
-        self._spent_before = wallets.read(self._id).spent
+        self._account = limit.pool(pool.key, now).accounts[""] = Account(0)
+        self._spent_before = wallets.read(pool).spent
         self._returned = 0
 
     def fill(self, now: int) -> None:
@@ -33,30 +40,83 @@ class _Own:
         self._report(now)
         hold = self._account.hold
         if hold is not None and self._account.held > hold:
-            self._returned += self._wallets.take(self._id, self._account.held - hold)
-            self._report(now)
-        pool = self.limit.pool("", now)
-        self._wallets.add(self._id, pool.grant(self._account, pool.free))
+            self._return(self._account.held - hold, now)
+        pool = self._limit.pool(self._pool.key, now)
+        granted = pool.grant(self._account, pool.free)
+        if granted:
+            self._wallets.add(self._pool, granted)
 
-    def empty(self, now: int) -> int:
-        """Take all tokens out of the wallet for good; return the grains in the pool then.
+    def empty(self, now: int) -> None:
+        """Take all tokens out of the wallet for good, and forget it.
 
-        Nothing may be spent any more.
+        What is not in it any more, and not reported, counts as spent.
         """
         for _ in range(2):  # a refund may come after the first time: after the report, none does
-            self._returned += self._wallets.take(self._id, FOREVER)
-            self._report(now)
-        self._wallets.drop(self._id)
-        return self.limit.pool("", now).level
+            self._return(FOREVER, now)
+        self._wallets.drop(self._pool)
+        self._limit.pool(self._pool.key, now).void("", self._limit.lent)
+
+    def _return(self, tokens: int, now: int) -> None:
+        self._returned += self._wallets.take(self._pool, tokens)
+        self._report(now)
 
     def _report(self, now: int) -> None:
-        spent = self._wallets.read(self._id).spent - self._spent_before
-        drawn = Drawn(self._id, 0, spent, 0, self._returned, 0, 0)
-        self.limit.pool("", now).report(self._account, drawn, self.limit.lent)
+        spent = self._wallets.read(self._pool).spent - self._spent_before
+        drawn = Drawn(self._pool, 0, spent, 0, self._returned, 0, 0)
+        pool = self._limit.pool(self._pool.key, now)
+        pool.report(self._account, drawn, self._limit.lent)
+
+
+class _Own:
+    """Pools of one limit, and the tokens of them in wallets."""
+
+    def __init__(self, name: str, wallets: Wallets, now: int) -> None:
+        self.limit = LentLimit(now)
+        self._name = name
+        self._wallets = wallets
+        self._held: dict[str, _Held] = {}
+        self._swept_at = now
+
+    def fill(self, keys: Iterable[str], now: int) -> None:
+        """Fill the wallets of keys that are used."""
+        for key in keys:
+            held = self._held.get(key)
+            if held is None:
+                held = _Held(PoolId(self._name, key), self.limit, self._wallets, now)
+                self._held[key] = held
+            held.used_at = now
+            held.fill(now)
+        if now - self._swept_at >= SECOND:
+            self._sweep(now)
+
+    def _sweep(self, now: int) -> None:
+        self._swept_at = now
+        for key, held in list(self._held.items()):
+            if now - held.used_at >= _INTEREST:
+                held.empty(now)
+                del self._held[key]
+        self.limit.forget_unused(now)
+
+    def empty(self, now: int, *, keyed: bool) -> Lending:
+        """Take all tokens out of the wallets for good; return what was in the pools then.
+
+        Nothing may be spent any more. Of very many keys, those with the least are told; the others
+        count as one with the least of theirs.
+        """
+        for held in self._held.values():
+            held.empty(now)
+        self._held.clear()
+        if not keyed:
+            return Lending(self.limit.pool("", now).level, {})
+        untouched = self.limit.pool("", now).level
+        levels = sorted((self.limit.pool(key, now).level, key) for key in self.limit.pools if key)
+        if len(levels) > _MOST_BROUGHT:
+            untouched = min(untouched, levels[_MOST_BROUGHT][0])
+        return Lending(untouched, {key: level for level, key in levels[:_MOST_BROUGHT]})
 
 
 class OwnShare:
-    """Pools of a member's own share, for limits with one bucket (see ``protocol.lender.Own``).
+    """Pools of a member's own share (see ``protocol.lender.Own``).
 
     The same arithmetic as an owner's: what is in a wallet still occupies the pool.
 
@@ -70,22 +130,28 @@ class OwnShare:
         """Limits that there are, or were: such a limit begins empty when it comes back."""
         self._share = 0
         self._sizes: Mapping[str, Size] = {}
+        self._keyed: Collection[str] = ()
         self._own: dict[str, _Own] = {}
         self._lent = False
 
-    def change(self, share: int, sizes: Mapping[str, Size], now: int) -> None:
-        """Change the share (millionths), or the sizes of the limits."""
+    def change(
+        self, share: int, sizes: Mapping[str, Size], now: int, keyed: Collection[str] = ()
+    ) -> None:
+        """Change the share (millionths), or the sizes of the limits.
+
+        :param keyed: limits that count per key. The others have one bucket.
+        """
         if not self._lent:
             for name in {**self._sizes, **sizes}:
                 self._change(name, share, sizes.get(name), now)
-        self._share, self._sizes = share, sizes
+        self._share, self._sizes, self._keyed = share, sizes, keyed
 
     def _change(self, name: str, share: int, size: Size | None, now: int) -> None:
         old = self._sizes.get(name)
         own = self._own.get(name)
         if size is None:
             if own is not None:
-                self._own.pop(name).empty(now)
+                self._own.pop(name).empty(now, keyed=name in self._keyed)
             return
         if own is None:
             own = self._own[name] = _Own(name, self._wallets, now)
@@ -93,20 +159,27 @@ class OwnShare:
         if old is not None:
             own.limit.change(old, -self._share, now)
         elif self._full and name not in self._known:
-            own.limit.pool("", now).level = own.limit.lent.capacity
+            own.limit.fill()
         self._known.add(name)
 
     def tick(self, now: int, until: int) -> None:
         """Put what has accrued into the wallets, to be spent until an instant."""
-        if not self._lent:
-            for own in self._own.values():
-                own.fill(now)
-            self._wallets.deadline = until
+        if self._lent:
+            return
+        used: dict[str, list[str]] = {name: [] for name in self._own}
+        for pool in self._wallets.touched():
+            if pool.limit in used:
+                used[pool.limit].append(pool.key)
+        for name, own in self._own.items():
+            own.fill(used[name] if name in self._keyed else ("",), now)
+        self._wallets.deadline = until
 
     def lend(self, now: int) -> Mapping[str, Lending]:
         """Empty the wallets and the pools; return what was in them, by limit."""
         self._wallets.deadline = now
-        lending = {name: Lending(own.empty(now), {}) for name, own in self._own.items()}
+        lending = {
+            name: own.empty(now, keyed=name in self._keyed) for name, own in self._own.items()
+        }
         self._own, self._lent, self._full = {}, True, False
         return lending
 
@@ -114,4 +187,4 @@ class OwnShare:
         """Fill the pools from now on, from nothing."""
         self._lent = False
         sizes, self._sizes = self._sizes, {}
-        self.change(self._share, sizes, now)
+        self.change(self._share, sizes, now, self._keyed)

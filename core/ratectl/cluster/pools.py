@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.cluster.protocol.capacity import Size
-from ratectl.cluster.protocol.lender import FOREVER
+from ratectl.cluster.keyed import KeyedLimit, lent_size, own_part
+from ratectl.cluster.protocol.capacity import WHOLE, Size
 from ratectl.cluster.protocol.timing import MILLISECOND
-from ratectl.cluster.protocol.wallets import Purse
-from ratectl.engine.algorithms.pooled import LONG_AGO, PooledBucket
+from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
+from ratectl.engine.algorithms.pooled import PooledBucket
+from ratectl.engine.stable_keys import StableKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ratectl.cluster.protocol.messages import PoolId
     from ratectl.cluster.protocol.timing import Timing
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["EngineWallets", "PooledLimit", "PooledLimits", "UnsharedLimits"]
+__all__ = ["PooledLimit", "PooledLimits", "UnsharedLimits"]
 
 _NANO: Final = 10**9
 _LONGEST_NAME: Final = 200
+_HASH_CHARS: Final = 32
 _LEAST_WAIT: Final = 5 * MILLISECOND
 """Shortest wait that a refused request is told: about what it takes to get tokens."""
 _MOST_TIME: Final = 1 << 61
 
 
 class PooledLimit(NamedTuple):
-    """A limit across the cluster, as this process knows it."""
+    """A limit with one bucket across the cluster, as this process knows it."""
 
     name: GroupName
     size: Size
@@ -46,29 +50,42 @@ class _Generation:
 
     def __init__(self, owner: PooledLimits) -> None:
         self._owner = owner
-        self.limits: dict[str, PooledLimit] = {}
+        self.limits: dict[str, PooledLimit | KeyedLimit] = {}
+        self.buckets: dict[str, KeyedBucket] = {}
+        """Buckets of the limits that count per key."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> PooledBucket:
+    def bucket(self, name: GroupName, local: TokenBucket) -> PooledBucket | KeyedBucket:
         """Return the bucket of a limit that would be ``local`` if one process alone had it."""
-        wallet = self._owner.add(self, name, local)
-        token_ns = -(-local.per_token // local.per_ns) if local.per_ns else 0
-        most = _MOST_TIME // max(1, local.capacity)  # a longer wait fits no decision
-        return PooledBucket(local.capacity, min(token_ns, most), wallet, _LEAST_WAIT)
+        *_, per, _ = name
+        return (self._owner.keyed_bucket if per else self._owner.bucket)(self, name, local)
 
 
 class PooledLimits:
-    """Limits across the cluster by the name of their pools. The compiler adds them."""
+    """Limits across the cluster by the name of their pools. The compiler adds them.
 
-    def __init__(self, engine: Engine, timing: Timing) -> None:
+    Buckets of limits that count per key have a part that is the process's own: by its share, which
+    is in force after the next generation is collected.
+
+    :param clock: that of the engine.
+    """
+
+    def __init__(self, engine: Engine, timing: Timing, clock: Callable[[], int]) -> None:
         self._engine = engine
         self._timing = timing
+        self._clock = clock
         self._lock = threading.Lock()
         self._wallets: dict[str, AnyWallet] = {}
+        self._wallets_by_key: dict[str, AnyKeyWallets] = {}
+        self._keys = StableKeys(secrets.token_bytes(16))
+        self._share = 0
+        self._full = False
         self._current = _Generation(self)
         self.changes = 0
         """Number of changes of what :meth:`in_force` returns."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after a change, by any thread. It must not wait."""
+        self.on_share: Callable[[], None] = lambda: None
+        """Called when the generation should be collected again. It must not wait."""
 
     @contextmanager
     def collected(self) -> Iterator[_Generation]:
@@ -85,28 +102,119 @@ class PooledLimits:
         if changed:
             self.on_change()
 
-    def add(self, generation: _Generation, name: GroupName, local: TokenBucket) -> AnyWallet:
-        """Add a limit to a generation; return its wallet."""
+    # For the compiler ---------------------------------------------------------------------------
+
+    def bucket(self, generation: _Generation, name: GroupName, local: TokenBucket) -> PooledBucket:
+        """Add a limit with one bucket to a generation; return the bucket."""
         pool = _pool_name(name)
-        drift = 1_000_000 + self._timing.drift
-        rate = local.per_ns * _NANO * _NANO * 1_000_000 // (local.per_token * drift)
         with self._lock:
             wallet = self._wallets.get(pool)
             if wallet is None:
                 wallet = self._wallets[pool] = self._engine.new_wallet()
-            limit = PooledLimit(name, Size(rate, local.capacity), wallet)
-            known = generation.limits.get(pool) == limit
-            generation.limits[pool] = limit
-            changed = generation is self._current and not known
-            self.changes += changed
+            changed = self._add(generation, pool, PooledLimit(name, self._size(local), wallet))
         if changed:
             self.on_change()
-        return wallet
+        return PooledBucket(local.capacity, _token_ns(local), wallet, _LEAST_WAIT)
+
+    def keyed_bucket(
+        self, generation: _Generation, name: GroupName, local: TokenBucket
+    ) -> KeyedBucket:
+        """Add a limit that counts per key to a generation; return its buckets' parameters."""
+        pool = _pool_name(name)
+        with self._lock:
+            bucket = generation.buckets.get(pool)
+            if bucket is None:
+                bucket = self._keyed(pool, local)
+                generation.buckets[pool] = bucket
+            size, share = lent_size(self._size(local)), self._share
+            before = generation.limits.get(pool)
+            if isinstance(before, KeyedLimit):
+                share = before.share
+            limit = KeyedLimit(name, size, bucket.wallets, share)
+            changed = self._add(generation, pool, limit)
+        if changed:
+            self.on_change()
+        return bucket
+
+    def _keyed(self, pool: str, local: TokenBucket) -> KeyedBucket:
+        wallets = self._wallets_by_key.get(pool)
+        if wallets is None:
+            wallets = self._wallets_by_key[pool] = self._engine.new_key_wallets()
+            wallets.name_keys(self._keys)
+        before, limit = self._current.buckets.get(pool), self._current.limits.get(pool)
+        full = self._full and (before is None or not before.full_level)
+        part = own_part(local, self._share, self._timing.drift, before, self._clock(), full=full)
+        bucket = KeyedBucket(local.capacity, _token_ns(local), part, wallets, _LEAST_WAIT)
+        if (
+            before is not None
+            and isinstance(limit, KeyedLimit)
+            and (limit.share, limit.size) == (self._share, lent_size(self._size(local)))
+            and (before.capacity, before.token_ns) == (bucket.capacity, bucket.token_ns)
+        ):
+            return before
+        return bucket
+
+    def _size(self, local: TokenBucket) -> Size:
+        drift = WHOLE + self._timing.drift
+        rate = local.per_ns * _NANO * _NANO * WHOLE // (local.per_token * drift)
+        return Size(rate, local.capacity)
+
+    def _add(self, generation: _Generation, pool: str, limit: PooledLimit | KeyedLimit) -> bool:
+        """Return True if what is in force has changed."""
+        known = generation.limits.get(pool) == limit
+        generation.limits[pool] = limit
+        changed = generation is self._current and not known
+        self.changes += changed
+        return changed
+
+    # The process's own share --------------------------------------------------------------------
+
+    def begin_share(self, share: int, secret: bytes, *, full: bool) -> None:
+        """Begin to use a share of each key's bucket (millionths).
+
+        :param secret: what all members number keys under.
+        :param full: nobody has used the limits before.
+        """
+        with self._lock:
+            self._keys = StableKeys(secret)
+            self._full = full
+            self._share = share
+            known = list(self._wallets_by_key.values())
+        for wallets in known:
+            self._engine.with_wallets(partial(wallets.name_keys, self._keys))
+        self.on_share()
+
+    def want_share(self, share: int) -> None:
+        """Change the share: it is in force after the next generation is collected."""
+        with self._lock:
+            if share == self._share:
+                return
+            self._full = self._full and share < self._share
+            self._share = share
+        self.on_share()
+
+    @property
+    def share_in_force(self) -> int:
+        """Largest share (millionths) of which some bucket has its own part now."""
+        with self._lock:
+            return max((each.share for each in self._keyed_in_force()), default=0)
+
+    @property
+    def is_share_due(self) -> bool:
+        """True if the generation should be collected again, because the share has changed."""
+        with self._lock:
+            return any(each.share != self._share for each in self._keyed_in_force())
+
+    def _keyed_in_force(self) -> list[KeyedLimit]:
+        return [each for each in self._current.limits.values() if isinstance(each, KeyedLimit)]
+
+    # Other threads and the end ------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
         """Replace the lock: a thread of the parent, missing here, may have held it."""
         self._lock = threading.Lock()
-        self.on_change = lambda: None
+        self.on_change = self.on_share = lambda: None
+        self._share, self._full = 0, False
         self.changes += 1
 
     def end(self) -> None:
@@ -117,22 +225,42 @@ class PooledLimits:
         with self._lock:
             limits = list(self._current.limits.values())
         for limit in limits:
+            if isinstance(limit, KeyedLimit):
+                self._end_keyed(limit)
+                continue
             spent = self._engine.spent(limit.name)
             limit.wallet.granted = (
                 limit.wallet.granted if spent is None else spent
             ) + limit.size.burst
             limit.wallet.deadline = _MOST_TIME
 
-    def in_force(self) -> Mapping[str, PooledLimit]:
+    def _end_keyed(self, limit: KeyedLimit) -> None:
+        for _, key, *_ in self._engine.with_wallets(limit.wallets.collect):
+            self._engine.with_wallets(partial(limit.wallets.deposit, key, limit.size.burst))
+        limit.wallets.deadline = limit.wallets.until = _MOST_TIME
+
+    def in_force(self) -> Mapping[str, PooledLimit | KeyedLimit]:
         """Return the limits in force, by the name of the pool."""
         with self._lock:
             return dict(self._current.limits)
 
 
+def _token_ns(local: TokenBucket) -> int:
+    """Return the time in which one token accrues (nanoseconds, rounded up); 0: none does."""
+    token_ns = -(-local.per_token // local.per_ns) if local.per_ns else 0
+    return min(token_ns, _MOST_TIME // max(1, local.capacity))  # a longer wait fits no decision
+
+
 def _pool_name(name: GroupName) -> str:
-    """Return the name of a pool. A limit may have many overrides; messages need short names."""
+    """Return the name of a pool.
+
+    A limit may have many overrides, and messages about many keys name their limit with each.
+    """
     text = json.dumps(name, separators=(",", ":"))
-    return text if len(text) <= _LONGEST_NAME else hashlib.sha256(text.encode()).hexdigest()
+    *_, per, _ = name
+    if len(text) <= _LONGEST_NAME and not per:
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARS]
 
 
 class UnsharedLimits:
@@ -159,98 +287,3 @@ class UnsharedLimits:
 
     def after_fork_in_child(self) -> None:
         """Do nothing: there is no lock."""
-
-
-class EngineWallets:
-    """Wallets whose tokens an engine spends (see ``protocol.wallets.Wallets``).
-
-    Only one thread calls it.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.limits: Mapping[str, PooledLimit] = {}
-        """Limits in force."""
-        self._gone: dict[str, PooledLimit] = {}
-        """Limits that were in force, until it is told what was spent of them."""
-        self._deadline = LONG_AGO
-
-    def follow(self, limits: Mapping[str, PooledLimit]) -> None:
-        """Take over the limits in force. Nothing may be spent of those that are gone."""
-        for pool, limit in self.limits.items():
-            if pool not in limits:
-                limit.wallet.deadline = LONG_AGO
-                self._gone[pool] = limit
-        for pool, limit in limits.items():
-            known = self.limits.get(pool) or self._gone.get(pool)
-            if known is None or known.wallet is not limit.wallet:
-                limit.wallet.deadline = LONG_AGO
-                self._empty(limit)  # what is in it belongs to somebody before, or to a parent
-            self._gone.pop(pool, None)
-            limit.wallet.deadline = self._deadline
-        self.limits = limits
-
-    @property
-    def deadline(self) -> int:
-        """Instant from which on nothing may be spent."""
-        return self._deadline
-
-    @deadline.setter
-    def deadline(self, instant: int) -> None:
-        self._deadline = instant = min(max(instant, LONG_AGO), _MOST_TIME)
-        for limit in self.limits.values():
-            limit.wallet.deadline = instant
-
-    def _found(self, pool: PoolId) -> PooledLimit | None:
-        return self.limits.get(pool.limit) or self._gone.get(pool.limit)
-
-    def _spent(self, limit: PooledLimit) -> int:
-        """Return what was spent. Without a bucket, nothing of what was granted is left."""
-        spent = self._engine.spent(limit.name)
-        return limit.wallet.granted if spent is None else spent
-
-    def _told(self, limit: PooledLimit) -> int:
-        """Return what was spent: it is not refunded any more."""
-        wallet, spent = limit.wallet, self._spent(limit)
-        if spent > wallet.reported:
-            wallet.reported = spent
-            spent = self._spent(limit)  # a refund may have come just before
-        return spent
-
-    def _empty(self, limit: PooledLimit) -> None:
-        limit.wallet.granted = min(limit.wallet.granted, self._told(limit))
-
-    def touched(self) -> tuple[PoolId, ...]:
-        """Return nothing: members always hold tokens of limits with one bucket."""
-        return ()
-
-    def read(self, pool: PoolId) -> Purse:
-        limit = self._found(pool)
-        if limit is None:
-            return Purse(0, 0, 0, 0)
-        spent, wallet = self._told(limit), limit.wallet
-        return Purse(max(0, wallet.granted - spent), spent, wallet.missed, wallet.largest)
-
-    def add(self, pool: PoolId, tokens: int) -> None:
-        limit = self._found(pool)
-        if limit is not None:
-            limit.wallet.granted += tokens
-            limit.wallet.largest = 0
-
-    def take(self, pool: PoolId, at_most: int) -> int:
-        """Take tokens out: those that a decision spends at the same time stay."""
-        limit = self._found(pool)
-        if limit is None:
-            return 0
-        wallet, granted = limit.wallet, limit.wallet.granted
-        kept = max(min(self._told(limit), granted), granted - min(at_most, FOREVER))
-        wallet.granted = kept
-        wallet.granted = kept = min(max(kept, self._spent(limit)), granted)
-        return granted - kept
-
-    def drop(self, pool: PoolId) -> None:
-        """Empty the wallet. Its totals stay: the next draw begins with them."""
-        limit = self._found(pool)
-        if limit is not None:
-            self._empty(limit)
-            self._gone.pop(pool.limit, None)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.keeper import CLAIM_AFTER, LOOK_EVERY
 from ratectl.cluster.protocol.capacity import WHOLE, size_of
-from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
@@ -131,7 +130,7 @@ class Sizing:
     def _stock(self, burst: int) -> int:
         """Return the tokens that a member holds without requests while the limit is short."""
         lent = self._limit(burst).lent
-        return idle_stock(PoolId("", ""), lent, self.plan.members, scarce=True)
+        return idle_stock(lent, self.plan.members, scarce=True)
 
     def _gap(self, burst: int) -> int:
         return common_gap(fast_gap([self._limit(burst)], self._timing), self.plan.members)

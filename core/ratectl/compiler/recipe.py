@@ -212,7 +212,7 @@ def limit_plan(
         return None
     bucket = engine_algorithm(algorithm, parameters, surroundings.offset)
     pools = surroundings.pools
-    if across == "cluster" and pools is not None and not per and isinstance(bucket, TokenBucket):
+    if across == "cluster" and pools is not None and isinstance(bucket, TokenBucket):
         bucket = pools.bucket((scope, name, budget, overrides, per, unit), bucket)
     return LimitPlan(
         scope=scope,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
     from ratectl.engine.algorithms.pooled import PooledBucket
     from ratectl.engine.algorithms.quota import WallOffset
     from ratectl.engine.algorithms.token_bucket import TokenBucket
@@ -16,7 +17,9 @@ __all__ = ["Pools", "Surroundings"]
 class Pools(Protocol):
     """Limits across the cluster."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> PooledBucket | TokenBucket:
+    def bucket(
+        self, name: GroupName, local: TokenBucket
+    ) -> PooledBucket | KeyedBucket | TokenBucket:
         """Return the bucket of a limit that would be ``local`` if one process alone had it."""
 
 

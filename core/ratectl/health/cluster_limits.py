@@ -57,8 +57,6 @@ def _not_shared(limit: Limit, server: bool) -> str | None:
         return "its rate is unlimited"
     if limit.algorithm != "token-bucket":
         return f"only token buckets are shared, and it is a {limit.algorithm}"
-    if limit.per:
-        return f"only limits without `per` are shared, and it counts per {', '.join(limit.per)}"
     if server:
         return "limits are shared by the processes of one machine with a SQLite store only"
     return None

@@ -67,6 +67,8 @@ class Draw:
 
     def is_due(self, purse: Purse, since_poll: int, gap: int) -> bool:
         """Return True if the owner should hear of this wallet before the next regular poll."""
+        if not self._state:
+            return since_poll >= max(self._timing.shortest_gap, gap // 4)
         if purse.missed != self._reported.missed and not self._scarce:
             return since_poll >= self._timing.shortest_gap
         if since_poll < gap:
@@ -75,7 +77,7 @@ class Draw:
             return purse.tokens > 0
         unreported = purse.spent - self._reported.spent
         return (
-            purse.tokens < self._want // 2
+            purse.tokens < max(self._want, self._stock) // 2
             or unreported > max(self._want // 2, 1)
             or purse.tokens > 2 * self._want + 2
         )

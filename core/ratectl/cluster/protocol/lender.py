@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.cluster.protocol.capacity import WHOLE
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.messages import (
+        Drawn,
         Granted,
         Lending,
         OwnerId,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Lender", "Own"]
 
 FOREVER: Final = 1 << 62
+MOST_DRAWN: Final = 2_000
+"""Most pools that one poll tells of. The others come next."""
 
 
 class Own(Protocol):
@@ -70,6 +74,16 @@ class Session:
         self.sizes_in = 0
         """Number of the first poll with the sizes as they are now; 0: no poll has them."""
         self.draws: dict[PoolId, Draw] = {}
+        self.touched: dict[PoolId, None] = {}
+        """Draws that were asked for since they were reported."""
+        self.untold: dict[PoolId, None] = {}
+        """Draws of which the owner has not confirmed all."""
+        self.ending: dict[PoolId, None] = {}
+        """Draws that are over as soon as the owner has confirmed it."""
+        self.in_turn: OrderedDict[PoolId, None] = OrderedDict()
+        """Draws in the order in which they were reported: those that nobody asks for have a turn
+        as well."""
+        self.turned_at = -FOREVER
 
     @property
     def waits(self) -> bool:
@@ -247,8 +261,8 @@ class Lender:
         if session.waits and since < self._timing.repeat_after:
             return []
         if since >= self._timing.poll_every or any(
-            draw.is_due(self._wallets.read(pool), since, session.gap)
-            for pool, draw in session.draws.items()
+            session.draws[pool].is_due(self._wallets.read(pool), since, session.gap)
+            for pool in session.touched
         ):
             return self._poll(session, now)
         return []
@@ -259,8 +273,10 @@ class Lender:
             if draw is None or draw.is_final:
                 self._draws += 1
                 session.draws[pool] = Draw(self._draws, self._wallets.read(pool), self._timing, now)
+                session.in_turn.setdefault(pool)
             else:
                 draw.used_at = now
+            session.touched[pool] = None
 
     def _poll(self, session: Session, now: int) -> list[ToOwner]:
         if now >= self.lend_until:
@@ -273,14 +289,7 @@ class Lender:
         if session.echo != session.echoed:
             session.echoed = session.echo
             self._resume_at = now + self._timing.resume_after
-        horizon = self._timing.horizon(session.gap, session.round_trip)
-        drawn = [
-            draw.report(
-                self._wallets, pool, session.poll, session.answered, now, horizon,
-                standing=pool in self._standing,
-            )
-            for pool, draw in session.draws.items()
-        ]  # fmt: skip
+        drawn = self._drawn(session, now)
         session.polled_at = now
         return [
             Poll(
@@ -292,9 +301,41 @@ class Lender:
                 self.share,
                 self._sizes if session.sizes_in > session.answered else None,
                 self._lending if session.answered == 0 else {},
-                tuple(each for each in drawn if each is not None),
+                drawn,
             )
         ]
+
+    def _drawn(self, session: Session, now: int) -> tuple[Drawn, ...]:
+        """Return what a poll says about pools: those that were asked for, those of which the owner
+        has not confirmed all, and of the others so many that each has a turn in time."""
+        horizon = self._timing.horizon(session.gap, session.round_trip)
+        due = list({**session.untold, **session.touched, **self._turns(session, now)})
+        drawn = []
+        for pool in due[:MOST_DRAWN]:
+            session.touched.pop(pool, None)
+            draw = session.draws[pool]
+            told = draw.report(
+                self._wallets, pool, session.poll, session.answered, now, horizon,
+                standing=pool in self._standing,
+            )  # fmt: skip
+            if draw.is_final:
+                session.ending[pool] = None
+            if told is None:
+                session.untold.pop(pool, None)
+            else:
+                session.untold[pool] = None
+                drawn.append(told)
+        return tuple(drawn)
+
+    def _turns(self, session: Session, now: int) -> dict[PoolId, None]:
+        """Return the draws that have a turn, for the time since the last poll."""
+        since = min(now - session.turned_at, self._timing.poll_every)
+        session.turned_at = now
+        count = -(-len(session.in_turn) * since // self._timing.poll_every)
+        turns = dict.fromkeys(islice(session.in_turn, count))
+        for pool in turns:
+            session.in_turn.move_to_end(pool)
+        return turns
 
     def _reply(self, message: Reply, now: int) -> list[ToOwner]:
         session = self.session
@@ -319,6 +360,7 @@ class Lender:
         if draw is None or draw.number != granted.draw:
             return
         more = draw.grant(granted)
+        session.touched[granted.pool] = None
         if granted.hold is not None:
             excess = self._wallets.read(granted.pool).tokens + more - granted.hold
             if excess > 0:
@@ -340,11 +382,21 @@ class Lender:
             session.round_trip = min(
                 max(now - sent, self._timing.shortest_gap // 10), self._timing.poll_every
             )
-            for pool, draw in list(session.draws.items()):
-                if draw.is_over(poll):
-                    del session.draws[pool]
-                    self._wallets.drop(pool)
+            self._end_draws(session, poll)
         self._wallets.deadline = max(self._wallets.deadline, self._lease_from(sent, now))
+
+    def _end_draws(self, session: Session, answered: int) -> None:
+        """Forget the draws that are over, as the owner has confirmed."""
+        for pool in list(session.ending):
+            draw = session.draws.get(pool)
+            if draw is not None and draw.is_over(answered):
+                del session.draws[pool], session.in_turn[pool]
+                session.touched.pop(pool, None)
+                session.untold.pop(pool, None)
+                self._wallets.drop(pool)
+            elif draw is not None and draw.is_final:
+                continue
+            del session.ending[pool]
 
     def _lease_from(self, sent: int, now: int) -> int:
         del now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import bounded
@@ -35,6 +36,8 @@ __all__ = ["Owner"]
 
 _POOLS_PER_MEMBER: Final = 100_000
 """No member draws from more pools at once: what it says about others is ignored."""
+MOST_GRANTED: Final = 4_000
+"""Most pools that one answer tells of. The others come next."""
 _REPLIES: Final = 1_024
 """Answers to one member that a poll may still echo."""
 
@@ -106,6 +109,8 @@ class Owner:
         served: dict[str, None] = {}
         for name, pool in list(self._waiting.items()):
             lent, was_short = self.limits[name.limit].lent, pool.short
+            if pool.waiting and not pool.has_token(now, lent):
+                continue
             pool.settle(now, lent)
             for member in share_out(pool, lent, self._is_live(now)):
                 session = self.sessions[member]
@@ -194,7 +199,7 @@ class Owner:
         self._replies += 1
         session.replies.append((self._replies, now))
         granted = []
-        for name, account in session.untold.items():
+        for name, account in islice(session.untold.items(), MOST_GRANTED):
             if account.told is None:
                 account.told = self._replies
             stock = self._stock(name, account)
@@ -219,7 +224,8 @@ class Owner:
         limit = self.limits[name.limit]
         if limit.pools[name.key].short:
             return 0
-        return idle_stock(name, limit.lent, len(self.sessions), scarce=account.scarce)
+        members = len(limit.pools[name.key].accounts if name.key else self.sessions)
+        return idle_stock(limit.lent, members, scarce=account.scarce)
 
     def _stock_changed(self) -> None:
         """Tell every member how much it should hold while it has no requests."""
@@ -369,6 +375,8 @@ class Owner:
             if account is not None:
                 pool.void(session.member, limit.lent)
             account = session.accounts[name] = pool.accounts[session.member] = Account(drawn.draw)
+            if name.key:
+                self._tell_stock(name, pool)
         elif account.draw > drawn.draw:
             return
         pool.report(account, drawn, limit.lent)
@@ -377,6 +385,8 @@ class Owner:
         account.looks_in_vain(most)
         if account.want == account.least == account.held == 0:
             self._forget(session, name, pool)
+            if name.key:
+                self._tell_stock(name, pool)
             return
         if not pool.waiting.keys() - {session.member}:
             pool.grant(account, account.missing(most))

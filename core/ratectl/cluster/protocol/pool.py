@@ -95,6 +95,10 @@ class Pool:
         """Whole tokens in the pool."""
         return self.level // GRAINS
 
+    def has_token(self, now: int, lent: Lent) -> bool:
+        """Return True if the pool may have a whole token by now."""
+        return self.level + lent.rate * (now - self.at) >= GRAINS
+
     def room(self, lent: Lent) -> int:
         """Return how many grains may be in the pool."""
         return max(0, lent.capacity - self.held * GRAINS)
@@ -177,6 +181,11 @@ class LentLimit:
             pool = self.pools[key] = Pool(now, self.untouched.level)
         pool.settle(now, self.lent)
         return pool
+
+    def fill(self) -> None:
+        """Fill all pools: nobody has used the limit before."""
+        for pool in self._all():
+            pool.level = pool.room(self.lent)
 
     def lend(self, size: Size, share: int, brought: Lending | None, now: int) -> None:
         """Add the share of a member, and the tokens that it brings: its buckets held no more."""

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.cluster.protocol.capacity import Lent
-    from ratectl.cluster.protocol.messages import PoolId
     from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
     from ratectl.cluster.protocol.timing import Timing
 
@@ -35,14 +34,14 @@ def common_gap(fast: int, members: int) -> int:
     return max(fast, members * SECOND // _POLLS_PER_SECOND)
 
 
-def idle_stock(pool: PoolId, lent: Lent, members: int, *, scarce: bool) -> int:
+def idle_stock(lent: Lent, members: int, *, scarce: bool) -> int:
     """Return how many tokens a member should hold while it has no requests.
 
-    A limit with one bucket is used by every member: with a token in its hand a member admits the
-    first request at once. Of a limit with many keys, members hold only what they use.
+    With a token in its hand it admits the next request at once.
+
+    :param members: how many may be asked: all, for a limit with one bucket; of one key, those that
+        were asked for it lately.
     """
-    if pool.key:
-        return 0
     tokens = lent.most
     if tokens < 2 * members:
         return 1 if tokens >= members else 0

@@ -201,6 +201,8 @@ class KeyedBucket(TokenBucket):
 
     __slots__ = ("begins", "least_wait", "since", "token_ns", "wallets")
 
+    starts_full = True
+
     def __init__(
         self, capacity: int, token_ns: int, part: OwnPart, wallets: AnyKeyWallets, least_wait: int
     ) -> None:
@@ -250,10 +252,11 @@ class KeyedBucket(TokenBucket):
         if wait == NEVER:
             return -1
         if not is_real:
-            left = self.wallets.left(key) if now < self.wallets.deadline else 0
+            left: int = self.wallets.left(key) if now < self.wallets.deadline else 0
             return left - cost if wait and left >= cost else -1
         if wait:
-            return self.wallets.draw(key, cost, now)
+            drawn: int = self.wallets.draw(key, cost, now)
+            return drawn
         if cost and state[0] < self.half_level:
             self.wallets.want(key)
         return -1

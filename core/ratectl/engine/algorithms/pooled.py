@@ -59,7 +59,7 @@ class PooledBucket(Algorithm[int]):
 
     __slots__ = ("_key", "capacity", "least_wait", "token_ns", "wallet")
 
-    is_total = True
+    starts_full = True
 
     def __init__(self, capacity: int, token_ns: int, wallet: AnyWallet, least_wait: int) -> None:
         if capacity < 0 or token_ns < 0:

@@ -69,9 +69,8 @@ class Algorithm(ABC, Generic[S]):
     holds: ClassVar[bool] = False
     """True if a request takes slots and holds them until it releases them."""
 
-    is_total: ClassVar[bool] = False
-    """True if states are running totals: a new bucket always begins with ``full``, and no bucket
-    stands for another."""
+    starts_full: ClassVar[bool] = False
+    """True if a new bucket always begins with ``full``, whatever has changed before."""
 
     wallets: Any = None
     """Wallets by key that have tokens beside the buckets (``KeyedBucket``)."""

@@ -147,7 +147,7 @@ class Group:
     def default_at(self, now: int) -> State:
         """Return a copy of the state of a key without a bucket."""
         algorithm = self.algorithm
-        is_full = self.default is None or algorithm.is_total
+        is_full = self.default is None or algorithm.starts_full
         state: State = algorithm.full(now) if is_full else self.default
         return algorithm.copied(state)
 

@@ -141,7 +141,7 @@ def _tell_epoch(group: FastGroup) -> None:
 
 def _tell_default(group: FastGroup) -> None:
     packed: Any = None
-    if group.default is not None and not group.algorithm.is_total:
+    if group.default is not None and not group.algorithm.starts_full:
         packing = packing_of(group.algorithm)
         packed = packing.fields(group.default) if packing else None
         packed = packed or ()

@@ -42,7 +42,7 @@ from ratectl.policy.language.rates import Rate
 from ratectl.policy.language.resets import Resets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "API_VERSION",
@@ -345,16 +345,18 @@ class PolicyTree:
 
     def units(self) -> set[str]:
         """Return the units that limits and budgets name, at any scope and in any override."""
-        parts = [
-            part
-            for policy in self.policies.values()
-            for part in (
-                policy.limits,
-                policy.budgets,
-                *(override.limits for override in policy.overrides),
-            )
-        ]
-        return {fields.unit for part in parts for fields in part.values() if fields.unit}
+        return {fields.unit for fields in self._declared() if fields.unit}
+
+    def is_shared(self) -> bool:
+        """Return True if a limit or budget, at any scope, is one for the whole cluster."""
+        return any(fields.across == "cluster" for fields in self._declared())
+
+    def _declared(self) -> Iterator[LimitFields]:
+        for policy in self.policies.values():
+            yield from policy.limits.values()
+            yield from policy.budgets.values()
+            for override in policy.overrides:
+                yield from override.limits.values()
 
     def next_change(self, now_ns: int) -> int | None:
         """Return the next instant at which an exception begins or ends; None for never."""

@@ -1,0 +1,160 @@
+"""Limits across the cluster that count per key: what one process has of them.
+
+Of each key, a quarter of the burst and a fiftieth of the rate is never lent: each member has its
+share of that, for first requests. The rest is lent to owners, which fill wallets of the keys that
+are asked for more often. Both together are one limit: two token buckets add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.cluster.protocol.capacity import WHOLE, Size
+from ratectl.cluster.protocol.wallets import Purse
+from ratectl.engine.algorithms.keyed_bucket import OwnPart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
+    from ratectl.engine.algorithms.token_bucket import TokenBucket
+    from ratectl.engine.api import Engine
+    from ratectl.engine.limit_plan import GroupName
+
+__all__ = ["KeyPurses", "KeyedLimit", "lent_size", "own_part"]
+
+_BURST_PART: Final = 4
+_RATE_PART: Final = 50
+_FINE: Final = 1_000
+"""Ticks of an own part are finer than those of a whole bucket: it fills more slowly."""
+_MOST_TICKS: Final = 1 << 61
+_EMPTY: Final = Purse(0, 0, 0, 0)
+
+
+class KeyedLimit(NamedTuple):
+    """A limit that counts per key, as this process knows it."""
+
+    name: GroupName
+    size: Size
+    """Size of what is lent."""
+    wallets: AnyKeyWallets
+    share: int
+    """Share (millionths) of each bucket that is the process's own part."""
+
+
+def lent_size(size: Size) -> Size:
+    """Return what is lent of a limit."""
+    kept = size.burst // _BURST_PART
+    return Size(size.rate - (size.rate // _RATE_PART if kept else 0), size.burst - kept)
+
+
+def own_part(
+    local: TokenBucket, share: int, drift: int, before: KeyedBucket | None, now: int, *, full: bool
+) -> OwnPart:
+    """Return a member's own part of each bucket of a limit, in ticks.
+
+    :param local: the bucket if one process alone had the limit.
+    :param share: millionths.
+    :param drift: how much faster than true time the clock may run, in millionths.
+    :param before: the bucket until ``now``; None: there was none.
+    :param full: nobody has used the limit before: untouched buckets are full. Otherwise growth
+        gives no tokens: whoever had them before may have spent them.
+    """
+    fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
+    per_token = local.per_token * fine
+    kept = local.capacity // _BURST_PART
+    capacity = kept * per_token * share // WHOLE
+    rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift)) if kept else 0
+    begins = capacity if full else 0
+    if before is not None and not full:
+        level, *_ = before.full(now)
+        begins = min(capacity, level * per_token // before.per_token)
+    return OwnPart(rate, per_token, capacity, begins, now)
+
+
+@dataclass(slots=True)
+class _KeyPurse:
+    """What the thread that fills a wallet knows of it. Totals in tokens."""
+
+    key: Any
+    left: int = 0
+    spent: int = 0
+    missed: int = 0
+    largest: int = 0
+
+
+@dataclass(slots=True)
+class KeyPurses:
+    """Wallets of one limit, by the numbers of keys as texts. Only one thread uses it.
+
+    What is left in a wallet is what was left when it was read: decisions go on spending. So what
+    is reported as spent may be too little for a while, and never too much.
+    """
+
+    engine: Engine
+    limit: KeyedLimit
+    _purses: dict[str, _KeyPurse] = field(default_factory=dict)
+
+    def collect(self) -> list[str]:
+        """Read the wallets of the keys that were asked for since the last call; return the keys."""
+        found = self.engine.with_wallets(self.limit.wallets.collect)
+        return [self._collected(*use) for use in found]
+
+    def _collected(
+        self, number: int, key: Any, left: int, spent: int, missed: int, largest: int
+    ) -> str:
+        text = f"{number:x}"
+        purse = self._purses.get(text)
+        if purse is None:
+            purse = self._purses[text] = _KeyPurse(key)
+        purse.left = left
+        purse.spent += spent
+        purse.missed += missed
+        purse.largest = max(purse.largest, largest)
+        return text
+
+    def read(self, key: str) -> Purse:
+        """Return the state of a wallet (see ``protocol.wallets.Wallets``)."""
+        purse = self._purses.get(key)
+        if purse is None:
+            return _EMPTY
+        return Purse(purse.left, purse.spent, purse.missed, purse.largest)
+
+    def add(self, key: str, tokens: int) -> None:
+        """Put tokens into a wallet. Without a wallet they are lost, and count as spent."""
+        purse = self._purses.get(key)
+        if purse is None:
+            return
+        wallets = self.limit.wallets
+        purse.largest = 0
+        if self.engine.with_wallets(lambda: wallets.deposit(purse.key, tokens)):
+            purse.left += tokens
+        else:
+            purse.spent += tokens
+
+    def take(self, key: str, at_most: int) -> int:
+        """Take tokens out of a wallet; return how many it had, at most so many."""
+        purse = self._purses.get(key)
+        if purse is None or at_most <= 0:
+            return 0
+        wallets = self.limit.wallets
+        taken = self.engine.with_wallets(lambda: wallets.withdraw(purse.key, at_most))
+        purse.left -= taken
+        return taken
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Read wallets for the last time: nothing may be spent of them any more."""
+        wallets = self.limit.wallets
+        for key in keys:
+            purse = self._purses.get(key)
+            if purse is not None:
+                purse.left, spent = self.engine.with_wallets(lambda: wallets.close(purse.key))  # noqa: B023
+                purse.spent += spent
+
+    def drop(self, key: str) -> None:
+        """Remove a wallet, and its totals."""
+        purse = self._purses.pop(key, None)
+        if purse is not None:
+            wallets = self.limit.wallets
+            self.engine.with_wallets(lambda: wallets.close(purse.key))

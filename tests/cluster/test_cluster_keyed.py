@@ -1,0 +1,196 @@
+"""Limits that count per key, on a machine of members with real engines and a fake clock.
+
+Each admission is compared with one central bucket of its key: ``ask_for`` fails on the first that
+it would not admit.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from machine import LASTS, Machine
+
+from engine.engines import ENGINES
+from ratectl.cluster.protocol.timing import MILLISECOND as MS
+from ratectl.cluster.protocol.timing import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RATE, BURST = 100, 100
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """A machine with one limit of 100/s for each tenant."""
+    machine = Machine()
+    machine.make_engine = ENGINES[request.param]
+    machine.by_tenant = {"each": (RATE, BURST)}
+    return machine
+
+
+def asking(machine: Machine, tenants: list[str], admitted: dict[str, int]) -> Callable[[int], None]:
+    """Return a step in which every member asks once for every tenant."""
+
+    def each(step: int) -> None:
+        for member in list(machine.members.values()):
+            for tenant in tenants:
+                admitted[tenant] = admitted.get(tenant, 0) + member.ask_for(tenant)
+
+    return each
+
+
+def used(machine: Machine, tenants: list[str], duration: int) -> list[float]:
+    """Return the part of each tenant's rate that is used if all members ask all the time."""
+    admitted: dict[str, int] = {}
+    machine.run(duration, asking(machine, tenants, admitted))
+    return [admitted[tenant] * SECOND / (RATE * duration) for tenant in tenants]
+
+
+def test_every_key_is_one_limit(machine: Machine) -> None:
+    machine.start(3)
+    used(machine, ["a", "b"], 3 * SECOND)
+    assert min(used(machine, ["a", "b"], 4 * SECOND)) > 0.97
+
+
+def test_a_key_that_one_member_asks_for(machine: Machine) -> None:
+    first, *_ = machine.start(4)
+    admitted = 0
+
+    def each(step: int) -> None:
+        nonlocal admitted
+        admitted += first.ask_for("a")
+
+    machine.run(3 * SECOND, each)
+    admitted = 0
+    machine.run(4 * SECOND, each)
+    assert admitted > 0.97 * 4 * RATE
+
+
+def test_rare_keys_need_no_other_process(machine: Machine) -> None:
+    """A quarter of the burst is never lent: of 100 tokens, each of four members has six."""
+    members = machine.start(4)
+    machine.run(15 * SECOND)  # each has a share, and its part has filled
+    for member in members:
+        for n in range(20):
+            assert [member.ask_for(f"rare-{n}") for _ in range(6)] == [True] * 6
+        assert member.ask_for("rare-0") is False
+
+
+def test_requests_below_the_rate_are_rarely_refused(machine: Machine) -> None:
+    members = machine.start(4)
+    machine.run(15 * SECOND)
+    tenants = [f"t{n}" for n in range(5)]
+    random_ = random.Random(1)
+    asked = refused = 0
+
+    def each(step: int) -> None:
+        nonlocal asked, refused
+        for tenant in tenants:
+            if random_.random() < 0.07:  # 0.7 of 100/s
+                asked += 1
+                refused += not random_.choice(members).ask_for(tenant)
+
+    machine.run(SECOND, each)
+    asked = refused = 0
+    machine.run(6 * SECOND, each)
+    assert refused / asked <= 0.02
+
+
+def test_keys_that_nobody_asks_for_are_forgotten(machine: Machine) -> None:
+    members = machine.start(3)
+    machine.run(SECOND, asking(machine, [f"t{n}" for n in range(50)], {}))
+    owner = machine.owner.node.owner
+    assert owner is not None
+    (limit,) = owner.limits.values()
+    assert len(limit.pools) >= 50
+    machine.run(8 * SECOND)
+    assert len(limit.pools) == 0
+    for member in members:
+        assert member.node.lender.session is not None
+        assert not member.node.lender.session.draws
+        assert [each.wallets.count for each in member.limits.in_force().values()] == [0]  # type: ignore[union-attr]
+
+
+def test_the_first_member_begins_full(machine: Machine) -> None:
+    (first,) = machine.start()
+    machine.run(100 * MS)
+    assert [first.ask_for("a") for _ in range(25)] == [True] * 25
+    admitted = 0
+
+    def each(step: int) -> None:
+        nonlocal admitted
+        admitted += first.ask_for("a")
+
+    machine.run(200 * MS, each)
+    assert admitted >= 75
+
+
+def test_costs_larger_than_what_is_lent_are_not_gathered(machine: Machine) -> None:
+    (first,) = machine.start()
+    machine.run(SECOND)
+    assert [first.ask_for("a", 80) for _ in range(3)] == [False] * 3
+    machine.run(2 * SECOND, lambda step: None if step % 50 else first.ask_for("a", 80) and None)
+    machine.run(100 * MS)
+    assert first.ask_for("b", 20)
+
+
+def test_without_an_owner_members_use_their_shares(machine: Machine) -> None:
+    members = machine.start(4)
+    used(machine, ["a"], 3 * SECOND)
+    machine.cut = {member.links.name for member in members}
+    used(machine, ["a"], 3 * SECOND)
+    assert min(used(machine, ["a"], 4 * SECOND)) > 0.9
+    machine.cut = set()
+    used(machine, ["a"], 3 * SECOND)
+    assert min(used(machine, ["a"], 4 * SECOND)) > 0.97
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_key_exceeds_its_limit_whatever_happens(machine: Machine, seed: int) -> None:
+    """Members come, are killed, cut off and stopped, owners hand over, and shares move."""
+    random_ = random.Random(seed)
+    machine.by_tenant = {"each": random_.choice([(100, 100), (20, 8), (50, 200)])}
+    machine.start(3)
+    tenants = ["a", "b", "c"]
+
+    def each(step: int) -> None:
+        for member in list(machine.members.values()):
+            if not member.frozen and random_.random() < 0.3:
+                member.ask_for(random_.choice(tenants), random_.choice((1, 1, 1, 3)))
+        if random_.random() < 0.005:
+            happen(machine, random_)
+
+    machine.run(5 * SECOND, each)
+
+
+def happen(machine: Machine, random_: random.Random) -> None:
+    members = list(machine.members.values())
+    member = random_.choice(members) if members else None
+    what = random_.randrange(6)
+    if member is None or (what == 0 and len(members) < 6):
+        machine.start()
+    elif what == 1 and len(members) > 1:
+        machine.members.pop(member.links.name)  # killed
+    elif what == 2:
+        member.frozen = not member.frozen
+    elif what == 3:
+        machine.cut ^= {member.links.name}
+    elif what == 4:
+        member.keeper.hand_over()
+    else:
+        member.publish(member.sizes)
+
+
+def test_a_fork_is_a_member_of_its_own(machine: Machine) -> None:
+    parent, *_ = machine.start(2)
+    used(machine, ["a"], 2 * SECOND)
+    parent.engine.after_fork_in_child()
+    parent.limits.after_fork_in_child()
+    assert not any(parent.engine.check("/", {"tenant": f"t{n}"}).allowed for n in range(5))
+    assert not parent.engine.check("/", {"tenant": "a"}).allowed
+    assert parent.limits.share_in_force > 0
+    assert parent.limits.is_share_due
+    assert LASTS
