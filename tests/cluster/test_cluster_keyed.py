@@ -70,12 +70,12 @@ def test_a_key_that_one_member_asks_for(machine: Machine) -> None:
 
 
 def test_rare_keys_need_no_other_process(machine: Machine) -> None:
-    """A quarter of the burst is never lent: of 100 tokens, each of four members has six."""
+    """Half of the burst is never lent: of 100 tokens, each of four members has twelve."""
     members = machine.start(4)
-    machine.run(15 * SECOND)  # each has a share, and its part has filled
+    machine.run(26 * SECOND)  # each has a share, and its part has filled
     for member in members:
         for n in range(20):
-            assert [member.ask_for(f"rare-{n}") for _ in range(6)] == [True] * 6
+            assert [member.ask_for(f"rare-{n}") for _ in range(12)] == [True] * 12
         assert member.ask_for("rare-0") is False
 
 
@@ -106,7 +106,7 @@ def test_keys_that_nobody_asks_for_are_forgotten(machine: Machine) -> None:
     assert owner is not None
     (limit,) = owner.limits.values()
     assert len(limit.pools) >= 50
-    machine.run(8 * SECOND)
+    machine.run(30 * SECOND)
     assert len(limit.pools) == 0
     for member in members:
         assert member.node.lender.session is not None
@@ -117,7 +117,7 @@ def test_keys_that_nobody_asks_for_are_forgotten(machine: Machine) -> None:
 def test_the_first_member_begins_full(machine: Machine) -> None:
     (first,) = machine.start()
     machine.run(100 * MS)
-    assert [first.ask_for("a") for _ in range(25)] == [True] * 25
+    assert [first.ask_for("a") for _ in range(50)] == [True] * 50
     admitted = 0
 
     def each(step: int) -> None:
@@ -125,16 +125,16 @@ def test_the_first_member_begins_full(machine: Machine) -> None:
         admitted += first.ask_for("a")
 
     machine.run(200 * MS, each)
-    assert admitted >= 75
+    assert admitted >= 50
 
 
-def test_costs_larger_than_what_is_lent_are_not_gathered(machine: Machine) -> None:
+def test_costs_larger_than_what_is_lent_never_pass(machine: Machine) -> None:
+    """Nothing gathers the tokens of all members: whoever asks should not wait for them."""
     (first,) = machine.start()
     machine.run(SECOND)
-    assert [first.ask_for("a", 80) for _ in range(3)] == [False] * 3
-    machine.run(2 * SECOND, lambda step: None if step % 50 else first.ask_for("a", 80) and None)
-    machine.run(100 * MS)
-    assert first.ask_for("b", 20)
+    decision = first.engine.check("/", {"tenant": "a"}, 51)
+    assert (decision.allowed, decision.reason, decision.capacity) == (False, "never", 100)
+    assert first.ask_for("a", 50)
 
 
 def test_without_an_owner_members_use_their_shares(machine: Machine) -> None:

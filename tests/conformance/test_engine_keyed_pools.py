@@ -41,8 +41,8 @@ def publish(rig: Rig, *plans: LimitPlan) -> None:
     rig.engine.swap(PlanSet(rig.generation, {"/": ScopePlan("/", plans, True)}))
 
 
-def keyed(wallets: AnyKeyWallets, own: OwnPart, capacity: int = 100) -> KeyedBucket:
-    return KeyedBucket(capacity, 10 * MS, own, wallets, WAIT)
+def keyed(wallets: AnyKeyWallets, own: OwnPart) -> KeyedBucket:
+    return KeyedBucket(100, 90, 10 * MS, own, wallets, WAIT)
 
 
 def asked(rig: Rig, *tenants: str, cost: int = 1, at: int | None = None) -> list[bool]:
@@ -98,7 +98,8 @@ def test_a_refusal_tells_what_was_missed(rig: Rig, wallets: AnyKeyWallets) -> No
     assert not rig.engine.check("/", {"tenant": "a"}, 7).allowed
     assert uses(wallets) == {number("a"): (0, 0, 12, 7)}
     assert uses(wallets) == {}
-    assert rig.engine.check("/", {"tenant": "a"}, 101).reason == "never"
+    never = rig.engine.check("/", {"tenant": "a"}, 91)
+    assert (never.reason, never.capacity) == ("never", 100)
     assert uses(wallets) == {}
     assert asked(rig, "a", "a") == [True, True]
 

@@ -1,7 +1,7 @@
 """Limits across the cluster that count per key: what one process has of them.
 
-Of each key, a quarter of the burst and a fiftieth of the rate is never lent: each member has its
-share of that, for first requests. The rest is lent to owners, which fill wallets of the keys that
+Of each key, half of the burst and a fiftieth of the rate is never lent: each member has its share
+of that, for first requests. The rest is lent to owners, which fill wallets of the keys that
 are asked for more often. Both together are one limit: two token buckets add up.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyPurses", "KeyedLimit", "lent_size", "own_part"]
 
-_BURST_PART: Final = 4
+_BURST_PART: Final = 2
 _RATE_PART: Final = 50
 _FINE: Final = 1_000
 """Ticks of an own part are finer than those of a whole bucket: it fills more slowly."""

@@ -144,7 +144,8 @@ class PooledLimits:
         before, limit = self._current.buckets.get(pool), self._current.limits.get(pool)
         full = self._full and (before is None or not before.full_level)
         part = own_part(local, self._share, self._timing.drift, before, self._clock(), full=full)
-        bucket = KeyedBucket(local.capacity, _token_ns(local), part, wallets, _LEAST_WAIT)
+        most = lent_size(self._size(local)).burst
+        bucket = KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
         if (
             before is not None
             and isinstance(limit, KeyedLimit)

@@ -90,6 +90,7 @@ class Draw:
         answered: int,
         now: int,
         horizon: int,
+        interest: int,
         *,
         standing: bool,
     ) -> Drawn | None:
@@ -100,11 +101,12 @@ class Draw:
         :param poll: number of the poll.
         :param answered: number of the newest poll that the owner has answered.
         :param horizon: how many nanoseconds of demand the wallet should last for.
+        :param interest: nanoseconds after which tokens of a key that nobody asks for are returned.
         :param standing: the limit has one bucket, and is in force: the interest lasts.
         """
         purse = wallets.read(pool)
         self._measure(purse, now, horizon)
-        if not standing and (not pool.key or now - self.used_at >= self._timing.interest):
+        if not standing and (not pool.key or now - self.used_at >= interest):
             self._wish = self._stock = self._least = 0
         self._want = max(self._wish, self._stock, 0 if self._in_vain else self._least)
         surplus = purse.tokens - self._want

@@ -316,7 +316,7 @@ class Lender:
             draw = session.draws[pool]
             told = draw.report(
                 self._wallets, pool, session.poll, session.answered, now, horizon,
-                standing=pool in self._standing,
+                self._interest(pool), standing=pool in self._standing,
             )  # fmt: skip
             if draw.is_final:
                 session.ending[pool] = None
@@ -326,6 +326,11 @@ class Lender:
                 session.untold[pool] = None
                 drawn.append(told)
         return tuple(drawn)
+
+    def _interest(self, pool: PoolId) -> int:
+        """Return for how long the member holds tokens of a key that it is not asked for."""
+        size = self._sizes.get(pool.limit)
+        return self._timing.interest if size is None else self._timing.interest_in(size)
 
     def _turns(self, session: Session, now: int) -> dict[PoolId, None]:
         """Return the draws that have a turn, for the time since the last poll."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ratectl.cluster.protocol.capacity import Size
 
 __all__ = ["MILLISECOND", "SECOND", "Timing"]
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 _PPM: Final = 1_000_000
+_PART_FILLS: Final = 25
+"""A part that is never lent takes so much longer to fill than what is lent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,9 @@ class Timing:
     gap: int = 20 * MILLISECOND
     """Longest time that a member leaves between two polls while it has requests."""
     interest: int = 2 * SECOND
-    """A member returns its tokens of a key that it was not asked for as long as this."""
+    """A member returns its tokens of a key that it was not asked for as long as this, at least,"""
+    longest_interest: int = 30 * SECOND
+    """and at most."""
 
     @property
     def shortest_gap(self) -> int:
@@ -59,6 +66,14 @@ class Timing:
     def horizon(self, gap: int, round_trip: int) -> int:
         """Return for how long the tokens that a member asks for should last."""
         return 2 * (gap + round_trip)
+
+    def interest_in(self, size: Size) -> int:
+        """Return for how long a member holds tokens of a key that it is not asked for.
+
+        Its own part of the key takes about that long to fill, for the next first request.
+        """
+        fills = _PART_FILLS * size.burst * SECOND * SECOND // max(1, size.rate)
+        return max(self.interest, min(fills, self.longest_interest))
 
     @property
     def lend_for(self) -> int:

@@ -196,15 +196,22 @@ class KeyedBucket(TokenBucket):
     the room for it.
 
     :param capacity: tokens that the limit admits at once.
+    :param most: largest cost that one place may have the tokens for, the part or the wallet.
     :param token_ns: nanoseconds in which one token of the limit accrues, rounded up; 0: none does.
     """
 
-    __slots__ = ("begins", "least_wait", "since", "token_ns", "wallets")
+    __slots__ = ("begins", "least_wait", "most", "since", "token_ns", "wallets")
 
     starts_full = True
 
     def __init__(
-        self, capacity: int, token_ns: int, part: OwnPart, wallets: AnyKeyWallets, least_wait: int
+        self,
+        capacity: int,
+        most: int,
+        token_ns: int,
+        part: OwnPart,
+        wallets: AnyKeyWallets,
+        least_wait: int,
     ) -> None:
         self.per_ns, self.per_token, self.full_level, self.begins, self.since = part
         self.half_level = self.full_level // 2
@@ -212,7 +219,8 @@ class KeyedBucket(TokenBucket):
         self.token_ns = token_ns
         self.wallets = wallets
         self.least_wait = least_wait
-        self._key = (capacity, token_ns, part, id(wallets))
+        self.most = most
+        self._key = (capacity, most, token_ns, part, id(wallets))
 
     def full(self, now: int) -> TokenState:
         """Return an untouched bucket."""
@@ -231,14 +239,14 @@ class KeyedBucket(TokenBucket):
         if now > at:
             level, at = min(self.full_level, level + (now - at) * self.per_ns), now
         left = level - cost * self.per_token
-        if cost <= self.capacity and self.token_ns and now < self.wallets.until and left >= 0:
+        if cost <= self.most and self.token_ns and now < self.wallets.until and left >= 0:
             high_at = at if level > self.half_level else high_at
             return 0, (left, at, high_at, 0), left // self.per_token, None
         return self.wait(state, cost, now), state, 0, None
 
     def wait(self, state: TokenState, cost: int, now: int) -> int:  # noqa: ARG002
         """Return the wait of a request that neither the own part nor the wallet has tokens for."""
-        if cost > self.capacity or not self.token_ns:
+        if cost > self.most or not self.token_ns:
             return NEVER
         return max(self.least_wait, cost * self.token_ns)
 

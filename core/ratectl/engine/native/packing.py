@@ -247,6 +247,7 @@ class _KeyedPacking(Packing[KeyedBucket, TokenState]):
             per_token=algorithm.per_token,
             window_ns=algorithm.token_ns,
             hold_ns=algorithm.least_wait,
+            even_ns=algorithm.most,
             offset=algorithm.wallets,
         )
         full, begins = algorithm.full_level, algorithm.begins

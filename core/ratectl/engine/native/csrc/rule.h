@@ -21,7 +21,8 @@ typedef struct {
     i64 window_ns;
     i64 quantum;                /* these five: see sliding_window.py */
     u32 unit_bits, count_bits, grain_bits, cells;
-    i64 even;                   /* length of each window of a quota; 0: the calendar decides */
+    i64 even;                   /* length of each window of a quota; 0: the calendar decides.
+                                   Of a keyed bucket: the largest cost */
     i64 starts, ends;           /* the last window from the calendar, by the wall clock */
     PyObject *offset;           /* a WallOffset; of a pool, its Wallet or KeyWallets */
     i64 hold_ns;                /* of a pool: the shortest wait; and `per_ns` is the time of a token */
