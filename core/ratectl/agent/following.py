@@ -106,6 +106,14 @@ class Following(ABC):
         """Return what collects the limits across the cluster; None: they count in each process."""
         return None
 
+    def _unshared(self, remedy: str) -> UnsharedLimits:
+        """Return a collector that reports limits across the cluster which this process counts.
+
+        :param remedy: what to do so that they are shared.
+        """
+        text = f"limits across the cluster count in this process alone: {remedy}"
+        return UnsharedLimits(lambda some: self.state.problem("cluster", text if some else None))
+
     @property
     @abstractmethod
     def id(self) -> str:
@@ -234,15 +242,11 @@ class StoreFollowing(Following):
         if in_one_process(self.settings.source):
             return None
         if self._peers is None:
-            return UnsharedLimits(self._note_unshared)
+            return self._unshared(
+                "set RATECTL_CLUSTER_LISTEN to an address at which other agents reach it, and "
+                "certificates (docs/cluster.md)"
+            )
         return PooledLimits(self.engine, TIMING)
-
-    def _note_unshared(self, is_any: bool) -> None:
-        text = (
-            "limits across the cluster count in this process alone: set RATECTL_CLUSTER_LISTEN to "
-            "an address at which other agents reach it, and certificates (docs/cluster.md)"
-        )
-        self.state.problem("cluster", text if is_any else None)
 
     @cached_property
     def _peers(self) -> Peers | None:
@@ -310,6 +314,12 @@ class DirectoryFollowing(Following):
             "directory": directory,
             "exceptions": self.enforcement,
         }
+
+    def _new_pools(self) -> UnsharedLimits:
+        return self._unshared(
+            "agents of a directory do not know of each other: publish the policies to a store "
+            "(ratectl apply), and follow that"
+        )
 
     @property
     def id(self) -> str:
