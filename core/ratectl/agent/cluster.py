@@ -14,14 +14,16 @@ from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from ratectl.agent.state import AgentState
     from ratectl.cluster.keeper import Keeper
+    from ratectl.cluster.owned import OwnedLimit
     from ratectl.cluster.peers import Peers
     from ratectl.cluster.pools import PooledLimits
     from ratectl.cluster.transport.links import Links
     from ratectl.engine.api import Engine
+    from ratectl.engine.limit_plan import GroupName
     from ratectl.stores.base import Store
 
 __all__ = ["TIMING", "ClusterPart"]
@@ -231,6 +233,15 @@ class ClusterPart:
         node = self.node
         if node is not None:
             node.wake()
+
+    def names(self) -> Mapping[GroupName, str]:
+        """Return the names of the pools of the limits in force."""
+        return {limit.name: pool for pool, limit in self._limits.in_force().items()}
+
+    def owned(self) -> Sequence[OwnedLimit]:
+        """Return what this process pools as an owner, since the last call; else nothing."""
+        node = self.node
+        return () if node is None else node.owned.take(self._clock())
 
     def after_fork_in_child(self) -> None:
         """Close the parent's sockets in a forked child, without speaking on them."""

@@ -229,6 +229,7 @@ class StoreFollowing(Following):
                 partial(open_store, settings.source), peers, self.engine, pools, self.state,
                 slot.id, settings.wall.monotonic_ns,
             )  # fmt: skip
+            settings.meter.shared = self._cluster
         self._parts = {
             **({} if self._cluster is None else {"cluster": self._cluster}),
             "panic-file": file_switches,

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.own_share import OwnShare
+from ratectl.cluster.owned import OwnedLimits
 from ratectl.cluster.pools import EngineWallets
 from ratectl.cluster.protocol.lender import Lender
 from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId
@@ -68,6 +69,7 @@ class Node:
         self._own = OwnShare(self._wallets, full=full)
         self.lender = Lender(links.name, timing, self._wallets, self._own)
         self.owner: Owner | None = None
+        self.owned = OwnedLimits()
         self._owners = 0
         """Owners that this process has made: each is another incarnation."""
         self._changes = -1
@@ -118,6 +120,7 @@ class Node:
         self._send(self.lender.tick(now, hint.owner if hint else None), now)
         if self.owner is not None:
             self._answer(self.owner.tick(now), now)
+        self.owned.look(self.owner, now)
         lost = self._is_store_lost(standing, now)
         self._own.tick(now, now + SECOND if lost else standing.use_until)
         self._keeper.seen = standing.number, self.lender.counted

@@ -105,7 +105,7 @@ class LimitSeries:
 def _add(total: LimitTotal, limit: LimitUsage, more: Counts) -> None:
     for name, count in more._asdict().items():
         setattr(total, name, getattr(total, name) + count)
-    total.keys += limit.keys
+    total.keys += limit.keys or 0  # of a limit across the cluster, the owner knows it
     total.by_use = tuple(map(sum, zip(total.by_use, limit.keys_by_use, strict=True)))
     total.per = total.per or bool(limit.per)
     total.shadow = total.shadow or limit.shadow

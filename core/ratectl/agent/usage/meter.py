@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ratectl.agent.usage.counts import Counts
 from ratectl.agent.usage.history import (
     RECENT_SECONDS,
     TREND_MINUTES,
     Decided,
     History,
+    Minute,
     empty_minutes,
 )
+from ratectl.agent.usage.pools import OwnedHistories, without_use
 from ratectl.agent.usage.requests import requests_of
 from ratectl.agent.usage.summary import AgentUsage, LimitUsage, Rates
 from ratectl.engine.api import EngineCounts
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
 
     from ratectl.agent.failures import Failures
     from ratectl.agent.line import Line
-    from ratectl.agent.usage.history import Minute
+    from ratectl.agent.usage.pools import SharedLimits
+    from ratectl.agent.usage.summary import PoolUsage
     from ratectl.engine.api import Engine, LimitCounts
 
 __all__ = ["UsageMeter"]
@@ -73,6 +78,9 @@ class UsageMeter:
         self._before = {_key(limit): limit for limit in self._uncounted.limits}
         self._failed_before = (failures.allowed, failures.refused) if uncounted else (0, 0)
         self._decided = Decided()
+        self.shared: SharedLimits | None = None
+        """Limits across the cluster; None: every limit counts in this process alone."""
+        self._owned = OwnedHistories()
 
     def in_child(self) -> UsageMeter:
         """Return the meter of a forked child: it counts from the fork on."""
@@ -100,14 +108,20 @@ class UsageMeter:
         now = self._clock() / 1e9
         joins = self._join(now)
         spans, empty = self._spans(now), empty_minutes(now)
+        shared = self.shared
+        names = {} if shared is None else shared.names()
+        owned = self._owned.read(() if shared is None else shared.owned(), now, joins, empty)
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
             key = _key(limit)
             history = self._histories.get(key) or History(self._before.get(key))
             histories[key] = history
-            history.add(now, limit, joins)
-            limits.append(_summary(limit, history, now, spans, empty))
+            pool = names.get((*key[:2], limit.budget, limit.overrides, limit.per, limit.unit), "")
+            known = without_use(limit) if pool else limit
+            history.add(now, Counts.of(known), _fullness(known), joins)
+            summary = _summary(known, history, now, spans, empty)
+            limits.append(_pooled(summary, pool, owned.get(pool)) if pool else summary)
         # A limit that comes later, or again, begins at 0.
         self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
@@ -120,6 +134,7 @@ class UsageMeter:
             at=utc_now(),
             recent_seconds=round(now - self._reads[0], 3),
             limits=tuple(limits),
+            owned=tuple(owned.values()),
             no_policy=counts.no_policy - self._uncounted.no_policy,
             failed_allowed=self._failures.allowed - allowed,
             failed_refused=self._failures.refused - refused,
@@ -154,6 +169,30 @@ class UsageMeter:
 
 def _key(limit: LimitCounts) -> _Key:
     return _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
+
+
+def _fullness(limit: LimitCounts) -> float | None:
+    if limit.lowest is None or not limit.most:
+        return None
+    return min(1.0, max(0.0, (limit.most - limit.lowest) / limit.most))
+
+
+def _pooled(limit: LimitUsage, pool: str, owned: PoolUsage | None) -> LimitUsage:
+    """Return the usage of a limit across the cluster. ``owned``: None if others own it."""
+    if owned is None:
+        return replace(limit, pool=pool, keys=None, near_keys=None)
+    trend = tuple(
+        minute._replace(peak=peak) for minute, peak in zip(limit.trend, owned.trend, strict=True)
+    )
+    return replace(
+        limit,
+        pool=pool,
+        peak=owned.peak,
+        keys=owned.keys,
+        near_keys=owned.near_keys,
+        keys_by_use=owned.keys_by_use,
+        trend=trend,
+    )
 
 
 def _rates(counts: tuple[int, int, int], spans: Rates) -> Rates:
