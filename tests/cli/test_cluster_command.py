@@ -342,3 +342,19 @@ def test_size_needs_rate_and_members(cli: Cli, left_out: str) -> None:
     run = cli(*SIZE[:at], *SIZE[at + 2 :])
     assert run.code == 64
     assert left_out in run.err
+
+
+def test_status_shows_what_members_report(cli: Cli, members: str) -> None:
+    text = f"the owner {B} at 10.0.0.5:7946 does not answer: no connection: Connection refused"
+    report_agent(members, id="edge-1", cluster=text)
+    report_agent(members, id="edge-9", cluster="limits count in this process alone")
+    run = cli("cluster", "status")
+    assert run.code == 1
+    shown = " ".join(run.out.split())
+    assert f"problem: member {A} reports: {text}" in shown
+    assert "problem: agent edge-9 reports: limits count in this process alone" in shown
+    document = cli("cluster", "status", "-o", "json").document
+    assert [member["problem"] for member in document["members"]] == [text, None, None]
+    assert document["alone"] == [
+        {"agent": "edge-9", "problem": "limits count in this process alone"}
+    ]

@@ -60,9 +60,11 @@ def status_data(
                 "last_seen": member.reported,
                 "address": member.address,
                 "host": member.host,
+                "problem": member.problem,
             }
             for member in cluster.members
         ],
+        "alone": [{"agent": agent, "problem": problem} for agent, problem in cluster.alone.items()],
         "shares": cluster.shares,
         "unowned": cluster.unowned,
         "limits": None

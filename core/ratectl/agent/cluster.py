@@ -155,8 +155,8 @@ class ClusterPart:
 
     def _begin_alone(self, problem: str) -> None:
         if self._goes_on():
-            self._problem(problem)
             self._count_alone()
+            self._problem(problem)
 
     def _goes_on(self) -> bool:
         return not self._stopped.is_set() and bool(self._limits.in_force())
@@ -236,7 +236,7 @@ class ClusterPart:
 
     def names(self) -> Mapping[GroupName, str]:
         """Return the names of the pools of the limits in force."""
-        return {limit.name: pool for pool, limit in self._limits.in_force().items()}
+        return self._limits.names()
 
     def owned(self) -> Sequence[OwnedLimit]:
         """Return what this process pools as an owner, since the last call; else nothing."""

@@ -230,6 +230,7 @@ class Reporter:
             reset_sequence=status.reset_sequence,
             reset_shared=status.reset_shared,
             instance=self._instance,
+            cluster=status.problems.get("cluster"),
         )
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from ratectl.cluster.protocol.lender import Lender
 from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.reach import Reach
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.errors import UsageError
 from ratectl.runtime.address import parse_address
@@ -70,6 +71,7 @@ class Node:
         self.lender = Lender(links.name, timing, self._wallets, self._own)
         self.owner: Owner | None = None
         self.owned = OwnedLimits()
+        self._reach = Reach()
         self._owners = 0
         """Owners that this process has made: each is another incarnation."""
         self._changes = -1
@@ -91,6 +93,7 @@ class Node:
             problem = self._keeper.problem
             if problem is None and self._over_since is not None:
                 problem = "the entry in the roster has not been renewed for too long"
+            problem = problem or self.unreached()
             if problem != noted:
                 note(problem)
                 noted = problem
@@ -120,12 +123,27 @@ class Node:
         self._send(self.lender.tick(now, hint.owner if hint else None), now)
         if self.owner is not None:
             self._answer(self.owner.tick(now), now)
+            if len(self.owner.sessions) > 1:
+                self._reach.met()
         self.owned.look(self.owner, now)
         lost = self._is_store_lost(standing, now)
         self._own.tick(now, now + SECOND if lost else standing.use_until)
         self._keeper.seen = standing.number, self.lender.counted
         if self.lender.session is not None:
             self._keeper.reached_at = now
+            self._reach.answered(self.lender.session.owner.name)
+
+    def unreached(self) -> str | None:
+        """Return a sentence about an owner in another process that does not answer; or None."""
+        owner = self._reach.unreached(self._clock())
+        if owner is None:
+            return None
+        try:
+            reason = self._links.problem(parse_address(owner.address))
+        except UsageError as error:
+            reason = str(error)
+        text = f"the owner {owner.member} at {owner.address} does not answer"
+        return f"{text}: {reason}" if reason else text
 
     def _is_store_lost(self, standing: Standing, now: int) -> bool:
         """Return True if the store has been lost for longer than the entry lasts.
@@ -166,6 +184,8 @@ class Node:
 
     def _follow_hint(self, standing: Standing, now: int) -> None:
         hint = standing.hint.owner
+        if hint is None or hint.member == self._links.name:
+            self._reach.left()
         if hint is None:
             return
         if self._addresses.get(hint.owner) != hint.address:
@@ -190,7 +210,10 @@ class Node:
         for message in messages:
             if isinstance(message, Open):
                 standing = self._keeper.standing
-                owner = standing.hint.owner.owner if standing and standing.hint.owner else ""
+                hint = standing.hint.owner if standing else None
+                owner = hint.owner if hint else ""
+                if hint is not None and hint.member != self._links.name:
+                    self._reach.asks(hint, now)
             else:
                 owner = message.owner.name
             if self.owner is not None and owner == self.owner.id.name:

@@ -123,6 +123,11 @@ class PooledLimits:
             ) + limit.size.burst
             limit.wallet.deadline = _MOST_TIME
 
+    def names(self) -> Mapping[GroupName, str]:
+        """Return the names of the pools of the limits in force."""
+        with self._lock:
+            return {limit.name: pool for pool, limit in self._current.limits.items()}
+
     def in_force(self) -> Mapping[str, PooledLimit]:
         """Return the limits in force, by the name of the pool."""
         with self._lock:

@@ -77,6 +77,8 @@ class AgentRecord(Record):
     for an agent of a version without resets."""
     reset_shared: int = 0
     """Buckets of the last reset that other keys share: they stayed as they were."""
+    cluster: str | None = None
+    """Why limits across the cluster are not shared here as they should be; None if they are."""
     instance: str = ""
     """Random name of the agent's state on disk, which one process at a time uses; without a disk,
     of the process. Empty for an agent of a version without it."""
