@@ -358,3 +358,42 @@ def test_status_shows_what_members_report(cli: Cli, members: str) -> None:
     assert document["alone"] == [
         {"agent": "edge-9", "problem": "limits count in this process alone"}
     ]
+
+
+# Bursts -------------------------------------------------------------------------------------------
+
+TINY = """\
+apiVersion: ratectl/v1
+scope: /fleet
+limits:
+  all: {rate: 10/s, burst: 5, across: cluster}
+"""
+TOO_SMALL = (
+    "all at /fleet is shared by the cluster, and its burst of 5 is too small: it has less than 2 "
+    "tokens for each of 3 processes. Requests are refused although the limit has room; the "
+    "smallest burst that is enough is 6"
+)
+
+
+def test_a_burst_that_is_too_small_for_the_members(cli: Cli, members: str, tree: Path) -> None:
+    """`validate` cannot know: only the store knows how many processes share a limit."""
+    (tree / "fleet.yaml").write_text(TINY)
+    assert "too small" not in cli("validate", "policies").out
+    for command in (("plan", "policies"), ("apply", "policies", "--yes")):
+        run = cli(*command)
+        assert TOO_SMALL in " ".join(run.err.split())
+        assert run.code == 0
+    checks = cli("doctor", "-o", "json").document["findings"]
+    (check,) = [each for each in checks if "burst" in each["detail"]]
+    assert (check["check"], check["verdict"], check["detail"]) == ("cluster", "warning", TOO_SMALL)
+    (tree / "fleet.yaml").write_text(TINY.replace("burst: 5", "burst: 6"))
+    assert "too small" not in cli("apply", "policies", "--yes").err
+    assert "too small" not in cli("doctor").out
+
+
+def test_a_burst_that_is_too_small_for_any_number_is_told_once(
+    cli: Cli, members: str, tree: Path
+) -> None:
+    (tree / "fleet.yaml").write_text(TINY.replace("10/s", "1000/s"))
+    assert "RC303" in cli("validate", "policies").out
+    assert cli("plan", "policies").err.count("too small") == 1

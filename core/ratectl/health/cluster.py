@@ -12,6 +12,8 @@ from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.health.checks import Check
 from ratectl.health.cluster_limits import cluster_limits
 from ratectl.history.generations import live_entry, read_tree
+from ratectl.history.trees import tree_to_compare
+from ratectl.policy.validation.cluster_bursts import small_bursts
 from ratectl.records import WHOLE_SHARE
 from ratectl.runtime.wording import listed
 
@@ -216,10 +218,16 @@ def limits_of(store: Store, live: Live, now_ns: int) -> list[ClusterLimit]:
     return cluster_limits(read_tree(store, live_entry(store, live)), store.url, now_ns)
 
 
-def check_cluster(store: Store) -> Iterator[Check]:
-    """Check the members of the cluster; yield nothing if there are none, and none is missed."""
+def check_cluster(store: Store, live: Live) -> Iterator[Check]:
+    """Check the members of the cluster and the bursts of its limits.
+
+    Yield nothing if there are no members, and none is missed.
+    """
     cluster = read_cluster(store, lambda _: None)
     problems = cluster.problems
+    tree = tree_to_compare(store, live, lambda _: None)
+    if tree is not None:
+        problems += map(str, small_bursts(tree.tree, len(cluster.members)))
     yield from (Check("cluster", "warning", problem) for problem in problems)
     if cluster.members and not problems and cluster.owner is not None:
         count = len(cluster.members)
