@@ -384,7 +384,7 @@ def test_a_burst_that_is_too_small_for_the_members(cli: Cli, members: str, tree:
         assert TOO_SMALL in " ".join(run.err.split())
         assert run.code == 0
     checks = cli("doctor", "-o", "json").document["findings"]
-    (check,) = [each for each in checks if "burst" in each["detail"]]
+    (check,) = [each for each in checks if "too small" in each["detail"]]
     assert (check["check"], check["verdict"], check["detail"]) == ("cluster", "warning", TOO_SMALL)
     (tree / "fleet.yaml").write_text(TINY.replace("burst: 5", "burst: 6"))
     assert "too small" not in cli("apply", "policies", "--yes").err

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ratectl.agent.adoption import Adoption
 from ratectl.agent.cluster import TIMING, ClusterPart
+from ratectl.agent.cluster_status import ClusterStatus
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
@@ -113,6 +114,12 @@ class Following(ABC):
         """
         text = f"limits across the cluster count in this process alone: {remedy}"
         return UnsharedLimits(lambda some: self.state.problem("cluster", text if some else None))
+
+    def cluster_status(self) -> ClusterStatus | None:
+        """Return what this process does for limits across the cluster; None without any."""
+        pools = self.enforcement.pools
+        is_alone = isinstance(pools, UnsharedLimits) and pools.any
+        return ClusterStatus(state="alone") if is_alone else None
 
     @property
     @abstractmethod
@@ -238,6 +245,9 @@ class StoreFollowing(Following):
             "report": self._reporter,
             "exceptions": self.enforcement,
         }
+
+    def cluster_status(self) -> ClusterStatus | None:
+        return super().cluster_status() if self._cluster is None else self._cluster.status()
 
     def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
         if in_one_process(self.settings.source):

@@ -12,10 +12,11 @@ from ratectl.cluster.own_share import OwnShare
 from ratectl.cluster.owned import OwnedLimits
 from ratectl.cluster.pools import EngineWallets
 from ratectl.cluster.protocol.lender import Lender
-from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId
+from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId, Reply
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
 from ratectl.cluster.reach import Reach
+from ratectl.cluster.tally import Tally
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.errors import UsageError
 from ratectl.runtime.address import parse_address
@@ -72,6 +73,9 @@ class Node:
         self.owner: Owner | None = None
         self.owned = OwnedLimits()
         self._reach = Reach()
+        self.tally = Tally()
+        self.answered_at: int | None = None
+        """When an owner has answered the last time."""
         self._owners = 0
         """Owners that this process has made: each is another incarnation."""
         self._changes = -1
@@ -132,6 +136,12 @@ class Node:
         if self.lender.session is not None:
             self._keeper.reached_at = now
             self._reach.answered(self.lender.session.owner.name)
+
+    @property
+    def members(self) -> int:
+        """Number of members in the roster, as this process knows it."""
+        standing = self._keeper.standing
+        return 0 if standing is None else len(standing.roster.entries)
 
     def unreached(self) -> str | None:
         """Return a sentence about an owner in another process that does not answer; or None."""
@@ -208,6 +218,7 @@ class Node:
 
     def _send(self, messages: Iterable[ToOwner], now: int) -> None:
         for message in messages:
+            self.tally.polls_sent += isinstance(message, Poll)
             if isinstance(message, Open):
                 standing = self._keeper.standing
                 hint = standing.hint.owner if standing else None
@@ -226,16 +237,24 @@ class Node:
         if isinstance(message, Open | Poll | Close):
             self._own_up(message, now)
         else:
-            self._send(self.lender.receive(message, now), now)
+            self._hear(message, now)
+
+    def _hear(self, message: ToMember, now: int) -> None:
+        """Take an answer of an owner."""
+        self.tally.replies_received += isinstance(message, Reply)
+        self.answered_at = now
+        self._send(self.lender.receive(message, now), now)
 
     def _own_up(self, message: ToOwner, now: int) -> None:
         if self.owner is not None:
+            self.tally.polls_received += isinstance(message, Poll)
             self._answer(self.owner.receive(message, now), now)
 
     def _answer(self, messages: Iterable[ToMember], now: int) -> None:
         for message in messages:
+            self.tally.replies_sent += isinstance(message, Reply)
             if message.member == self._links.name:
-                self._send(self.lender.receive(message, now), now)
+                self._hear(message, now)
             else:
                 self._links.reply(message.member, message)
 

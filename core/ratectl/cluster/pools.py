@@ -148,19 +148,20 @@ class UnsharedLimits:
 
     def __init__(self, note: Callable[[bool], None]) -> None:
         self._note = note
-        self._any = False
+        self.any = False
+        """True if there are such limits."""
 
     def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:  # noqa: ARG002
         """Return the local bucket."""
-        self._any = True
+        self.any = True
         return local
 
     @contextmanager
     def collected(self) -> Iterator[UnsharedLimits]:
         """Collect the limits of a generation."""
-        self._any = False
+        self.any = False
         yield self
-        self._note(self._any)
+        self._note(self.any)
 
     def after_fork_in_child(self) -> None:
         """Do nothing: there is no lock."""
