@@ -7,41 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from given_counts import GivenMeter, counted
-from ratectl.cluster.owned import OwnedLimit
+from given_counts import GivenMeter, GivenShared, counted, owned
 from ratectl.errors import BundleError
 from ratectl.fleet.usage import totals
 from ratectl.records import UsageRecord
 
 if TYPE_CHECKING:
     from ratectl.agent.usage.summary import AgentUsage
-    from ratectl.engine.limit_plan import GroupName
+    from ratectl.cluster.owned import OwnedLimit
 
 NAME = ("/a", "x", False, (), (), "requests")
 
 
-def owned(**changes: Any) -> OwnedLimit:
-    """Return what an owner has: 60 % of 100 tokens are used."""
-    row = OwnedLimit("pool-x", "o1", 100, 25, 15, 3, 1, (0, 1, 0, 0, 0), 0.6)
-    return row._replace(**changes)
-
-
-class Shared:
-    """Limits of one process that are shared, and what it owns of them."""
-
-    def __init__(self, *rows: OwnedLimit) -> None:
-        self.rows = rows
-
-    def names(self) -> dict[GroupName, str]:
-        return {NAME: "pool-x"}
-
-    def owned(self) -> tuple[OwnedLimit, ...]:
-        return self.rows
-
-
 def meter(name: str, *rows: OwnedLimit) -> GivenMeter:
     made = GivenMeter(name)
-    made.shared = Shared(*rows)
+    made.shared = GivenShared(NAME, *rows)
     return made
 
 
@@ -83,7 +63,7 @@ def test_the_peak_of_an_owned_limit_is_that_of_the_last_minute() -> None:
     made = meter("edge", owned(fullest=0.9))
     peaks = []
     for at, row in ((1, owned(fullest=0.9)), (30, owned(fullest=0.2)), (95, owned(fullest=0.3))):
-        made.shared = Shared(row)
+        made.shared = GivenShared(NAME, row)
         found = made.usage(float(at), counted("x"))
         peaks.append((found.owned[0].peak, found.owned[0].trend[-2:]))
     assert peaks == [(0.9, (None, 0.9)), (0.9, (None, 0.9)), (0.3, (0.9, 0.3))]
@@ -92,7 +72,7 @@ def test_the_peak_of_an_owned_limit_is_that_of_the_last_minute() -> None:
 def test_another_owner_begins_anew() -> None:
     made = meter("edge", owned(fullest=0.9))
     made.usage(1.0, counted("x"))
-    made.shared = Shared(owned(owner="o2", fullest=0.1))
+    made.shared = GivenShared(NAME, owned(owner="o2", fullest=0.1))
     assert made.usage(2.0, counted("x")).owned[0].peak == 0.1
 
 

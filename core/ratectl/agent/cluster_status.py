@@ -22,7 +22,7 @@ STATES: Final[tuple[State, ...]] = ("joining", "lent", "waiting", "own_share", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
-    """What a process does for its limits across the cluster. Counts are since its start."""
+    """State of a process that has limits across the cluster. Counts are since its start."""
 
     state: State
     """``joining``: it is not in the roster yet. ``lent``: an owner has its share and gives it

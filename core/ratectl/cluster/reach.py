@@ -1,4 +1,4 @@
-"""Whether a member reaches the owner that the store names."""
+"""Questions of a member that the owner, as the store names it, leaves without an answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Reach:
             self.met()
 
     def met(self) -> None:
-        """Take note that members of other processes have sessions with this one's owner."""
+        """Take note that members of other processes have sessions at the owner of this process."""
         self._failures.clear()
         self._last = None
 
