@@ -397,3 +397,22 @@ def test_a_burst_that_is_too_small_for_any_number_is_told_once(
     (tree / "fleet.yaml").write_text(TINY.replace("10/s", "1000/s"))
     assert "RC303" in cli("validate", "policies").out
     assert cli("plan", "policies").err.count("too small") == 1
+
+
+# Explain ------------------------------------------------------------------------------------------
+
+
+def test_explain_says_who_shares_a_limit_and_what_it_promises(
+    cli: Cli, golden: Golden, members: str
+) -> None:
+    golden("explain-shared", cli("explain", "/fleet", "--live").out)
+    (limit,) = [
+        each
+        for each in cli("explain", "/fleet", "--live", "-o", "json").document["limits"]
+        if each["shared"]
+    ]
+    assert (limit["name"], limit["shared"]["members"]) == ("all", 3)
+    assert limit["shared"]["bound"].endswith("at most 10000 + 5000/s · w")
+    files = cli("explain", "/fleet", "--policies", "policies").out
+    assert "  bound" in files
+    assert "  shared" not in files

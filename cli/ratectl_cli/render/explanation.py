@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.cluster.promise import FALLBACK, bound_text
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
-from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph, plural
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import key_text, origin_data, place_text, quoted
 
@@ -35,10 +36,12 @@ def explanation_data(
     resolved: Resolved | None,
     attributes: Mapping[str, str],
     now_ns: int | None = None,
+    members: int | None = None,
 ) -> dict[str, Any]:
     """Return the whole explanation for programs.
 
     ``now_ns``: the instant that ``resolved`` is for; None if exceptions were left out.
+    ``members``: number of processes that share limits across the cluster; None if unknown.
     """
     data: dict[str, Any] = {
         "scope": scope,
@@ -58,11 +61,18 @@ def explanation_data(
         data["on_error"] = _field(tree, "on_error", resolved.on_error.value, resolved.on_error)
         data["trusted_proxies"] = _field(tree, "trusted_proxies", proxies.value, proxies)
         data["limits"] = [
-            _limit(tree, resolved.scope, limit, attributes, problem=resolved.problems.get(name))
+            _limit(
+                tree,
+                resolved.scope,
+                limit,
+                attributes,
+                problem=resolved.problems.get(name),
+                members=members,
+            )
             for name, limit in resolved.limits.items()
         ]
         data["budgets"] = [
-            _limit(tree, owner, budget, attributes, part="budgets")
+            _limit(tree, owner, budget, attributes, part="budgets", members=members)
             for owner, budget in resolved.budgets
         ]
         data["overrides"] = overrides_data(tree, resolved, attributes)
@@ -142,6 +152,7 @@ def _limit(
     attributes: Mapping[str, str],
     part: str = "limits",
     problem: Problem | None = None,
+    members: int | None = None,
 ) -> dict[str, Any]:
     fields = {}
     for field in EXPLAINED_FIELDS:
@@ -158,8 +169,16 @@ def _limit(
         "bucket": {"scope": scope, "limit": limit.name, "overrides": list(limit.touched)},
         "key": {name: attributes.get(name) for name in limit.per},
         "problem": None if problem is None else problem.message,
+        "shared": _shared(limit, members) if limit.is_shared else None,
         "fields": fields,
     }
+
+
+def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
+    """Return who shares a limit, and what it promises."""
+    assert limit.burst is not None
+    bound = bound_text(limit.burst, str(limit.rate))
+    return {"members": members, "bound": bound, "fallback": list(FALLBACK)}
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:
@@ -199,7 +218,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
         what += f" per {', '.join(limit['per'])}"
     head: list[Piece] = [bold(title or limit["name"]), what]
     if limit["across"]:
-        head.append(dim("in each agent for now"))
+        head.append(dim("one for all processes" if limit["shared"] else "in each agent for now"))
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))
     rows: list[Sequence[Piece]] = [("",), head]
@@ -217,7 +236,18 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     label = bucket_label(bucket["limit"], bucket["scope"], bucket["overrides"])
     rows.append(("  bucket", f"{label} @ {bucket['scope']}"))
     rows.append(("  key", key_text(limit["key"]) or "one bucket for all requests"))
-    return rows
+    return [*rows, *_shared_rows(limit["shared"])]
+
+
+def _shared_rows(shared: Mapping[str, Any] | None) -> Iterator[Sequence[Piece]]:
+    if shared is None:
+        return
+    members = shared["members"]
+    if members is not None:
+        yield "  shared", f"by {plural(members, 'process')} now"
+    yield "  bound", shared["bound"]
+    for number, sentence in enumerate(shared["fallback"]):
+        yield "" if number else "  fallback", sentence
 
 
 def _field_rows(label: str, field: Mapping[str, Any], unit: str = "") -> list[Sequence[Piece]]:

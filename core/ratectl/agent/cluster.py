@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.agent.cluster_status import ClusterStatus
+from ratectl.agent.cluster_status import ClusterStatus, note_of
 from ratectl.agent.log import log
 from ratectl.cluster.attempt import Attempt
 from ratectl.cluster.node import Node
@@ -281,6 +281,14 @@ class ClusterPart:
             tally=tally,
             transport=transport,
         )
+
+    def note_of(self, name: GroupName) -> str | None:
+        """Return a sentence about a limit across the cluster; None for other limits."""
+        limits = {limit.name: limit for limit in self._limits.in_force().values()}
+        limit, status = limits.get(name), self.status()
+        if limit is None or status is None:
+            return None
+        return note_of(limit, TIMING.drift, status)
 
     def _wall_time(self, instant: int | None) -> float | None:
         return None if instant is None else time.time() - (self._clock() - instant) / SECOND

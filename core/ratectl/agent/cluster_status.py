@@ -5,19 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from ratectl.cluster.promise import FALLBACK, bound_text
 from ratectl.cluster.tally import Tally
 from ratectl.cluster.transport.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.cluster.pools import PooledLimit
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["STATES", "ClusterStatus", "State"]
+__all__ = ["STATES", "ClusterStatus", "State", "label_of", "note_of"]
 
 State = Literal["joining", "lent", "waiting", "own_share", "alone"]
 
-STATES: Final[tuple[State, ...]] = ("joining", "lent", "waiting", "own_share", "alone")
+_TEXTS: Final[Mapping[State, str]] = {
+    "joining": "this one has not joined yet",
+    "lent": "this one has lent its share to the owner",
+    "waiting": "this one has left an owner, and admits nothing until its share is back",
+    "own_share": "no owner answers this one, and it uses its own share",
+    "alone": "this one cannot join, and counts alone",
+}
+STATES: Final = tuple(_TEXTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +49,24 @@ class ClusterStatus:
     """Tokens that it may spend now, by limit."""
     tally: Tally = field(default_factory=Tally)
     transport: Counters = field(default_factory=Counters)
+
+
+def label_of(name: GroupName) -> str:
+    """Return ``budget fleet @ /``."""
+    scope, limit, budget, *_ = name
+    return f"{'budget ' if budget else ''}{limit} @ {scope}"
+
+
+def note_of(limit: PooledLimit, drift: int, status: ClusterStatus) -> str:
+    """Return what people should know of a limit across the cluster.
+
+    ``drift``: millionths by which the rate of its size is lowered.
+    """
+    several = status.members is not None and status.members != 1
+    count = f"{status.members} processes" if several else "all processes"
+    rate = f"{limit.size.rate * (1_000_000 + drift) / 10**15:.6g}/s"
+    return (
+        f"{label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "
+        "left is what this one may admit now: "
+        f"{'; '.join((bound_text(limit.size.burst, rate), *FALLBACK))}"
+    )

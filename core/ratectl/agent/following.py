@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ratectl.agent.adoption import Adoption
 from ratectl.agent.cluster import TIMING, ClusterPart
-from ratectl.agent.cluster_status import ClusterStatus
+from ratectl.agent.cluster_status import ClusterStatus, label_of
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ratectl.agent.wall_clock import WallClock
     from ratectl.cluster.peers import Peers
     from ratectl.engine.api import Engine
+    from ratectl.engine.limit_plan import GroupName
     from ratectl.signing.signatures import Trust
 
 __all__ = [
@@ -99,6 +100,7 @@ class Following(ABC):
             self.wall = parent.wall
             self.enforcement = parent.enforcement
             self.enforcement.after_fork_in_child(self.state)
+        engine.describe_by(self.note_of)
         self._delay = 0.0 if parent is None else _CHILD_WAITS
         self._parts: dict[str, _Part] = {}
         self._threads: list[threading.Thread] = []
@@ -118,8 +120,15 @@ class Following(ABC):
     def cluster_status(self) -> ClusterStatus | None:
         """Return what this process does for limits across the cluster; None without any."""
         pools = self.enforcement.pools
-        is_alone = isinstance(pools, UnsharedLimits) and pools.any
+        is_alone = isinstance(pools, UnsharedLimits) and bool(pools.names)
         return ClusterStatus(state="alone") if is_alone else None
+
+    def note_of(self, name: GroupName) -> str | None:
+        """Return a sentence about a limit across the cluster; None for other limits."""
+        pools = self.enforcement.pools
+        if isinstance(pools, UnsharedLimits) and name in pools.names:
+            return f"{label_of(name)} is to be one limit for all processes, and counts in each"
+        return None
 
     @property
     @abstractmethod
@@ -248,6 +257,9 @@ class StoreFollowing(Following):
 
     def cluster_status(self) -> ClusterStatus | None:
         return super().cluster_status() if self._cluster is None else self._cluster.status()
+
+    def note_of(self, name: GroupName) -> str | None:
+        return super().note_of(name) if self._cluster is None else self._cluster.note_of(name)
 
     def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
         if in_one_process(self.settings.source):

@@ -148,20 +148,20 @@ class UnsharedLimits:
 
     def __init__(self, note: Callable[[bool], None]) -> None:
         self._note = note
-        self.any = False
-        """True if there are such limits."""
+        self.names: set[GroupName] = set()
+        """Such limits. Some are compiled only when a request comes."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:  # noqa: ARG002
+    def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:
         """Return the local bucket."""
-        self.any = True
+        self.names.add(name)
         return local
 
     @contextmanager
     def collected(self) -> Iterator[UnsharedLimits]:
         """Collect the limits of a generation."""
-        self.any = False
+        self.names = set()
         yield self
-        self._note(self.any)
+        self._note(bool(self.names))
 
     def after_fork_in_child(self) -> None:
         """Do nothing: there is no lock."""

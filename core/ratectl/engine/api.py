@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.conditional_limit import plan_of
+from ratectl.engine.limit_plan import GroupName
 from ratectl.engine.observers import Mirror, Watcher
 from ratectl.engine.scopes import lineage
 from ratectl.engine.timings import NO_TIMINGS, Timings
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.engine.explanation import Explanation
-    from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
+    from ratectl.engine.limit_plan import Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
 __all__ = [
     "FILL_BOUNDS",
+    "Describe",
     "Engine",
     "EngineCounts",
     "LimitCounts",
@@ -43,6 +45,9 @@ __all__ = [
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
+
+Describe = Callable[[GroupName], str | None]
+"""Function from the name of a group of buckets to a sentence about it for explanations."""
 
 Locate = Callable[[str, str], str | None]
 """Function from an origin (see ``LimitPlan.origins``) to its place in a file, if that is known."""
@@ -235,6 +240,10 @@ class Engine(ABC):
     @abstractmethod
     def locate_by(self, locate: Locate) -> None:
         """Let explanations have the places of values in files from ``locate``."""
+
+    @abstractmethod
+    def describe_by(self, describe: Describe) -> None:
+        """Let explanations have notes about limits from ``describe``."""
 
     @abstractmethod
     def attempt(

@@ -28,10 +28,10 @@ from ratectl.engine.pooling import PoolingEngine
 from ratectl.engine.scopes import exact_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.engine.algorithms.protocol import Algorithm, State
-    from ratectl.engine.api import Locate, ScopePlan
+    from ratectl.engine.api import Describe, Locate, ScopePlan
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.carry import Carry
@@ -132,8 +132,13 @@ class ExplainingEngine(PoolingEngine):
 
     _locate: Locate | None = None
 
+    _describe: Describe | None = None
+
     def locate_by(self, locate: Locate) -> None:
         self._locate = locate
+
+    def describe_by(self, describe: Describe) -> None:
+        self._describe = describe
 
     def explain(
         self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
@@ -226,8 +231,14 @@ class ExplainingEngine(PoolingEngine):
             limits=tuple([self._limit(view, waiver) for view in views]),
             as_of="now",
             waived=waiver,
-            notes=() if waiver is None else (_WAIVED[waiver],),
+            notes=(*(() if waiver is None else (_WAIVED[waiver],)), *self._described(views)),
         )
+
+    def _described(self, views: Sequence[_View]) -> Iterator[str]:
+        for view in views:
+            note = self._describe and self._describe(view.peek.group.group_name)
+            if note:
+                yield note
 
     def _limit(self, view: _View, waiver: Waiver | None) -> LimitExplanation:
         peek, wait = view.peek, view.wait

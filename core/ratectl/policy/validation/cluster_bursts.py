@@ -124,7 +124,7 @@ def _judged(
 ) -> Iterator[SmallBurst]:
     """Yield a limit whose size is set by these fields, if its burst is too small."""
     set_here = [each for each in ("burst", "rate", "across") if getattr(fields, each) is not None]
-    if limit is None or limit.burst is None or not set_here or not _is_shared(limit):
+    if limit is None or limit.burst is None or not set_here or not limit.is_shared:
         return
     assert limit.rate is not None
     per_second = limit.rate.per_second
@@ -138,13 +138,3 @@ def _judged(
     else:
         reason = f"it has less than {LEAST_TOKENS} tokens for each of {members} processes"
     yield SmallBurst(scope, f"{path}.{set_here[0]}", name, limit.burst, least, reason, always)
-
-
-def _is_shared(limit: Limit) -> bool:
-    return (
-        limit.across == "cluster"
-        and limit.algorithm == "token-bucket"
-        and not limit.per
-        and limit.mode != "off"
-        and not limit.unlimited
-    )
