@@ -120,3 +120,21 @@ def test_a_limit_of_which_nobody_lends_anything_has_no_row() -> None:
     owned = OwnedLimits()
     owned.look(owner, 0)
     assert owned.take(0) == ()
+
+
+def test_many_pools_are_read_more_rarely() -> None:
+    """Reading them must not take the time of the thread that answers members."""
+    owner = Owner(OwnerId("o", 1), Timing(), 0, lambda member: WHOLE)
+    for name in ("one", "other"):
+        limit = owner.limits[name] = LentLimit(0)
+        limit.change(Size(0, 10), WHOLE, 0)
+        for key in range(1_500):
+            limit.pool(str(key), 0)
+    owned = OwnedLimits()
+    owned.look(owner, 0)
+    assert {row.keys for row in owned.take(0)} == {1_000}  # all are empty, and so many are read
+    owner.limits.clear()
+    owned.look(owner, 99 * MS)
+    assert len(owned.take(99 * MS)) == 2
+    owned.look(owner, 100 * MS)
+    assert owned.take(100 * MS) == ()

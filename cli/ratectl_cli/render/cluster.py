@@ -145,7 +145,7 @@ def without_members(limits: Sequence[ClusterLimit] | None) -> str:
         return "no process has joined: start one that uses this store, ratectl agent run"
     return (
         "no process shares limits: write `across: cluster` in a token bucket without `per`, and "
-        "publish it to a SQLite store"
+        "publish it"
     )
 
 

@@ -17,6 +17,8 @@ __all__ = ["OwnedLimit", "OwnedLimits"]
 
 _EVERY: Final = 50 * MILLISECOND
 """How often pools are read: a bucket that is full again after less is too small (see RC303)."""
+_FOR_EACH: Final = MILLISECOND // 20
+"""Many pools are read more rarely: that takes at most some hundredths of a processor's time."""
 _LATELY: Final = 5 * SECOND
 """Rows that are older than this are unknown: the thread that reads them stands still."""
 _MOST_POOLS: Final = 1_000
@@ -55,16 +57,19 @@ class OwnedLimits:
         self._fullest: dict[str, float] = {}
         """Use of the fullest bucket of each limit since the rows were taken."""
         self._looked_at = -_LATELY
+        self._every = _EVERY
 
     def look(self, owner: Owner | None, now: int) -> None:
         """Read the pools of an owner, if it is time to; None: this process owns nothing."""
         if owner is None:
             self._rows = {}
             self._fullest = {}
-        elif now - self._looked_at >= _EVERY:
+        elif now - self._looked_at >= self._every:
             self._looked_at = now
             rows = [_row(owner, name, limit, now) for name, limit in owner.limits.items()]
             found = {row.pool: row for row in rows if row is not None}
+            read = sum(min(len(limit.pools), _MOST_POOLS) for limit in owner.limits.values())
+            self._every = max(_EVERY, read * _FOR_EACH)
             with self._lock:
                 before = self._fullest
                 self._rows = found
@@ -74,7 +79,7 @@ class OwnedLimits:
 
     def take(self, now: int) -> tuple[OwnedLimit, ...]:
         """Return the rows. Their ``fullest`` is that since the call before."""
-        if now - self._looked_at > _LATELY:
+        if now - self._looked_at > _LATELY + self._every:
             return ()
         with self._lock:
             rows, fullest = self._rows, self._fullest

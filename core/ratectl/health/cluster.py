@@ -215,7 +215,7 @@ def limits_of(store: Store, live: Live, now_ns: int) -> list[ClusterLimit]:
     """
     if live.head is None:
         return []
-    return cluster_limits(read_tree(store, live_entry(store, live)), store.url, now_ns)
+    return cluster_limits(read_tree(store, live_entry(store, live)), now_ns)
 
 
 def check_cluster(store: Store, live: Live) -> Iterator[Check]:
