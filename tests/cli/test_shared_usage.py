@@ -8,6 +8,7 @@ import pytest
 from cli_support import Cli, report_agent
 from live_support import detailed
 
+from fleet.members import write_roster
 from ratectl.records import PoolReport
 
 if TYPE_CHECKING:
@@ -101,6 +102,14 @@ def test_agents_that_count_alone_are_counted(cli: Cli, fleet: str) -> None:
     shown = cli("usage", "/fleet").out
     assert cells(shown, "all")[5] == "90%"
     assert "one limit for 2 agents, and 1 more count alone: " in shown
+
+
+def test_the_store_names_the_owner_that_counts(cli: Cli, fleet: str) -> None:
+    write_roster(fleet, {"edge-1.0a": 500_000, "edge-2.0b": 500_000}, owner="edge-2.0b")
+    report_fleet(fleet, pool())
+    report_agent(fleet, id="edge-3", limits=[shares()], pools=[pool("edge-3.0c", free=0)])
+    shown = cli("usage", "/fleet").out
+    assert "131 of 200 requests free, 12 held by 2 members (owner edge-2 2 s ago)" in shown
 
 
 def test_many_shared_limits_have_few_lines(cli: Cli, fleet: str) -> None:

@@ -107,6 +107,22 @@ def test_several_owners_add_up() -> None:
     assert (total.keys, total.peak, total.recent.peak) == (3, 0.9, 0.9)
 
 
+def test_the_report_of_a_dead_owner_does_not_count_beside_the_new_one() -> None:
+    """It stays for 15 seconds: the limit looked twice as large."""
+    records = [record("e1", owned(owner="dead", free=0)), record("e2", owned(owner="new"))]
+    (total,) = totals(records, owners={"new"}).limits
+    assert total.pool is not None
+    assert (total.pool.capacity, total.pool.free) == (100, 25)
+    assert [owner.owner for owner in total.pool.owners] == ["new"]
+
+
+def test_until_the_new_owner_has_reported_the_old_report_counts() -> None:
+    """Its age is shown."""
+    (total,) = totals([record("e1", owned(owner="dead"))], owners={"new"}).limits
+    assert total.pool is not None
+    assert [owner.owner for owner in total.pool.owners] == ["dead"]
+
+
 def test_agents_that_count_alone_have_buckets_of_their_own() -> None:
     """Such as one that cannot reach the others."""
     alone = GivenMeter("e9").record(1.0, counted("x", lowest=5))

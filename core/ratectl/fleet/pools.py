@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from ratectl.records import PoolReport, UsageRecord
 
@@ -80,10 +81,18 @@ def fullest(one: Sequence[float | None], other: Sequence[float | None]) -> list[
     return joined[::-1]
 
 
-def pool_totals(records: Iterable[UsageRecord]) -> dict[str, PoolTotal]:
-    """Return the use of limits across the cluster, by the name of the pool."""
-    totals: dict[str, PoolTotal] = defaultdict(PoolTotal)
+def pool_totals(
+    records: Iterable[UsageRecord], owners: AbstractSet[str] = frozenset()
+) -> dict[str, PoolTotal]:
+    """Return the use of limits across the cluster, by the name of the pool.
+
+    ``owners``: those that the store names. The report of another one, such as a process that was
+    killed, stays for some seconds: it counts only for limits of which none of them has reported.
+    """
+    named: dict[str, PoolTotal] = defaultdict(PoolTotal)
+    others: dict[str, PoolTotal] = defaultdict(PoolTotal)
     for record in records:
         for report in record.pools:
+            totals = named if report.owner in owners else others
             totals[report.pool].add(record, report)
-    return dict(totals)
+    return {**others, **named}

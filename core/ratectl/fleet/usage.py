@@ -248,10 +248,11 @@ def totals(
     scope: str = "/",
     budgets: AbstractSet[tuple[str, str]] = frozenset(),
     minutes: int = 1,
+    owners: AbstractSet[str] = frozenset(),
 ) -> Totals:
     """Add up the limits at and below ``scope``, and these ``budgets`` (their scope and name).
 
-    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15.
+    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15. ``owners``: see ``pool_totals``.
     """
     limits: dict[tuple[str, str, tuple[str, ...], bool, str], LimitTotal] = {}
     names: dict[tuple[str, str, tuple[str, ...], bool, str], str] = {}
@@ -271,7 +272,7 @@ def totals(
             total.add(report, record, minutes)
             if report.pool:
                 names[key] = report.pool
-    pools = pool_totals(records)
+    pools = pool_totals(records, owners)
     for key, name in names.items():
         if name in pools:
             limits[key].join(pools[name], minutes)
