@@ -46,6 +46,9 @@ class GivenShared:
     def owned(self) -> tuple[OwnedLimit, ...]:
         return self.rows
 
+    def owner(self) -> None:
+        """Return nothing: no other process owns a limit."""
+
 
 class GivenMeter(UsageMeter):
     """A meter whose tests choose the time (seconds) and the counts of each read."""

@@ -79,9 +79,28 @@ def test_one_line_for_both_with_the_use_of_the_owner(source: str, make_agent: Ma
     owners = [agent for agent in agents if agent.usage().owned]
     assert [owner.agent for owner in total.pool.owners] == [agent.usage().id for agent in owners]
     assert len(owners) == 1
-    for agent in agents:
-        (limit,) = agent.usage().limits
-        assert (limit.peak is None) is (agent not in owners)
+
+
+def test_each_process_knows_how_full_the_limit_is(source: str, make_agent: MakeAgent) -> None:
+    """Also the one that does not own it."""
+    agents = [make_agent(source, id=name, report_interval=0.1) for name in ("one", "two")]
+
+    def uses() -> list[float | None]:
+        for agent in agents:
+            agent.check("/", {})
+        usages = [agent.usage() for agent in agents]
+        pools = [pool for usage in usages for pool in (*usage.owned, *usage.heard)]
+        known = [len(usage.owned) + len(usage.heard) for usage in usages] == [1, 1]
+        settled = known and {pool.capacity for pool in pools} == {100}
+        return [usage.limits[0].peak for usage in usages] if settled else []
+
+    found = wait_for(lambda: [use for use in uses() if use is not None][1:] and uses(), "both")
+    assert len(found) == 2
+    (owner,) = [agent for agent in agents if agent.usage().owned]
+    (other,) = [agent for agent in agents if not agent.usage().owned]
+    (heard,) = other.usage().heard
+    assert heard.pool == owner.usage().owned[0].pool
+    assert heard.keys_by_use is None
 
 
 def test_a_limit_that_was_shared_counts_in_each_process_again(
@@ -113,4 +132,5 @@ def test_the_admin_endpoint_shows_it(
     (pool,) = document["owned"]
     assert pool["capacity"] == 100
     assert document["limits"][0]["pool"] == pool["pool"]
-    assert "One limit for all processes, owned by this one: " in page
+    assert "One limit for all processes: " in page
+    assert "held by 1 members (just now)" in page

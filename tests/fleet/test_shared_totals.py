@@ -59,6 +59,29 @@ def test_a_process_that_does_not_own_it_does_not_know_its_use() -> None:
     assert shared.allowed == 10
 
 
+def test_a_process_hears_from_the_owner_for_a_while() -> None:
+    made = meter("edge")
+    made.usage(1.0, counted("x", lowest=0))
+    made.hear(record("e2", owned()), 10)
+    found = made.usage(10.9, counted("x", lowest=0))
+    (shared,) = found.limits
+    assert (shared.peak, shared.keys, shared.near_keys, shared.trend[-1].peak) == (0.6, 1, 0, 0.6)
+    assert shared.keys_by_use == (0, 0, 0, 0, 0)  # sums over processes are exact
+    assert [(pool.owner, pool.used, pool.reported != "") for pool in found.heard] == [
+        ("o1", 0.6, True)
+    ]
+    assert found.owned == ()
+    found = made.usage(11.1, counted("x", lowest=0))
+    assert (found.limits[0].peak, found.heard) == (None, ())
+
+
+def test_what_a_process_owns_counts_more_than_what_it_has_heard() -> None:
+    made = meter("edge", owned(fullest=0.2))
+    made.hear(record("e2", owned(fullest=0.9)), 10)
+    found = made.usage(2.0, counted("x"))
+    assert (found.limits[0].peak, found.heard) == (0.2, ())
+
+
 def test_the_peak_of_an_owned_limit_is_that_of_the_last_minute() -> None:
     made = meter("edge", owned(fullest=0.9))
     peaks = []

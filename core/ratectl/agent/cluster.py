@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.cluster_status import ClusterStatus, note_of
 from ratectl.agent.log import log
+from ratectl.agent.usage.pools import OwnerElsewhere
 from ratectl.cluster.attempt import Attempt
 from ratectl.cluster.node import Node
 from ratectl.cluster.own_share import OwnShare
@@ -250,6 +251,14 @@ class ClusterPart:
         node = self.node
         if node is not None:
             node.wake()
+
+    def owner(self) -> OwnerElsewhere | None:
+        """Return the owner in another process; None without one."""
+        node = self.node
+        member = None if node is None else node.owner_elsewhere
+        if node is None or member is None:
+            return None
+        return OwnerElsewhere(member.partition("@")[0].rpartition(".")[0], node.members)
 
     def status(self) -> ClusterStatus | None:
         """Return the state of this process; None without a limit across the cluster in force."""

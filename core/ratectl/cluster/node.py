@@ -143,6 +143,13 @@ class Node:
         standing = self._keeper.standing
         return 0 if standing is None else len(standing.roster.entries)
 
+    @property
+    def owner_elsewhere(self) -> str | None:
+        """Member that the store names as the owner; None if it is this one, or nobody."""
+        standing = self._keeper.standing
+        hint = None if standing is None else standing.hint.owner
+        return None if hint is None or hint.member == self._links.name else hint.member
+
     def unreached(self) -> str | None:
         """Return a sentence about an owner in another process that does not answer; or None."""
         owner = self._reach.unreached(self._clock())

@@ -124,7 +124,7 @@ def _scopes(agent: Agent, usage: AgentUsage) -> tuple[list[ScopeView], int]:
     silent = [scope for scope in declared if scope not in used]
     room = max(0, _MOST_SCOPES - len(used))
     scopes = sorted_scopes([*used, *silent[:room]])
-    owned = {pool.pool: pool for pool in usage.owned}
+    owned = {pool.pool: pool for pool in (*usage.heard, *usage.owned)}
     views = [
         _scope(agent, scope, used.get(scope, []), owned, declared=scope in declared)
         for scope in scopes
@@ -196,13 +196,14 @@ def _shared(limit: LimitUsage, owned: PoolUsage | None) -> str:
         return ""
     if owned is None:
         return (
-            "One limit for all processes. Another process owns it and knows how full it is "
-            "(ratectl usage); the counts are those of this process."
+            "One limit for all processes. Its owner has not reported lately, so nobody knows how "
+            "full it is. The counts are those of this process."
         )
+    age = ago(owned.reported, datetime.now(UTC))
     return (
-        f"One limit for all processes, owned by this one: {percent(owned.used)} used, "
-        f"{owned.free:,} of {owned.capacity:,} {limit.unit} free, {owned.held:,} held by "
-        f"{owned.members:,} members. The counts are those of this process."
+        f"One limit for all processes: {percent(owned.used)} used, {owned.free:,} of "
+        f"{owned.capacity:,} {limit.unit} free, {owned.held:,} held by {owned.members:,} members "
+        f"({age}). The counts are those of this process."
     )
 
 

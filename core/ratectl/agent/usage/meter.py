@@ -16,7 +16,7 @@ from ratectl.agent.usage.history import (
     Minute,
     empty_minutes,
 )
-from ratectl.agent.usage.pools import OwnedHistories, without_use
+from ratectl.agent.usage.pools import OwnedHistories, heard_pools, without_use
 from ratectl.agent.usage.requests import requests_of
 from ratectl.agent.usage.summary import AgentUsage, LimitUsage, Rates
 from ratectl.engine.api import EngineCounts
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ratectl.agent.usage.pools import SharedLimits
     from ratectl.agent.usage.summary import PoolUsage
     from ratectl.engine.api import Engine, LimitCounts
+    from ratectl.records import UsageRecord
 
 __all__ = ["UsageMeter"]
 
@@ -81,6 +82,8 @@ class UsageMeter:
         self.shared: SharedLimits | None = None
         """Limits across the cluster; None: every limit counts in this process alone."""
         self._owned = OwnedHistories()
+        self._heard: dict[str, PoolUsage] = {}
+        self._heard_until = 0.0
 
     def in_child(self) -> UsageMeter:
         """Return the meter of a forked child: it counts from the fork on."""
@@ -99,6 +102,12 @@ class UsageMeter:
         release(counted)
         return usage
 
+    def hear(self, record: UsageRecord, seconds: float) -> None:
+        """Take over what an owner in another process reports, for so many seconds."""
+        with self._reading:
+            self._heard = heard_pools(record)
+            self._heard_until = self._clock() / 1e9 + seconds
+
     @property
     def decided(self) -> Decided:
         """Requests since the start, as of the last read; never more than were made."""
@@ -111,6 +120,7 @@ class UsageMeter:
         shared = self.shared
         names = {} if shared is None else shared.names()
         owned = self._owned.read(() if shared is None else shared.owned(), now, joins, empty)
+        heard = self._heard if names and now < self._heard_until else {}
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
@@ -121,7 +131,8 @@ class UsageMeter:
             known = without_use(limit) if pool else limit
             history.add(now, Counts.of(known), _fullness(known), joins)
             summary = _summary(known, history, now, spans, empty)
-            limits.append(_pooled(summary, pool, owned.get(pool)) if pool else summary)
+            known_use = owned.get(pool) or heard.get(pool)
+            limits.append(_pooled(summary, pool, known_use) if pool else summary)
         # A limit that comes later, or again, begins at 0.
         self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
@@ -135,6 +146,7 @@ class UsageMeter:
             recent_seconds=round(now - self._reads[0], 3),
             limits=tuple(limits),
             owned=tuple(owned.values()),
+            heard=tuple(use for pool, use in heard.items() if pool not in owned),
             no_policy=counts.no_policy - self._uncounted.no_policy,
             failed_allowed=self._failures.allowed - allowed,
             failed_refused=self._failures.refused - refused,
@@ -177,21 +189,21 @@ def _fullness(limit: LimitCounts) -> float | None:
     return min(1.0, max(0.0, (limit.most - limit.lowest) / limit.most))
 
 
-def _pooled(limit: LimitUsage, pool: str, owned: PoolUsage | None) -> LimitUsage:
-    """Return the usage of a limit across the cluster. ``owned``: None if others own it."""
-    if owned is None:
+def _pooled(limit: LimitUsage, pool: str, use: PoolUsage | None) -> LimitUsage:
+    """Return the usage of a limit across the cluster. ``use``: None if it is unknown."""
+    if use is None:
         return replace(limit, pool=pool, keys=None, near_keys=None)
-    trend = tuple(
-        minute._replace(peak=peak) for minute, peak in zip(limit.trend, owned.trend, strict=True)
-    )
+    peaks = (*(None for _ in limit.trend), *use.trend)[-len(limit.trend) :]
     return replace(
         limit,
         pool=pool,
-        peak=owned.peak,
-        keys=owned.keys,
-        near_keys=owned.near_keys,
-        keys_by_use=owned.keys_by_use,
-        trend=trend,
+        peak=use.peak,
+        keys=use.keys,
+        near_keys=use.near_keys,
+        keys_by_use=use.keys_by_use or limit.keys_by_use,
+        trend=tuple(
+            minute._replace(peak=peak) for minute, peak in zip(limit.trend, peaks, strict=True)
+        ),
     )
 
 

@@ -58,7 +58,7 @@ class LimitUsage:
     The pure engine examines the first 10,000 keys of a limit. All 0 if the keys are unknown."""
     peak: float | None
     """Use of the fullest bucket in the last minute, 0 to 1; None if nothing was admitted, or if
-    another process owns the limit (see ``pool``)."""
+    it is unknown (see ``pool``)."""
     recent_allowed: int
     """Requests in the last minute (see ``AgentUsage.recent_seconds``)."""
     recent_refused: int
@@ -79,8 +79,8 @@ class LimitUsage:
     refused_error: int
     """Part of each count of ``top_refused`` that may be other keys'."""
     pool: str = ""
-    """Not empty: the limit is one for all processes, and this is the name of its pool. Only its
-    owner knows how full it is (see ``AgentUsage.owned``); the counts are of this process."""
+    """Not empty: the limit is one for all processes, and this is the name of its pool. Its owner
+    knows how full it is (see ``AgentUsage.owned`` and ``heard``); counts are of this process."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -110,22 +110,23 @@ class PoolUsage:
     """Processes that lend their share to this owner."""
     keys: int
     """Keys whose bucket is not full."""
-    keys_by_use: tuple[int, int, int, int, int]
-    """See ``LimitUsage.keys_by_use``. The owner examines the first 1,000 keys of a limit."""
+    near_keys: int
+    """Keys that use at least 80 % of their bucket."""
+    keys_by_use: tuple[int, int, int, int, int] | None
+    """See ``LimitUsage.keys_by_use``. The owner examines the first 1,000 keys of a limit. None:
+    only the process that owns the limit knows."""
     peak: float
     """Use of the fullest bucket in the last minute, 0 to 1."""
     trend: tuple[float | None, ...]
     """The same for the last 15 minutes of the clock, the one under way last; None if unknown."""
+    reported: str
+    """Time of these numbers (ISO 8601, UTC)."""
 
     @property
     def used(self) -> float:
-        """Use now, 0 to 1."""
-        return 1 - (self.free + self.held) / self.capacity
-
-    @property
-    def near_keys(self) -> int:
-        """Keys that use at least 80 % of their bucket."""
-        return sum(self.keys_by_use[2:])
+        """Use at that time, 0 to 1."""
+        missing = self.capacity - self.free - self.held
+        return min(1.0, max(0.0, missing / self.capacity)) if self.capacity else 0.0
 
 
 _NAMES: Final = tuple([field.name for field in fields(LimitUsage)])
@@ -146,6 +147,8 @@ class AgentUsage:
     limits: tuple[LimitUsage, ...]
     owned: tuple[PoolUsage, ...]
     """Limits across the cluster that this process owns, in part or whole."""
+    heard: tuple[PoolUsage, ...]
+    """The same of the owner in another process, as it has reported to the store lately."""
     no_policy: int
     """Requests admitted because no policy covers their scope."""
     failed_allowed: int
