@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.agent.log import log
 from ratectl.agent.own_record import OwnRecord
 from ratectl.agent.usage.record import usage_record
-from ratectl.errors import BundleError, RatectlError
+from ratectl.errors import RatectlError
 from ratectl.records import BEATS, USAGE, AgentRecord, Beat, UsageRecord, utc_now
 from ratectl.runtime.clock import monotonic
 from ratectl.runtime.cooperative import cooperative
@@ -208,9 +208,9 @@ class Reporter:
             return
         pause = max(self._interval, owner.members * _HEAR_FOR_EACH)
         self._hear_due = monotonic() + pause
-        item = store.get(USAGE + owner.agent)
-        if item is not None:
-            with suppress(BundleError):  # of another version: the use is unknown
+        with suppress(RatectlError):  # the use is unknown then; reports go on
+            item = store.get(USAGE + owner.agent)
+            if item is not None:
                 self._meter.hear(UsageRecord.decode(item.value), pause + _HEARD)
 
     def _beat(self, record: UsageRecord) -> Beat:
