@@ -74,8 +74,8 @@ def test_an_agent_of_a_directory_says_that_it_counts_alone(tmp_path: Path) -> No
     file.write_text(POLICY.replace("ACROSS", "across: cluster"), "utf-8")
     with Agent(str(tmp_path)) as agent:
         assert agent.status.problems["cluster"] == (
-            "limits across the cluster count in this process alone: agents of a directory do not "
-            "know of each other: publish the policies to a store (ratectl apply), and follow that"
+            "limits across the cluster count in this process alone: publish the policies to a "
+            "store (ratectl apply), and follow that"
         )
         file.write_text(POLICY.replace(", ACROSS", ""), "utf-8")
         wait_until_well(agent)

@@ -61,20 +61,16 @@ def explanation_data(
         data["on_error"] = _field(tree, "on_error", resolved.on_error.value, resolved.on_error)
         data["trusted_proxies"] = _field(tree, "trusted_proxies", proxies.value, proxies)
         data["limits"] = [
-            _limit(
-                tree,
-                resolved.scope,
-                limit,
-                attributes,
-                problem=resolved.problems.get(name),
-                members=members,
-            )
+            _limit(tree, resolved.scope, limit, attributes, problem=resolved.problems.get(name))
             for name, limit in resolved.limits.items()
         ]
         data["budgets"] = [
-            _limit(tree, owner, budget, attributes, part="budgets", members=members)
+            _limit(tree, owner, budget, attributes, part="budgets")
             for owner, budget in resolved.budgets
         ]
+        for limit in (*data["limits"], *data["budgets"]):
+            if limit["shared"]:
+                limit["shared"]["members"] = members
         data["overrides"] = overrides_data(tree, resolved, attributes)
         data["exceptions"] = exceptions_data(tree, resolved, attributes, now_ns)
     return data
@@ -152,7 +148,6 @@ def _limit(
     attributes: Mapping[str, str],
     part: str = "limits",
     problem: Problem | None = None,
-    members: int | None = None,
 ) -> dict[str, Any]:
     fields = {}
     for field in EXPLAINED_FIELDS:
@@ -169,16 +164,16 @@ def _limit(
         "bucket": {"scope": scope, "limit": limit.name, "overrides": list(limit.touched)},
         "key": {name: attributes.get(name) for name in limit.per},
         "problem": None if problem is None else problem.message,
-        "shared": _shared(limit, members) if limit.is_shared else None,
+        "shared": _shared(limit) if limit.is_shared else None,
         "fields": fields,
     }
 
 
-def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
-    """Return who shares a limit, and what it promises."""
+def _shared(limit: Limit) -> dict[str, Any]:
+    """Return what a limit across the cluster promises. ``members``: processes that share it."""
     assert limit.burst is not None
     bound = bound_text(limit.burst, str(limit.rate))
-    return {"members": members, "bound": bound, "fallback": list(FALLBACK)}
+    return {"members": None, "bound": bound, "fallback": list(FALLBACK)}
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:

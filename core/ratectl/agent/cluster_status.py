@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from ratectl.cluster.pools import UnsharedLimits
 from ratectl.cluster.promise import FALLBACK, bound_text
 from ratectl.cluster.tally import Tally
 from ratectl.cluster.transport.counters import Counters
@@ -12,10 +13,10 @@ from ratectl.cluster.transport.counters import Counters
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.cluster.pools import PooledLimit
+    from ratectl.cluster.pools import PooledLimit, PooledLimits
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["STATES", "ClusterStatus", "State", "label_of", "note_of"]
+__all__ = ["STATES", "ClusterStatus", "State", "note_alone", "note_of", "status_alone"]
 
 State = Literal["joining", "lent", "waiting", "own_share", "alone"]
 
@@ -51,7 +52,7 @@ class ClusterStatus:
     transport: Counters = field(default_factory=Counters)
 
 
-def label_of(name: GroupName) -> str:
+def _label_of(name: GroupName) -> str:
     """Return ``budget fleet @ /``."""
     scope, limit, budget, *_ = name
     return f"{'budget ' if budget else ''}{limit} @ {scope}"
@@ -66,7 +67,20 @@ def note_of(limit: PooledLimit, drift: int, status: ClusterStatus) -> str:
     count = f"{status.members} processes" if several else "all processes"
     rate = f"{limit.size.rate * (1_000_000 + drift) / 10**15:.6g}/s"
     return (
-        f"{label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "
+        f"{_label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "
         "left is what this one may admit now: "
         f"{'; '.join((bound_text(limit.size.burst, rate), *FALLBACK))}"
     )
+
+
+def status_alone(pools: PooledLimits | UnsharedLimits | None) -> ClusterStatus | None:
+    """Return the state of a process that shares no limits; None if it should not share any."""
+    is_alone = isinstance(pools, UnsharedLimits) and bool(pools.names)
+    return ClusterStatus(state="alone") if is_alone else None
+
+
+def note_alone(pools: PooledLimits | UnsharedLimits | None, name: GroupName) -> str | None:
+    """Return what people should know of a limit in such a process; None for other limits."""
+    if not isinstance(pools, UnsharedLimits) or name not in pools.names:
+        return None
+    return f"{_label_of(name)} is to be one limit for all processes, and counts in each"

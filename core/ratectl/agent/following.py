@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ratectl.agent.adoption import Adoption
 from ratectl.agent.cluster import TIMING, ClusterPart
-from ratectl.agent.cluster_status import ClusterStatus, label_of
+from ratectl.agent.cluster_status import note_alone, status_alone
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
@@ -34,6 +34,7 @@ from ratectl.stores import check_url, in_one_process, is_server, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.agent.cluster_status import ClusterStatus
     from ratectl.agent.failures import Failures
     from ratectl.agent.given import GivenPolicies
     from ratectl.agent.last_good import Slot
@@ -83,6 +84,8 @@ class _Part(Protocol):
 class Following(ABC):
     """Keeps an engine on the policies of one source, and on the kill switch of a file."""
 
+    _cluster: ClusterPart | None = None
+
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
         """``parent``: the following of the process that forked this one; its threads are gone."""
         self.settings = settings
@@ -119,16 +122,13 @@ class Following(ABC):
 
     def cluster_status(self) -> ClusterStatus | None:
         """Return what this process does for limits across the cluster; None without any."""
-        pools = self.enforcement.pools
-        is_alone = isinstance(pools, UnsharedLimits) and bool(pools.names)
-        return ClusterStatus(state="alone") if is_alone else None
+        part = self._cluster
+        return status_alone(self.enforcement.pools) if part is None else part.status()
 
     def note_of(self, name: GroupName) -> str | None:
         """Return a sentence about a limit across the cluster; None for other limits."""
-        pools = self.enforcement.pools
-        if isinstance(pools, UnsharedLimits) and name in pools.names:
-            return f"{label_of(name)} is to be one limit for all processes, and counts in each"
-        return None
+        part = self._cluster
+        return note_alone(self.enforcement.pools, name) if part is None else part.note_of(name)
 
     @property
     @abstractmethod
@@ -196,7 +196,6 @@ class StoreFollowing(Following):
     slot: Slot
     adoption: Adoption
     _resets: StoreResets
-    _cluster: ClusterPart | None = None
 
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
         super().__init__(settings, engine, parent)
@@ -237,15 +236,7 @@ class StoreFollowing(Following):
             stop,
         )
         self._reporter = self._new_reporter()
-        if parent is not None and parent._cluster is not None:  # noqa: SLF001
-            parent._cluster.after_fork_in_child()  # noqa: SLF001
-        pools, peers = self.enforcement.pools, self._peers
-        if isinstance(pools, PooledLimits) and peers is not None:
-            self._cluster = ClusterPart(
-                partial(open_store, settings.source), peers, self.engine, pools, self.state,
-                slot.id, settings.wall.monotonic_ns,
-            )  # fmt: skip
-            settings.meter.shared = self._cluster
+        self._cluster = self._new_cluster(parent)
         self._parts = {
             **({} if self._cluster is None else {"cluster": self._cluster}),
             "panic-file": file_switches,
@@ -255,11 +246,19 @@ class StoreFollowing(Following):
             "exceptions": self.enforcement,
         }
 
-    def cluster_status(self) -> ClusterStatus | None:
-        return super().cluster_status() if self._cluster is None else self._cluster.status()
-
-    def note_of(self, name: GroupName) -> str | None:
-        return super().note_of(name) if self._cluster is None else self._cluster.note_of(name)
+    def _new_cluster(self, parent: Self | None) -> ClusterPart | None:
+        """Return what takes part in the cluster; None if this process shares no limits."""
+        if parent is not None and parent._cluster is not None:  # noqa: SLF001
+            parent._cluster.after_fork_in_child()  # noqa: SLF001
+        pools, peers, settings = self.enforcement.pools, self._peers, self.settings
+        if not isinstance(pools, PooledLimits) or peers is None:
+            return None
+        cluster = ClusterPart(
+            partial(open_store, settings.source), peers, self.engine, pools, self.state,
+            self.slot.id, settings.wall.monotonic_ns,
+        )  # fmt: skip
+        settings.meter.shared = cluster
+        return cluster
 
     def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
         if in_one_process(self.settings.source):
@@ -339,10 +338,7 @@ class DirectoryFollowing(Following):
         }
 
     def _new_pools(self) -> UnsharedLimits:
-        return self._unshared(
-            "agents of a directory do not know of each other: publish the policies to a store "
-            "(ratectl apply), and follow that"
-        )
+        return self._unshared("publish the policies to a store (ratectl apply), and follow that")
 
     @property
     def id(self) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.conditional_limit import plan_of
-from ratectl.engine.limit_plan import GroupName
 from ratectl.engine.observers import Mirror, Watcher
 from ratectl.engine.scopes import lineage
 from ratectl.engine.timings import NO_TIMINGS, Timings
@@ -25,13 +24,12 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.engine.explanation import Explanation
-    from ratectl.engine.limit_plan import Identity, LimitPlan
+    from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
 __all__ = [
     "FILL_BOUNDS",
-    "Describe",
     "Engine",
     "EngineCounts",
     "LimitCounts",
@@ -45,9 +43,6 @@ __all__ = [
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
-
-Describe = Callable[[GroupName], str | None]
-"""Function from the name of a group of buckets to a sentence about it for explanations."""
 
 Locate = Callable[[str, str], str | None]
 """Function from an origin (see ``LimitPlan.origins``) to its place in a file, if that is known."""
@@ -242,8 +237,8 @@ class Engine(ABC):
         """Let explanations have the places of values in files from ``locate``."""
 
     @abstractmethod
-    def describe_by(self, describe: Describe) -> None:
-        """Let explanations have notes about limits from ``describe``."""
+    def describe_by(self, describe: Callable[[GroupName], str | None]) -> None:
+        """Let explanations have a sentence about each group of buckets from ``describe``."""
 
     @abstractmethod
     def attempt(

@@ -28,17 +28,17 @@ from ratectl.engine.pooling import PoolingEngine
 from ratectl.engine.scopes import exact_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ratectl.engine.algorithms.protocol import Algorithm, State
-    from ratectl.engine.api import Describe, Locate, ScopePlan
+    from ratectl.engine.api import Locate, ScopePlan
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
     from ratectl.engine.cost import Cost
-    from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.limit_plan import GroupName, LimitPlan
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["ExplainingEngine"]
@@ -132,12 +132,12 @@ class ExplainingEngine(PoolingEngine):
 
     _locate: Locate | None = None
 
-    _describe: Describe | None = None
+    _describe: Callable[[GroupName], str | None] | None = None
 
     def locate_by(self, locate: Locate) -> None:
         self._locate = locate
 
-    def describe_by(self, describe: Describe) -> None:
+    def describe_by(self, describe: Callable[[GroupName], str | None]) -> None:
         self._describe = describe
 
     def explain(

@@ -115,6 +115,8 @@ class LimitTotal:
     """Usage over the minutes that were asked for."""
     shared: int = 0
     """Agents in which the limit is one for all processes."""
+    pool_name: str = ""
+    """Name of its pool: that of the newest generation, if agents differ."""
     pool: PoolTotal | None = None
     """Use of that one limit, as its owners report it; None if none of them reports."""
 
@@ -143,6 +145,7 @@ class LimitTotal:
         self.waited += report.waited
         self.absent += report.absent
         self.shared += bool(report.pool)
+        self.pool_name = report.pool or self.pool_name
         if not report.pool:
             self._add_use(report)
         if seconds > 0:
@@ -255,8 +258,6 @@ def totals(
     ``minutes``: the span of ``LimitTotal.recent``, 1 to 15. ``owners``: see ``pool_totals``.
     """
     limits: dict[tuple[str, str, tuple[str, ...], bool, str], LimitTotal] = {}
-    names: dict[tuple[str, str, tuple[str, ...], bool, str], str] = {}
-    """Names of pools: that of the newest generation, if agents differ."""
     below = scope.rstrip("/") + "/"
     for record in sorted(records, key=lambda record: record.generation):
         for report in record.limits:
@@ -270,12 +271,10 @@ def totals(
                 total = limits[key] = LimitTotal(*key, report.shadow, report.most)
             total.shadow, total.most = report.shadow, report.most
             total.add(report, record, minutes)
-            if report.pool:
-                names[key] = report.pool
     pools = pool_totals(records, owners)
-    for key, name in names.items():
-        if name in pools:
-            limits[key].join(pools[name], minutes)
+    for total in limits.values():
+        if total.pool_name in pools:
+            total.join(pools[total.pool_name], minutes)
     reported = sorted(record.reported for record in records)
     return Totals(
         limits=[limits[key] for key in sorted(limits)],

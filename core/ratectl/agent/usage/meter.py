@@ -24,13 +24,14 @@ from ratectl.records import utc_now
 from ratectl.runtime.cooperative import paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ratectl.agent.failures import Failures
     from ratectl.agent.line import Line
     from ratectl.agent.usage.pools import SharedLimits
     from ratectl.agent.usage.summary import PoolUsage
     from ratectl.engine.api import Engine, LimitCounts
+    from ratectl.engine.limit_plan import GroupName
     from ratectl.records import UsageRecord
 
 __all__ = ["UsageMeter"]
@@ -117,10 +118,7 @@ class UsageMeter:
         now = self._clock() / 1e9
         joins = self._join(now)
         spans, empty = self._spans(now), empty_minutes(now)
-        shared = self.shared
-        names = {} if shared is None else shared.names()
-        owned = self._owned.read(() if shared is None else shared.owned(), now, joins, empty)
-        heard = self._heard if names and now < self._heard_until else {}
+        names, owned, heard = self._pools(now, joins, empty)
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
@@ -131,8 +129,8 @@ class UsageMeter:
             known = without_use(limit) if pool else limit
             history.add(now, Counts.of(known), _fullness(known), joins)
             summary = _summary(known, history, now, spans, empty)
-            known_use = owned.get(pool) or heard.get(pool)
-            limits.append(_pooled(summary, pool, known_use) if pool else summary)
+            use = owned.get(pool) or heard.get(pool)
+            limits.append(_pooled(summary, pool, use) if pool else summary)
         # A limit that comes later, or again, begins at 0.
         self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
@@ -146,7 +144,7 @@ class UsageMeter:
             recent_seconds=round(now - self._reads[0], 3),
             limits=tuple(limits),
             owned=tuple(owned.values()),
-            heard=tuple(use for pool, use in heard.items() if pool not in owned),
+            heard=tuple(heard.values()),
             no_policy=counts.no_policy - self._uncounted.no_policy,
             failed_allowed=self._failures.allowed - allowed,
             failed_refused=self._failures.refused - refused,
@@ -158,6 +156,17 @@ class UsageMeter:
             overflowed=counts.overflowed - self._uncounted.overflowed,
             timings=counts.timings.since(self._uncounted.timings),
         )
+
+    def _pools(
+        self, now: float, joins: float | None, empty: tuple[Minute, ...]
+    ) -> tuple[Mapping[GroupName, str], dict[str, PoolUsage], dict[str, PoolUsage]]:
+        """Return names of pools, and by name what this process owns, and what it has heard."""
+        shared = self.shared
+        if shared is None:
+            return {}, {}, {}
+        names, owned = shared.names(), self._owned.read(shared.owned(), now, joins, empty)
+        heard = self._heard if names and now < self._heard_until else {}
+        return names, owned, {pool: use for pool, use in heard.items() if pool not in owned}
 
     def _join(self, now: float) -> float | None:
         """Note a read. Return the time of the read whose samples it is joined to, if any.
