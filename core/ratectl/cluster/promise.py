@@ -1,4 +1,4 @@
-"""What a limit across the cluster promises, in words."""
+"""Bound of a limit across the cluster, and its fallback, in words."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["OwnerReport", "PoolTotal", "pool_totals"]
 
 
 class OwnerReport(NamedTuple):
-    """Who reported a part of a pool."""
+    """Reporter of a part of a pool."""
 
     agent: str
     owner: str

@@ -147,7 +147,7 @@ def read_cluster(store: Store, warn: Callable[[str], None]) -> Cluster:
 
 
 class _Report(NamedTuple):
-    """What is known of an agent."""
+    """Newest report of an agent."""
 
     agent: str
     reported: str

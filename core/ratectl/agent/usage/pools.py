@@ -57,7 +57,7 @@ class OwnedHistories:
     ) -> dict[str, PoolUsage]:
         """Add a read; return the use of each limit, by the name of its pool.
 
-        See ``History`` for the parameters. The history of a limit that is owned again begins anew.
+        See ``History`` for the parameters. The history of a limit that is owned again starts at 0.
         """
         before, self._histories = self._histories, {}
         usages = {}

@@ -118,7 +118,7 @@ class PoolUsage:
     peak: float
     """Use of the fullest bucket in the last minute, 0 to 1."""
     trend: tuple[float | None, ...]
-    """The same for the last 15 minutes of the clock, the one under way last; None if unknown."""
+    """Use in the last 15 minutes of the clock, the one under way last; None if unknown."""
     reported: str
     """Time of these numbers (ISO 8601, UTC)."""
 
@@ -148,7 +148,7 @@ class AgentUsage:
     owned: tuple[PoolUsage, ...]
     """Limits across the cluster that this process owns, in part or whole."""
     heard: tuple[PoolUsage, ...]
-    """The same of the owner in another process, as it has reported to the store lately."""
+    """Limits that another process owns, as it has reported to the store lately."""
     no_policy: int
     """Requests admitted because no policy covers their scope."""
     failed_allowed: int
