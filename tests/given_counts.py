@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.usage.record import usage_record
+from ratectl.cluster.owned import OwnedLimit
 from ratectl.engine.api import EngineCounts, LimitCounts
 
 if TYPE_CHECKING:
     from ratectl.agent.usage.summary import AgentUsage
+    from ratectl.engine.limit_plan import GroupName
     from ratectl.records import UsageRecord
 
-__all__ = ["GivenMeter", "counted"]
+__all__ = ["GivenMeter", "GivenShared", "counted", "owned"]
 
 
 def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> LimitCounts:
@@ -24,6 +26,28 @@ def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> Limi
         "lowest": 50, "keys": 1, "top_refused": (),
     }  # fmt: skip
     return LimitCounts(**{**values, **changes})
+
+
+def owned(**changes: Any) -> OwnedLimit:
+    """Return what an owner has of a limit: 60 % of 100 tokens are used."""
+    row = OwnedLimit("pool-x", "o1", 100, 25, 15, 3, 1, (0, 1, 0, 0, 0), 0.6)
+    return row._replace(**changes)
+
+
+class GivenShared:
+    """Limits of one process that are shared, and what it owns of them."""
+
+    def __init__(self, name: GroupName, *rows: OwnedLimit) -> None:
+        self.name, self.rows = name, rows
+
+    def names(self) -> dict[GroupName, str]:
+        return {self.name: "pool-x"}
+
+    def owned(self) -> tuple[OwnedLimit, ...]:
+        return self.rows
+
+    def owner(self) -> None:
+        """Return nothing: no other process owns a limit."""
 
 
 class GivenMeter(UsageMeter):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.agent.reservation import Reservation
     from ratectl.agent.serving.endpoints import Endpoints, Tls
     from ratectl.agent.state import AgentStatus
-    from ratectl.agent.usage.summary import AgentUsage, LimitUsage
+    from ratectl.agent.usage.summary import AgentUsage, LimitUsage, PoolUsage
     from ratectl.engine.decision import Decision, Reason
     from ratectl.engine.explanation import Explanation, LimitExplanation
     from ratectl.errors import (
@@ -68,6 +68,7 @@ __all__ = [
     "NothingPublished",
     "OutcomeUnknown",
     "PolicyError",
+    "PoolUsage",
     "Proposal",
     "RatectlError",
     "Reason",
@@ -108,6 +109,7 @@ _HOMES = {
     "NothingPublished": "ratectl.errors",
     "OutcomeUnknown": "ratectl.errors",
     "PolicyError": "ratectl.errors",
+    "PoolUsage": "ratectl.agent.usage.summary",
     "Proposal": "ratectl.publishing.proposal",
     "RatectlError": "ratectl.errors",
     "Reason": "ratectl.engine.decision",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,9 @@ from agent.cluster_fleet import RATE, Fleet, admitted_between, excess, limits
 from etcd_server import free_port, wait_for
 from ratectl import Agent
 from ratectl.errors import UsageError
+from ratectl.health import examine
+from ratectl.health.cluster import limits_of
+from ratectl.history.generations import read_live
 from ratectl.stores import open_store
 from support import publish_policies
 
@@ -58,6 +63,25 @@ def test_machines_obey_one_limit_and_survive_the_death_of_the_owner(fleet: Fleet
     admitted = fleet.wait(*fleet.kill_owner())
     assert excess(admitted) == 0
     assert admitted_between(admitted, 6, 8) > 0.4 * RATE * 2
+
+
+def test_doctor_names_members_whose_addresses_lead_nowhere(fleet: Fleet) -> None:
+    """They took the limits from each other again and again, and nothing showed it."""
+    for variables in fleet.variables:
+        variables["RATECTL_CLUSTER_ADDRESS"] = "127.0.0.1:1"
+    fleet.start(2, 0.1)
+
+    def findings() -> str:
+        checks = examine(fleet.store, datetime.now(UTC))
+        return "\n".join(check.message for check in checks if check.name == "cluster")
+
+    for number in range(2):
+        member = rf"member worker-{number}\..*@machine-{number} reports: .*"
+        text = rf"{member}: the owner worker-{1 - number}\..* at 127\.0\.0\.1:1 does not answer"
+        wait_for(lambda text=text: re.search(text, findings()), text, 20)
+    assert "Connection refused" in findings()
+    with open_store(fleet.store) as store:
+        assert [limit.not_shared for limit in limits_of(store, read_live(store), 0)] == [None]
 
 
 def test_without_an_address_limits_count_in_the_process_alone(store: str, tmp_path: Path) -> None:

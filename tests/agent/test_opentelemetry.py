@@ -8,13 +8,17 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from given_counts import GivenShared, owned
 from ratectl import Agent, UsageError
+from ratectl.agent.cluster_status import ClusterStatus
 from ratectl.agent.metrics.catalogue import CATALOGUE
 from ratectl.agent.metrics.opentelemetry import instrument_name
 from ratectl.contrib.opentelemetry import export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ratectl.engine.limit_plan import GroupName
 
 POLICIES = """
 apiVersion: ratectl/v1
@@ -70,7 +74,15 @@ def test_values_with_attributes(agent: Agent, reader: InMemoryMetricReader) -> N
     assert "acme" not in repr(metrics)
 
 
-def test_every_metric_has_an_instrument(agent: Agent, reader: InMemoryMetricReader) -> None:
+SPIKE: GroupName = ("/mail", "spike", False, (), ("tenant",), "requests")
+
+
+def test_every_metric_has_an_instrument(
+    agent: Agent, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = ClusterStatus(state="lent", members=2, answered=1.0, wallets={SPIKE: 3})
+    monkeypatch.setattr(agent._following, "cluster_status", lambda: status)
+    agent._following.settings.meter.shared = GivenShared(SPIKE, owned())
     state = agent._following.state
     agent.check("/mail", {"tenant": "acme"})
     state.contact(reported=True)

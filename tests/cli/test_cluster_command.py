@@ -35,7 +35,6 @@ limits:
 budgets:
   total: {algorithm: sliding-window, rate: 5/min, across: cluster}
 """
-SIZE = ("cluster", "size", "--rate", "1000/s", "--members", "20")
 
 
 @pytest.fixture
@@ -277,68 +276,75 @@ def test_agents_that_share_a_limit(cli: Cli, shared: str, tmp_path: Path) -> Non
     wait_for(lambda: "members:     none" in cli("cluster").out, "both have left")
 
 
-# Size ---------------------------------------------------------------------------------------------
+def test_status_shows_what_members_report(cli: Cli, members: str) -> None:
+    text = f"the owner {B} at 10.0.0.5:7946 does not answer: no connection: Connection refused"
+    report_agent(members, id="edge-1", cluster=text)
+    report_agent(members, id="edge-9", cluster="limits count in this process alone")
+    run = cli("cluster", "status")
+    assert run.code == 1
+    shown = " ".join(run.out.split())
+    assert f"problem: member {A} reports: {text}" in shown
+    assert "problem: agent edge-9 reports: limits count in this process alone" in shown
+    document = cli("cluster", "status", "-o", "json").document
+    assert [member["problem"] for member in document["members"]] == [text, None, None]
+    assert document["alone"] == [
+        {"agent": "edge-9", "problem": "limits count in this process alone"}
+    ]
 
 
-def test_size(cli: Cli, golden: Golden) -> None:
-    said = []
-    for options in (
-        ("--burst", "1000", "--rtt", "2ms"),
-        ("--burst", "50", "--rtt", "50ms"),
-        ("--burst", "41", "--rtt", "0s"),
-        ("--burst", "20"),
-    ):
-        run = cli(*SIZE, *options)
-        assert (run.code, run.err) == (0 if options[1] == "1000" else 1, "")
-        said.append(f"$ ratectl {' '.join((*SIZE, *options))}\n{run.out}")
-    golden("cluster-size", "\n".join(said))
+# Bursts -------------------------------------------------------------------------------------------
 
-
-def test_burst_that_is_named_is_enough(cli: Cli) -> None:
-    for rtt in ("0s", "2ms", "50ms", "400ms"):
-        document = cli(*SIZE, "--burst", "1", "--rtt", rtt, "-o", "json").document
-        assert document["enough"] is False
-        smallest = document["smallest_burst"]
-        run = cli(*SIZE, "--burst", str(smallest), "--rtt", rtt, "-o", "json")
-        assert (run.code, run.document["used_if_skewed"]) == (0, 1)
-        assert cli(*SIZE, "--burst", str(smallest - 1), "--rtt", rtt).code == 1
-
-
-def test_burst_is_one_second_of_the_rate_by_default(cli: Cli) -> None:
-    assert cli(*SIZE, "-o", "json").document["burst"] == 1_000
-    low = cli("cluster", "size", "--rate", "30/min", "--members", "1", "-o", "json").document
-    assert (low["burst"], low["enough"]) == (1, False)
-
-
-def test_size_needs_no_store(cli: Cli) -> None:
-    assert cli(*SIZE, "--store", "etcd://127.0.0.1:1/x").code == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--rate", "unlimited"), "unlimited is not a rate that can be shared"),
-        (("--rate", "5/month"), "5/month is not a rate that can be shared"),
-        (("--rate", "0/s"), "0/s is not a rate that can be shared"),
-        (("--rate", "fast"), "'fast' is not a rate"),
-        (("--rtt", "2"), "'2' is not a duration"),
-        (("--rtt", "500ms"), "500ms is too long"),
-        (("--members", "0"), "--members must be at least 1, not 0"),
-        (("--members", "10001"), "--members must be at most 10000, not 10001"),
-        (("--burst", "0"), "--burst must be"),
-        (("--burst", "many"), "--burst"),
-    ],
+TINY = """\
+apiVersion: ratectl/v1
+scope: /fleet
+limits:
+  all: {rate: 10/s, burst: 5, across: cluster}
+"""
+TOO_SMALL = (
+    "all at /fleet is shared by the cluster, and its burst of 5 is too small: it has less than 2 "
+    "tokens for each of 3 processes. Requests are refused although the limit has room; the "
+    "smallest burst that is enough is 6"
 )
-def test_size_with_wrong_options(cli: Cli, options: tuple[str, ...], message: str) -> None:
-    given = {"--rate": "5/s", "--members": "2", options[0]: options[1]}
-    run = cli("cluster", "size", *(word for pair in given.items() for word in pair))
-    assert (run.code, run.out) == (64, "")
-    assert message in run.err
 
 
-@pytest.mark.parametrize("left_out", ["--rate", "--members"])
-def test_size_needs_rate_and_members(cli: Cli, left_out: str) -> None:
-    at = SIZE.index(left_out)
-    run = cli(*SIZE[:at], *SIZE[at + 2 :])
-    assert run.code == 64
-    assert left_out in run.err
+def test_a_burst_that_is_too_small_for_the_members(cli: Cli, members: str, tree: Path) -> None:
+    """`validate` cannot know: only the store knows how many processes share a limit."""
+    (tree / "fleet.yaml").write_text(TINY)
+    assert "too small" not in cli("validate", "policies").out
+    for command in (("plan", "policies"), ("apply", "policies", "--yes")):
+        run = cli(*command)
+        assert TOO_SMALL in " ".join(run.err.split())
+        assert run.code == 0
+    checks = cli("doctor", "-o", "json").document["findings"]
+    (check,) = [each for each in checks if "too small" in each["detail"]]
+    assert (check["check"], check["verdict"], check["detail"]) == ("cluster", "warning", TOO_SMALL)
+    (tree / "fleet.yaml").write_text(TINY.replace("burst: 5", "burst: 6"))
+    assert "too small" not in cli("apply", "policies", "--yes").err
+    assert "too small" not in cli("doctor").out
+
+
+def test_a_burst_that_is_too_small_for_any_number_is_told_once(
+    cli: Cli, members: str, tree: Path
+) -> None:
+    (tree / "fleet.yaml").write_text(TINY.replace("10/s", "1000/s"))
+    assert "RC303" in cli("validate", "policies").out
+    assert cli("plan", "policies").err.count("too small") == 1
+
+
+# Explain ------------------------------------------------------------------------------------------
+
+
+def test_explain_says_who_shares_a_limit_and_what_it_promises(
+    cli: Cli, golden: Golden, members: str
+) -> None:
+    golden("explain-shared", cli("explain", "/fleet", "--live").out)
+    (limit,) = [
+        each
+        for each in cli("explain", "/fleet", "--live", "-o", "json").document["limits"]
+        if each["shared"]
+    ]
+    assert (limit["name"], limit["shared"]["members"]) == ("all", 3)
+    assert limit["shared"]["bound"].endswith("at most 10000 + 5000/s · w")
+    files = cli("explain", "/fleet", "--policies", "policies").out
+    assert "  bound" in files
+    assert "  shared" not in files

@@ -61,6 +61,11 @@ class FakeLinks:
         self._machine = machine
         self.arrived: list[Received] = []
         self.polls = 0
+        self.problems: dict[str, str] = {}
+        """Why there is no connection to an address."""
+
+    def problem(self, address: Address) -> str | None:
+        return self.problems.get(str(address))
 
     def send(self, address: Address, message: ToOwner) -> bool:
         return self._machine.carry(self.name, address.path.removeprefix("/"), message)

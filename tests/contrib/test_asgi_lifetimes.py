@@ -195,7 +195,10 @@ class TestStart:
     ) -> None:
         caplog.set_level(logging.INFO, "ratectl.contrib")
         self.app(agent, scope="/shop").build_middleware_stack()
-        assert "limits count in each process" in caplog.text
+        assert (
+            "limits count in each process, so N processes admit N times as much: address at "
+            "/address, spike at /shop, budget all at /shop, " in caplog.text
+        )
 
     def test_the_agent_is_closed_at_the_end(self, agent: Agent) -> None:
         with TestClient(self.app(agent, scope="/shop")) as http:

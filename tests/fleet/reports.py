@@ -86,7 +86,7 @@ def report_agent(url: str, **changes: Any) -> None:
         "version": "0.1",
         "engine": "pure",
     }
-    limits = changes.pop("limits", [])
+    limits, pools = changes.pop("limits", []), changes.pop("pools", [])
     reported = changes.pop("usage_reported", "2026-11-23T11:59:58.000Z")
     record = AgentRecord(**{**values, **changes})
     usage = UsageRecord(
@@ -96,6 +96,7 @@ def report_agent(url: str, **changes: Any) -> None:
         reported=reported,
         recent_seconds=60.0,
         limits=limits,
+        pools=pools,
         omitted=0,
         no_policy=0,
         errors=0,

@@ -45,6 +45,14 @@ LABEL_VALUES: Final = {
     ("ratectl_decisions_total", "kind"): {"limit", "budget"},
     ("ratectl_failed_decisions_total", "outcome"): {"allowed", "refused"},
     ("ratectl_problems", "concern"): CONCERNS,
+    ("ratectl_cluster_state", "state"): {"joining", "lent", "waiting", "own_share", "alone"},
+    ("ratectl_cluster_pool_tokens", "place"): {"free", "held"},
+    ("ratectl_cluster_polls_total", "direction"): {"sent", "received"},
+    ("ratectl_cluster_replies_total", "direction"): {"sent", "received"},
+    ("ratectl_cluster_transport_bytes_total", "direction"): {"sent", "received"},
+    ("ratectl_cluster_messages_total", "outcome"): {"sent", "received", "dropped"},
+    ("ratectl_cluster_connections_total", "outcome"): {"opened", "refused", "lost"},
+    ("ratectl_cluster_renewals_total", "outcome"): {"renewed", "failed"},
     ("ALERTS", "alertstate"): {"pending", "firing"},
 }
 """Values of labels by metric and label, where they are fixed."""

@@ -34,6 +34,7 @@ AREAS = {
     },
     "engine": {"RatectlOverflow", "RatectlSlowDecisions", "RatectlLimitsWithoutSeries"},
     "switches": {"RatectlKillSwitchOn"},
+    "cluster": {"RatectlClusterAlone", "RatectlClusterOwnerSilent", "RatectlClusterNotRenewed"},
 }
 """Alerts by what they watch."""
 

@@ -28,7 +28,7 @@ def test_the_dashboard_can_be_imported() -> None:
     assert shown["schemaVersion"] >= 39
     assert shown["uid"] == "ratectl"
     assert shown["id"] is None, "Grafana gives the number"
-    assert ROWS == ["Overview", "Limits", "Agents", "Engine", "Failures"]
+    assert ROWS == ["Overview", "Limits", "Cluster", "Agents", "Engine", "Failures"]
     assert {"datasource", "job", "environment", "scope"} == VARIABLES
     ids = [panel["id"] for panel in shown["panels"]]
     assert len(ids) == len(set(ids))

@@ -77,10 +77,11 @@ def usage(
     Adds up the last reports of all agents. USED is the fullest bucket of the last minute in any
     agent; TREND is the fullest bucket in each of the last 15 minutes; NEAR counts keys that use 80%
     of their bucket or more; RATE/S is for the last minute; ALLOWED and REFUSED count since each
-    agent started. Each agent has its own buckets. Names in brackets are the overrides that select
-    the buckets of a row. ? means unknown; ≥ means that some agents do not report the number. With
-    SCOPE, budgets of the scopes above it are shown too, as requests at SCOPE draw from them; their
-    numbers are those of all requests that do.
+    agent started. Each agent has its own buckets, except for limits with `across: cluster`: these
+    are one limit for all, and USED, TREND, NEAR and KEYS are those of its owner. Names in brackets
+    are the overrides that select the buckets of a row. ? means unknown; ≥ means that some agents do
+    not report the number. With SCOPE, budgets of the scopes above it are shown too, as requests at
+    SCOPE draw from them; their numbers are those of all requests that do.
 
     With --watch the screen shows the usage live: `h` lists what to press.
 

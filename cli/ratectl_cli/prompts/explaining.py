@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ratectl.cluster.entries import read_roster
 from ratectl.history.trees import live_tree
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.names import unused_attributes
@@ -48,7 +49,7 @@ def explained(
             policies = _live(session, reports=key)
         else:
             policies = _Policies(read_for(scope, files), files)
-    data = _data(policies.tree, scope, attributes, when, delta=delta)
+    data = _data(policies, scope, attributes, when, delta=delta)
     for message in unused_attributes(policies.tree, scope, attributes):
         session.say(message)
     source = policies.source if at is None else f"{policies.source} · at {data['at']}"
@@ -74,24 +75,27 @@ class _Policies(NamedTuple):
     generation: int | None = None
     reports: tuple[list[AgentRecord], list[UsageRecord]] | None = None
     """Reports of agents, if they were asked for."""
+    members: int | None = None
+    """Processes that share limits across the cluster; None if unknown."""
 
 
 def _live(session: Session, *, reports: bool) -> _Policies:
     with session.store() as store:
         generation, tree = live_tree(store)
         read = _reports(session, store) if reports else None
-    return _Policies(tree, f"generation {generation}", generation, read)
+        members = len(read_roster(store).entries)
+    return _Policies(tree, f"generation {generation}", generation, read, members)
 
 
 def _data(
-    tree: PolicyTree, scope: str, attributes: Mapping[str, str], when: int, *, delta: bool
+    policies: _Policies, scope: str, attributes: Mapping[str, str], when: int, *, delta: bool
 ) -> dict[str, Any]:
     """Return the explanation, or only what differs from the scope above."""
-    resolver = Resolver(tree, when)
+    tree, resolver = policies.tree, Resolver(policies.tree, when)
 
     def at_scope(scope: str) -> dict[str, Any]:
         resolved = resolver.enforced(scope, attributes)
-        return explanation_data(tree, scope, resolved, attributes, when)
+        return explanation_data(tree, scope, resolved, attributes, when, policies.members)
 
     data = at_scope(scope)
     if not delta or data["reason"] is not None:

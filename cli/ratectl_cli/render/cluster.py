@@ -50,19 +50,8 @@ def status_data(
         "owner": None
         if owner is None
         else {"member": owner.member, "name": owner.owner, "address": owner.address},
-        "members": [
-            {
-                "id": member.id,
-                "share": member.share,
-                "owner": member.is_owner,
-                "state": member.state,
-                "agent": member.agent,
-                "last_seen": member.reported,
-                "address": member.address,
-                "host": member.host,
-            }
-            for member in cluster.members
-        ],
+        "members": [_member_data(member) for member in cluster.members],
+        "alone": [{"agent": agent, "problem": problem} for agent, problem in cluster.alone.items()],
         "shares": cluster.shares,
         "unowned": cluster.unowned,
         "limits": None
@@ -77,6 +66,20 @@ def status_data(
             }
             for limit in limits
         ],
+    }
+
+
+def _member_data(member: ClusterMember) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "share": member.share,
+        "owner": member.is_owner,
+        "state": member.state,
+        "agent": member.agent,
+        "last_seen": member.reported,
+        "address": member.address,
+        "host": member.host,
+        "problem": member.problem,
     }
 
 
@@ -143,7 +146,7 @@ def without_members(limits: Sequence[ClusterLimit] | None) -> str:
         return "no process has joined: start one that uses this store, ratectl agent run"
     return (
         "no process shares limits: write `across: cluster` in a token bucket without `per`, and "
-        "publish it to a SQLite store"
+        "publish it"
     )
 
 

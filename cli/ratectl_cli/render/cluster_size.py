@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratectl.cluster.sizing import LEAST_TIME, LEAST_TOKENS
 from ratectl.policy.language.durations import Duration
+from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS
 from ratectl_cli.framework.text import Aligned, bold, paragraph, plural
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.cluster.promise import FALLBACK, bound_text
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
-from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph, plural
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import key_text, origin_data, place_text, quoted
 
@@ -35,10 +36,12 @@ def explanation_data(
     resolved: Resolved | None,
     attributes: Mapping[str, str],
     now_ns: int | None = None,
+    members: int | None = None,
 ) -> dict[str, Any]:
     """Return the whole explanation for programs.
 
     ``now_ns``: the instant that ``resolved`` is for; None if exceptions were left out.
+    ``members``: number of processes that share limits across the cluster; None if unknown.
     """
     data: dict[str, Any] = {
         "scope": scope,
@@ -65,6 +68,9 @@ def explanation_data(
             _limit(tree, owner, budget, attributes, part="budgets")
             for owner, budget in resolved.budgets
         ]
+        for limit in (*data["limits"], *data["budgets"]):
+            if limit["shared"]:
+                limit["shared"]["members"] = members
         data["overrides"] = overrides_data(tree, resolved, attributes)
         data["exceptions"] = exceptions_data(tree, resolved, attributes, now_ns)
     return data
@@ -158,8 +164,16 @@ def _limit(
         "bucket": {"scope": scope, "limit": limit.name, "overrides": list(limit.touched)},
         "key": {name: attributes.get(name) for name in limit.per},
         "problem": None if problem is None else problem.message,
+        "shared": _shared(limit) if limit.is_shared else None,
         "fields": fields,
     }
+
+
+def _shared(limit: Limit) -> dict[str, Any]:
+    """Return what a limit across the cluster promises. ``members``: processes that share it."""
+    assert limit.burst is not None
+    bound = bound_text(limit.burst, str(limit.rate))
+    return {"members": None, "bound": bound, "fallback": list(FALLBACK)}
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:
@@ -199,7 +213,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
         what += f" per {', '.join(limit['per'])}"
     head: list[Piece] = [bold(title or limit["name"]), what]
     if limit["across"]:
-        head.append(dim("in each agent for now"))
+        head.append(dim("one for all processes" if limit["shared"] else "in each agent for now"))
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))
     rows: list[Sequence[Piece]] = [("",), head]
@@ -217,7 +231,18 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     label = bucket_label(bucket["limit"], bucket["scope"], bucket["overrides"])
     rows.append(("  bucket", f"{label} @ {bucket['scope']}"))
     rows.append(("  key", key_text(limit["key"]) or "one bucket for all requests"))
-    return rows
+    return [*rows, *_shared_rows(limit["shared"])]
+
+
+def _shared_rows(shared: Mapping[str, Any] | None) -> Iterator[Sequence[Piece]]:
+    if shared is None:
+        return
+    members = shared["members"]
+    if members is not None:
+        yield "  shared", f"by {plural(members, 'process')} now"
+    yield "  bound", shared["bound"]
+    for number, sentence in enumerate(shared["fallback"]):
+        yield "" if number else "  fallback", sentence
 
 
 def _field_rows(label: str, field: Mapping[str, Any], unit: str = "") -> list[Sequence[Piece]]:

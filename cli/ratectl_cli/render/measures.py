@@ -50,6 +50,8 @@ def rate_text(total: LimitTotal) -> str:
 
 def near_text(total: LimitTotal) -> str:
     """Return the number of keys that use most of their bucket."""
+    if total.is_unknown:
+        return "?"
     partial = total.detailed < total.agents
     if not total.detailed or (partial and not total.near_keys):
         return "?"

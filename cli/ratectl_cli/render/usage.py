@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.health.attributes import lacking_in
 from ratectl.health.hot_keys import keys_of
+from ratectl.health.shared_usage import shared_text
 from ratectl.health.units import check_units
 from ratectl.policy.resolution.fields import amounts_text
 from ratectl.runtime.wording import listed
@@ -69,6 +70,7 @@ def usage_blocks(
     yield from _left_out(report)
     if not report.rows:
         return
+    yield from _shared(report.rows, now)
     if top is None:
         yield from _refused(report.rows)
     else:
@@ -158,7 +160,7 @@ def _cells(row: UsageRow, minutes: int, stream: Stream) -> dict[str, Line]:
         "WAITED": str(total.waited),
         "REFUSED": Styled(str(refused), "red" if refused else ""),
         "SHADOW": str(total.shadow_refused) if total.shadow or total.shadow_refused else "-",
-        "KEYS": str(total.keys),
+        "KEYS": "?" if total.is_unknown else str(total.keys),
     }
 
 
@@ -201,6 +203,16 @@ def _notes(report: UsageReport) -> Iterator[Block]:
         yield paragraph(counts)
     if totals.omitted:
         yield f"{totals.omitted} less active limits are not in the reports"
+
+
+def _shared(rows: Sequence[UsageRow], now: datetime) -> Iterator[Block]:
+    """Yield a line for each limit that is one for all processes."""
+    texts = [(row, shared_text(row.total, now)) for row in rows if row.total is not None]
+    found = [(row, text) for row, text in texts if text is not None]
+    for row, text in found[:_TOP_LIMITS]:
+        yield paragraph([dim(f"{row_label(row)} @ {row.scope}: "), text])
+    if len(found) > _TOP_LIMITS:
+        yield paragraph(dim(f"{len(found) - _TOP_LIMITS} more limits are one for all processes"))
 
 
 def _keys(rows: Sequence[UsageRow], stream: Stream, top: int) -> Iterator[Block]:

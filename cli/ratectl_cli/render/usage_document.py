@@ -89,7 +89,8 @@ def _row_data(row: UsageRow, top: int) -> dict[str, Any]:
         "refused": total.refused if total else None,
         "never": total.never if total else None,
         "shadow_refused": total.shadow_refused if total else None,
-        "keys": total.keys if total else None,
+        "keys": total.keys if total and not total.is_unknown else None,
+        **_shared_data(total),
         **_detail_data(total),
         "top_refused": [
             {"key": key, "refused": count} for key, count in total.top_refused.most_common(top)
@@ -97,6 +98,24 @@ def _row_data(row: UsageRow, top: int) -> dict[str, Any]:
         if total
         else [],
         "top_keys": [_key_data(key) for key in keys_of(row, top)],
+    }
+
+
+def _shared_data(total: LimitTotal | None) -> dict[str, Any]:
+    """Return how many agents share a limit, and what its owners report."""
+    pool = total.pool if total else None
+    return {
+        "shared_agents": total.shared if total else 0,
+        "pool": None
+        if pool is None
+        else {
+            "used": round(pool.used, 6),
+            "capacity": pool.capacity,
+            "free": pool.free,
+            "held": pool.held,
+            "members": pool.members,
+            "owners": [owner._asdict() for owner in pool.owners],
+        },
     }
 
 
@@ -109,7 +128,7 @@ def _detail_data(total: LimitTotal | None) -> dict[str, Any]:
     return {
         "detailed_agents": total.detailed,
         "trend_agents": total.trending,
-        "near_keys": total.near_keys if detailed else None,
+        "near_keys": total.near_keys if detailed and not total.is_unknown else None,
         "rates": _rates_data(total.rates) if detailed else None,
         "refused_rates": _rates_data(total.refused_rates) if detailed else None,
         "trend": [

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
+from ratectl.agent.cluster_status import ClusterStatus, note_of
 from ratectl.agent.log import log
+from ratectl.agent.usage.pools import OwnerElsewhere
 from ratectl.cluster.attempt import Attempt
+from ratectl.cluster.keyed import KeyedLimit
 from ratectl.cluster.node import Node
 from ratectl.cluster.own_share import OwnShare
 from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND, Timing
+from ratectl.cluster.tally import Tally
+from ratectl.cluster.transport.counters import Counters
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ratectl.agent.cluster_status import State
     from ratectl.agent.state import AgentState
     from ratectl.cluster.keeper import Keeper
+    from ratectl.cluster.owned import OwnedLimit
     from ratectl.cluster.peers import Peers
     from ratectl.cluster.pools import PooledLimits
     from ratectl.cluster.transport.links import Links
     from ratectl.engine.api import Engine
+    from ratectl.engine.limit_plan import GroupName
     from ratectl.stores.base import Store
 
 __all__ = ["TIMING", "ClusterPart"]
@@ -75,6 +84,10 @@ class ClusterPart:
         """This process has spent tokens of the limits, so their buckets are not full."""
         self._impatient_at: int | None = None
         """When it counts alone, if it has not joined by then."""
+        self._tally = Tally()
+        """Counts of members that this process was before."""
+        self._transport = Counters()
+        self._counting = threading.Lock()
         limits.on_change = self._wake
 
     def run(self) -> None:
@@ -155,8 +168,8 @@ class ClusterPart:
 
     def _begin_alone(self, problem: str) -> None:
         if self._goes_on():
-            self._problem(problem)
             self._count_alone()
+            self._problem(problem)
 
     def _goes_on(self) -> bool:
         return not self._stopped.is_set() and bool(self._limits.in_force())
@@ -214,11 +227,19 @@ class ClusterPart:
             self._hand_over(node, attempt)
             waits = True
         finally:
-            self.node = None
+            self._left(keeper, links)
             try:
                 node.end(waits=waits)
             finally:
                 attempt.end(leaves=not node.lender.lent)
+
+    def _left(self, keeper: Keeper, links: Links) -> None:
+        with self._counting:
+            node, self.node = self.node, None
+            if node is not None:
+                self._tally.add(node.tally)
+            self._tally.add(keeper.tally)
+            self._transport.add(links.counters)
 
     def _new_node(self, keeper: Keeper, links: Links, secret: bytes) -> Node:
         full = keeper.starts_full and not self._has_counted
@@ -242,6 +263,79 @@ class ClusterPart:
         if node is not None:
             node.wake()
 
+    def owner(self) -> OwnerElsewhere | None:
+        """Return the owner in another process; None without one."""
+        node = self.node
+        member = None if node is None else node.owner_elsewhere
+        if node is None or member is None:
+            return None
+        return OwnerElsewhere(member.partition("@")[0].rpartition(".")[0], node.members)
+
+    def status(self) -> ClusterStatus | None:
+        """Return the state of this process; None without a limit across the cluster in force."""
+        if not self._limits.names():
+            return None
+        tally, transport = Tally(), Counters()
+        with self._counting:
+            node, attempt = self.node, self._attempt
+            tally.add(self._tally)
+            transport.add(self._transport)
+            if node is not None:
+                tally.add(node.tally)
+                if attempt is not None and attempt.keeper is not None:
+                    tally.add(attempt.keeper.tally)
+                if attempt is not None and attempt.links is not None:
+                    transport.add(attempt.links.counters)
+        if node is None:
+            state: State = "joining" if self._alone is None else "alone"
+            return ClusterStatus(
+                state=state, wallets=self._in_wallets(), tally=tally, transport=transport
+            )
+        return ClusterStatus(
+            state=_state_of(node),
+            members=node.members,
+            share=node.lender.share / WHOLE,
+            sessions=None if node.owner is None else len(node.owner.sessions),
+            answered=self._wall_time(node.answered_at),
+            wallets=self._in_wallets(),
+            tally=tally,
+            transport=transport,
+        )
+
+    def note_of(self, name: GroupName) -> str | None:
+        """Return a sentence about a limit across the cluster; None for other limits."""
+        limits = {limit.name: limit for limit in self._limits.in_force().values()}
+        limit, status = limits.get(name), self.status()
+        if limit is None or status is None:
+            return None
+        return note_of(limit, TIMING.drift, status)
+
+    def _wall_time(self, instant: int | None) -> float | None:
+        return None if instant is None else time.time() - (self._clock() - instant) / SECOND
+
+    def _in_wallets(self) -> Mapping[GroupName, int]:
+        """Return the tokens that this process may spend now, by limit."""
+        now, found = self._clock(), {}
+        for limit in self._limits.in_force().values():
+            if isinstance(limit, KeyedLimit):
+                wallets = limit.wallets
+                held = self._engine.with_wallets(wallets.total)
+                found[limit.name] = held if now < wallets.deadline else 0
+                continue
+            spent = self._engine.spent(limit.name)
+            usable = spent is not None and now < limit.wallet.deadline
+            found[limit.name] = max(0, limit.wallet.granted - (spent or 0)) if usable else 0
+        return found
+
+    def names(self) -> Mapping[GroupName, str]:
+        """Return the names of the pools of the limits in force."""
+        return self._limits.names()
+
+    def owned(self) -> Sequence[OwnedLimit]:
+        """Return what this process pools as an owner, since the last call; else nothing."""
+        node = self.node
+        return () if node is None else node.owned.take(self._clock())
+
     def after_fork_in_child(self) -> None:
         """Close the parent's sockets in a forked child, without speaking on them."""
         links = None if self._attempt is None else self._attempt.links
@@ -255,3 +349,9 @@ class ClusterPart:
         node = self.node
         if node is not None:
             node.stop()
+
+
+def _state_of(node: Node) -> State:
+    if node.lender.session is not None:
+        return "lent"
+    return "waiting" if node.lender.lent else "own_share"

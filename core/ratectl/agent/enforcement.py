@@ -16,7 +16,7 @@ from ratectl.engine.api import PlanSet
 from ratectl.runtime.cooperative import cooperative, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from ratectl.agent.client_address import TrustedProxies
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ratectl.agent.wall_clock import WallClock
     from ratectl.cluster.pools import UnsharedLimits
     from ratectl.compiler.surroundings import Pools
-    from ratectl.engine.api import Engine
+    from ratectl.engine.api import Engine, ScopePlan
     from ratectl.policy.language.model import PolicyTree
 
 __all__ = ["Enforcement"]
@@ -113,9 +113,9 @@ class Enforcement:
         return spent
 
     @property
-    def scopes(self) -> Collection[str]:
-        """Declared scopes of the plans in force."""
-        return self._compiled.plans.scopes.keys()
+    def scopes(self) -> Mapping[str, ScopePlan]:
+        """Plans in force, by the declared scope."""
+        return self._compiled.plans.scopes
 
     def keep_time(self) -> None:
         """Swap the plans if an exception started or ended, or if the clock was set back.

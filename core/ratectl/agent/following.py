@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ratectl.agent.adoption import Adoption
 from ratectl.agent.cluster import TIMING, ClusterPart
+from ratectl.agent.cluster_status import note_alone, status_alone
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
@@ -33,6 +34,7 @@ from ratectl.stores import check_url, in_one_process, is_server, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.agent.cluster_status import ClusterStatus
     from ratectl.agent.failures import Failures
     from ratectl.agent.given import GivenPolicies
     from ratectl.agent.last_good import Slot
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ratectl.agent.wall_clock import WallClock
     from ratectl.cluster.peers import Peers
     from ratectl.engine.api import Engine
+    from ratectl.engine.limit_plan import GroupName
     from ratectl.signing.signatures import Trust
 
 __all__ = [
@@ -81,6 +84,8 @@ class _Part(Protocol):
 class Following(ABC):
     """Keeps an engine on the policies of one source, and on the kill switch of a file."""
 
+    _cluster: ClusterPart | None = None
+
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
         """``parent``: the following of the process that forked this one; its threads are gone."""
         self.settings = settings
@@ -98,6 +103,7 @@ class Following(ABC):
             self.wall = parent.wall
             self.enforcement = parent.enforcement
             self.enforcement.after_fork_in_child(self.state)
+        engine.describe_by(self.note_of)
         self._delay = 0.0 if parent is None else _CHILD_WAITS
         self._parts: dict[str, _Part] = {}
         self._threads: list[threading.Thread] = []
@@ -105,6 +111,24 @@ class Following(ABC):
     def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
         """Return what collects the limits across the cluster; None: they count in each process."""
         return None
+
+    def _unshared(self, remedy: str) -> UnsharedLimits:
+        """Return a collector that reports limits across the cluster which this process counts.
+
+        :param remedy: what to do so that they are shared.
+        """
+        text = f"limits across the cluster count in this process alone: {remedy}"
+        return UnsharedLimits(lambda some: self.state.problem("cluster", text if some else None))
+
+    def cluster_status(self) -> ClusterStatus | None:
+        """Return what this process does for limits across the cluster; None without any."""
+        part = self._cluster
+        return status_alone(self.enforcement.pools) if part is None else part.status()
+
+    def note_of(self, name: GroupName) -> str | None:
+        """Return a sentence about a limit across the cluster; None for other limits."""
+        part = self._cluster
+        return note_alone(self.enforcement.pools, name) if part is None else part.note_of(name)
 
     @property
     @abstractmethod
@@ -172,7 +196,6 @@ class StoreFollowing(Following):
     slot: Slot
     adoption: Adoption
     _resets: StoreResets
-    _cluster: ClusterPart | None = None
 
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
         super().__init__(settings, engine, parent)
@@ -213,14 +236,7 @@ class StoreFollowing(Following):
             stop,
         )
         self._reporter = self._new_reporter()
-        if parent is not None and parent._cluster is not None:  # noqa: SLF001
-            parent._cluster.after_fork_in_child()  # noqa: SLF001
-        pools, peers = self.enforcement.pools, self._peers
-        if isinstance(pools, PooledLimits) and peers is not None:
-            self._cluster = ClusterPart(
-                partial(open_store, settings.source), peers, self.engine, pools, self.state,
-                slot.id, settings.wall.monotonic_ns,
-            )  # fmt: skip
+        self._cluster = self._new_cluster(parent)
         self._parts = {
             **({} if self._cluster is None else {"cluster": self._cluster}),
             "panic-file": file_switches,
@@ -230,19 +246,29 @@ class StoreFollowing(Following):
             "exceptions": self.enforcement,
         }
 
+    def _new_cluster(self, parent: Self | None) -> ClusterPart | None:
+        """Return what takes part in the cluster; None if this process shares no limits."""
+        if parent is not None and parent._cluster is not None:  # noqa: SLF001
+            parent._cluster.after_fork_in_child()  # noqa: SLF001
+        pools, peers, settings = self.enforcement.pools, self._peers, self.settings
+        if not isinstance(pools, PooledLimits) or peers is None:
+            return None
+        cluster = ClusterPart(
+            partial(open_store, settings.source), peers, self.engine, pools, self.state,
+            self.slot.id, settings.wall.monotonic_ns,
+        )  # fmt: skip
+        settings.meter.shared = cluster
+        return cluster
+
     def _new_pools(self) -> PooledLimits | UnsharedLimits | None:
         if in_one_process(self.settings.source):
             return None
         if self._peers is None:
-            return UnsharedLimits(self._note_unshared)
+            return self._unshared(
+                "set RATECTL_CLUSTER_LISTEN to an address at which other agents reach it, and "
+                "certificates (docs/cluster.md)"
+            )
         return PooledLimits(self.engine, TIMING, self.settings.wall.monotonic_ns)
-
-    def _note_unshared(self, is_any: bool) -> None:
-        text = (
-            "limits across the cluster count in this process alone: set RATECTL_CLUSTER_LISTEN to "
-            "an address at which other agents reach it, and certificates (docs/cluster.md)"
-        )
-        self.state.problem("cluster", text if is_any else None)
 
     @cached_property
     def _peers(self) -> Peers | None:
@@ -310,6 +336,9 @@ class DirectoryFollowing(Following):
             "directory": directory,
             "exceptions": self.enforcement,
         }
+
+    def _new_pools(self) -> UnsharedLimits:
+        return self._unshared("publish the policies to a store (ratectl apply), and follow that")
 
     @property
     def id(self) -> str:

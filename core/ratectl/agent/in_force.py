@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.engine.algorithms.pooled import PooledBucket
 from ratectl.engine.algorithms.protocol import FOREVER
 from ratectl.engine.algorithms.quota import Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm
-    from ratectl.engine.api import Engine
+    from ratectl.engine.api import Engine, ScopePlan
     from ratectl.engine.limit_plan import LimitPlan
 
-__all__ = ["LimitInForce", "limits_in_force"]
+__all__ = ["LimitInForce", "counted_here", "limits_in_force"]
+
+_NAMED: Final = 5
+_SCOPES: Final = 1_000
+"""Most scopes that are looked at for limits to name."""
 
 _DAY: Final = 86_400
 _SECONDS: Final = {"min": 60, "h": 3_600, "day": _DAY, "week": 7 * _DAY, "month": 31 * _DAY}
@@ -54,6 +60,31 @@ def limits_in_force(
     """Return the limits that decide a request; None if no policy covers the scope."""
     plan = engine.plan(scope)
     return None if plan is None else [_shown(limit) for limit in plan.deciding(attributes)]
+
+
+def counted_here(scopes: Mapping[str, ScopePlan]) -> str | None:
+    """Return a sentence that names limits which each process counts for itself; None for none.
+
+    ``scopes``: plans in force. Values that overrides set are not looked at.
+    """
+    if not scopes:  # nobody knows yet
+        return (
+            "limits without `across: cluster` count in each process: N processes admit N times as "
+            "much"
+        )
+    names = list(islice(_counted_here(scopes), _NAMED + 1))
+    if not names:
+        return None
+    more = " and others" if len(names) > _NAMED else ""
+    text = f"{', '.join(names[:_NAMED])}{more}"
+    return f"these limits count in each process, so N processes admit N times as much: {text}"
+
+
+def _counted_here(scopes: Mapping[str, ScopePlan]) -> Iterator[str]:
+    for scope in islice(sorted(scopes), _SCOPES):
+        for limit in scopes[scope].deciding({}):
+            if limit.scope == scope and not isinstance(limit.algorithm, PooledBucket):
+                yield f"{'budget ' if limit.budget else ''}{limit.name} at {scope}"
 
 
 def _shown(limit: LimitPlan) -> LimitInForce:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from ratectl.agent.log import log
 from ratectl.agent.own_record import OwnRecord
 from ratectl.agent.usage.record import usage_record
 from ratectl.errors import RatectlError
-from ratectl.records import BEATS, USAGE, AgentRecord, Beat, utc_now
+from ratectl.records import BEATS, USAGE, AgentRecord, Beat, UsageRecord, utc_now
 from ratectl.runtime.clock import monotonic
 from ratectl.runtime.cooperative import cooperative
 from ratectl.stores.base import Put
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ratectl.agent.usage.meter import UsageMeter
     from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
-    from ratectl.records import UsageRecord
     from ratectl.stores.base import Lease, Store
 
 __all__ = ["Reporter"]
@@ -36,6 +36,10 @@ __all__ = ["Reporter"]
 LEASE_SECONDS: Final = 15.0
 """Lease of an agent's records: the store deletes them so long after the last renewal."""
 
+_HEAR_FOR_EACH: Final = 0.05
+"""Members read the owner's report at most 20 times in a second, all together."""
+_HEARD: Final = 10.0
+"""Seconds for which a report is valid beyond the time of the next look."""
 _RENEW_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
 
@@ -75,7 +79,7 @@ class Reporter:
         self._reported: AgentStatus | None = None
         self._reported_errors = 0
         self._failing_since: float | None = None
-        self._usage_due = 0.0
+        self._usage_due = self._hear_due = 0.0
         self._started = utc_now()
         self._meter = meter
 
@@ -102,6 +106,7 @@ class Reporter:
                 due and self._failures.count != self._reported_errors
             ):
                 due = self._report_status(store, status, lease) and due
+            self._hear_owner(store)
             self._succeeded(wrote=due and self._report_usage(store, lease))
         except RatectlError as error:
             log.debug("reporting: %s", error)
@@ -195,6 +200,19 @@ class Reporter:
         self._usage_due = monotonic() + self._interval
         return True
 
+    def _hear_owner(self, store: Store) -> None:
+        """Read how full limits across the cluster are, from the report of their owner."""
+        shared = self._meter.shared
+        owner = None if shared is None or monotonic() < self._hear_due else shared.owner()
+        if owner is None:
+            return
+        pause = max(self._interval, owner.members * _HEAR_FOR_EACH)
+        self._hear_due = monotonic() + pause
+        with suppress(RatectlError):  # the use is unknown then; reports go on
+            item = store.get(USAGE + owner.agent)
+            if item is not None:
+                self._meter.hear(UsageRecord.decode(item.value), pause + _HEARD)
+
     def _beat(self, record: UsageRecord) -> Beat:
         decided = self._meter.decided
         return Beat(
@@ -230,6 +248,7 @@ class Reporter:
             reset_sequence=status.reset_sequence,
             reset_shared=status.reset_shared,
             instance=self._instance,
+            cluster=status.problems.get("cluster"),
         )
 
     def stop(self) -> None:

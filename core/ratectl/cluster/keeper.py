@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.donation import donation
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.tally import Tally
 from ratectl.errors import NotFound, RatectlError
 from ratectl.records.members import MAX_TEXT
 
@@ -66,6 +67,7 @@ class Keeper:
         self.starts_full = False
         self.lost = False
         """The entry is gone: the process needs a new member id."""
+        self.tally = Tally()
         self.problem: str | None = None
         """Why the store could not be used for a while."""
         self._failing_since: int | None = None
@@ -95,6 +97,7 @@ class Keeper:
 
     def _failed(self, text: str) -> None:
         now = self._clock()
+        self.tally.failed += 1
         if self._failing_since is None:
             self._failing_since = now
         if self.problem is None and now - self._failing_since >= _PATIENCE:
@@ -125,6 +128,7 @@ class Keeper:
                 self.lost = True
                 return
             self._renewed_at = now
+            self.tally.renewed += 1
         state = self._roster.read(now)
         for entry in state.overdue:
             self._roster.remove(entry.member, entry.revision)

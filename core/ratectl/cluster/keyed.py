@@ -36,6 +36,8 @@ class KeyedLimit(NamedTuple):
     """A limit that counts per key, as this process knows it."""
 
     name: GroupName
+    whole: Size
+    """Size of the limit."""
     size: Size
     """Size of what is lent."""
     wallets: AnyKeyWallets

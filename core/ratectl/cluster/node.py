@@ -9,10 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.own_share import OwnShare
+from ratectl.cluster.owned import OwnedLimits
 from ratectl.cluster.protocol.lender import Lender
-from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId
+from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId, Reply
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.reach import Reach
+from ratectl.cluster.tally import Tally
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.errors import UsageError
@@ -72,6 +75,11 @@ class Node:
         self._own = OwnShare(self._wallets, full=full)
         self.lender = Lender(links.name, timing, self._wallets, self._own)
         self.owner: Owner | None = None
+        self.owned = OwnedLimits()
+        self._reach = Reach()
+        self.tally = Tally()
+        self.answered_at: int | None = None
+        """When an owner has answered the last time."""
         self._owners = 0
         """Owners that this process has made: each is another incarnation."""
         self._changes = -1
@@ -95,6 +103,7 @@ class Node:
             problem = self._keeper.problem
             if problem is None and self._over_since is not None:
                 problem = "the entry in the roster has not been renewed for too long"
+            problem = problem or self.unreached()
             if problem != noted:
                 note(problem)
                 noted = problem
@@ -124,6 +133,9 @@ class Node:
         self._send(self.lender.tick(now, hint.owner if hint else None), now)
         if self.owner is not None:
             self._answer(self.owner.tick(now), now)
+            if len(self.owner.sessions) > 1:
+                self._reach.met()
+        self.owned.look(self.owner, now)
         lost = self._is_store_lost(standing, now)
         until = now + SECOND if lost else standing.use_until
         self._own.tick(now, until)
@@ -132,6 +144,32 @@ class Node:
         self._keeper.seen = standing.number, counted
         if self.lender.session is not None:
             self._keeper.reached_at = now
+            self._reach.answered(self.lender.session.owner.name)
+
+    @property
+    def members(self) -> int:
+        """Number of members in the roster, as this process knows it."""
+        standing = self._keeper.standing
+        return 0 if standing is None else len(standing.roster.entries)
+
+    @property
+    def owner_elsewhere(self) -> str | None:
+        """Member that the store names as the owner; None if it is this one, or nobody."""
+        standing = self._keeper.standing
+        hint = None if standing is None else standing.hint.owner
+        return None if hint is None or hint.member == self._links.name else hint.member
+
+    def unreached(self) -> str | None:
+        """Return a sentence about an owner in another process that does not answer; or None."""
+        owner = self._reach.unreached(self._clock())
+        if owner is None:
+            return None
+        try:
+            reason = self._links.problem(parse_address(owner.address))
+        except UsageError as error:
+            reason = str(error)
+        text = f"the owner {owner.member} at {owner.address} does not answer"
+        return f"{text}: {reason}" if reason else text
 
     def _is_store_lost(self, standing: Standing, now: int) -> bool:
         """Return True if the store has been lost for longer than the entry lasts.
@@ -174,6 +212,8 @@ class Node:
 
     def _follow_hint(self, standing: Standing, now: int) -> None:
         hint = standing.hint.owner
+        if hint is None or hint.member == self._links.name:
+            self._reach.left()
         if hint is None:
             return
         if self._addresses.get(hint.owner) != hint.address:
@@ -196,9 +236,13 @@ class Node:
 
     def _send(self, messages: Iterable[ToOwner], now: int) -> None:
         for message in messages:
+            self.tally.polls_sent += isinstance(message, Poll)
             if isinstance(message, Open):
                 standing = self._keeper.standing
-                owner = standing.hint.owner.owner if standing and standing.hint.owner else ""
+                hint = standing.hint.owner if standing else None
+                owner = hint.owner if hint else ""
+                if hint is not None and hint.member != self._links.name:
+                    self._reach.asks(hint, now)
             else:
                 owner = message.owner.name
             if self.owner is not None and owner == self.owner.id.name:
@@ -211,16 +255,24 @@ class Node:
         if isinstance(message, Open | Poll | Close):
             self._own_up(message, now)
         else:
-            self._send(self.lender.receive(message, now), now)
+            self._hear(message, now)
+
+    def _hear(self, message: ToMember, now: int) -> None:
+        """Take an answer of an owner."""
+        self.tally.replies_received += isinstance(message, Reply)
+        self.answered_at = now
+        self._send(self.lender.receive(message, now), now)
 
     def _own_up(self, message: ToOwner, now: int) -> None:
         if self.owner is not None:
+            self.tally.polls_received += isinstance(message, Poll)
             self._answer(self.owner.receive(message, now), now)
 
     def _answer(self, messages: Iterable[ToMember], now: int) -> None:
         for message in messages:
+            self.tally.replies_sent += isinstance(message, Reply)
             if message.member == self._links.name:
-                self._send(self.lender.receive(message, now), now)
+                self._hear(message, now)
             else:
                 self._links.reply(message.member, message)
 

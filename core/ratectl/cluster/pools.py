@@ -126,11 +126,11 @@ class PooledLimits:
             if bucket is None:
                 bucket = self._keyed(pool, local)
                 generation.buckets[pool] = bucket
-            size, share = lent_size(self._size(local)), self._share
+            whole, share = self._size(local), self._share
             before = generation.limits.get(pool)
             if isinstance(before, KeyedLimit):
                 share = before.share
-            limit = KeyedLimit(name, size, bucket.wallets, share)
+            limit = KeyedLimit(name, whole, lent_size(whole), bucket.wallets, share)
             changed = self._add(generation, pool, limit)
         if changed:
             self.on_change()
@@ -149,7 +149,7 @@ class PooledLimits:
         if (
             before is not None
             and isinstance(limit, KeyedLimit)
-            and (limit.share, limit.size) == (self._share, lent_size(self._size(local)))
+            and (limit.share, limit.whole) == (self._share, self._size(local))
             and (before.capacity, before.token_ns) == (bucket.capacity, bucket.token_ns)
         ):
             return before
@@ -240,6 +240,11 @@ class PooledLimits:
             self._engine.with_wallets(partial(limit.wallets.deposit, key, limit.size.burst))
         limit.wallets.deadline = limit.wallets.until = _MOST_TIME
 
+    def names(self) -> Mapping[GroupName, str]:
+        """Return the names of the pools of the limits in force."""
+        with self._lock:
+            return {limit.name: pool for pool, limit in self._current.limits.items()}
+
     def in_force(self) -> Mapping[str, PooledLimit | KeyedLimit]:
         """Return the limits in force, by the name of the pool."""
         with self._lock:
@@ -272,19 +277,20 @@ class UnsharedLimits:
 
     def __init__(self, note: Callable[[bool], None]) -> None:
         self._note = note
-        self._any = False
+        self.names: set[GroupName] = set()
+        """Such limits. Some are compiled only when a request comes."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:  # noqa: ARG002
+    def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:
         """Return the local bucket."""
-        self._any = True
+        self.names.add(name)
         return local
 
     @contextmanager
     def collected(self) -> Iterator[UnsharedLimits]:
         """Collect the limits of a generation."""
-        self._any = False
+        self.names = set()
         yield self
-        self._note(self._any)
+        self._note(bool(self.names))
 
     def after_fork_in_child(self) -> None:
         """Do nothing: there is no lock."""

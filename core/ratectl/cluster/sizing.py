@@ -18,17 +18,13 @@ from ratectl.cluster.keeper import CLAIM_AFTER, LOOK_EVERY
 from ratectl.cluster.protocol.capacity import WHOLE, size_of
 from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock
-from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.protocol.timing import SECOND
+from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS
 
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.timing import Timing
 
-__all__ = ["LEAST_TIME", "LEAST_TOKENS", "Plan", "Sizing"]
-
-LEAST_TOKENS: Final = 2
-"""Tokens that a bucket should have for each member: below, estimates mean nothing."""
-LEAST_TIME: Final = 50 * MILLISECOND
-"""A bucket should hold what accrues in this time: processes pause for some milliseconds."""
+__all__ = ["Plan", "Sizing"]
 
 _UNREPORTED: Final = 0.75
 """Measured: a spent token is reported after this part of the time between two polls."""

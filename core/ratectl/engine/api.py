@@ -240,6 +240,10 @@ class Engine(ABC):
         """Let explanations have the places of values in files from ``locate``."""
 
     @abstractmethod
+    def describe_by(self, describe: Callable[[GroupName], str | None]) -> None:
+        """Let explanations have a sentence about each group of buckets from ``describe``."""
+
+    @abstractmethod
     def attempt(
         self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
     ) -> Decision:

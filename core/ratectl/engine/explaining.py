@@ -28,7 +28,7 @@ from ratectl.engine.pooling import PoolingEngine
 from ratectl.engine.scopes import exact_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ratectl.engine.algorithms.protocol import Algorithm, State
     from ratectl.engine.api import Locate, ScopePlan
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
     from ratectl.engine.cost import Cost
-    from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.limit_plan import GroupName, LimitPlan
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["ExplainingEngine"]
@@ -132,8 +132,13 @@ class ExplainingEngine(PoolingEngine):
 
     _locate: Locate | None = None
 
+    _describe: Callable[[GroupName], str | None] | None = None
+
     def locate_by(self, locate: Locate) -> None:
         self._locate = locate
+
+    def describe_by(self, describe: Callable[[GroupName], str | None]) -> None:
+        self._describe = describe
 
     def explain(
         self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
@@ -228,8 +233,14 @@ class ExplainingEngine(PoolingEngine):
             limits=tuple([self._limit(view, waiver) for view in views]),
             as_of="now",
             waived=waiver,
-            notes=() if waiver is None else (_WAIVED[waiver],),
+            notes=(*(() if waiver is None else (_WAIVED[waiver],)), *self._described(views)),
         )
+
+    def _described(self, views: Sequence[_View]) -> Iterator[str]:
+        for view in views:
+            note = self._describe and self._describe(view.peek.group.group_name)
+            if note:
+                yield note
 
     def _limit(self, view: _View, waiver: Waiver | None) -> LimitExplanation:
         peek, wait = view.peek, view.wait

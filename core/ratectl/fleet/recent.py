@@ -61,13 +61,17 @@ def recent(record: UsageRecord, report: LimitReport, minutes: int) -> Recent:
     shorter time tells its rates since its start. Agents of older versions know one minute only.
     """
     if minutes == 1:
-        return Recent(*_last_minute(record, report), report.peak, whole=True)
-    peaks = [peak for _, _, peak in report.trend[-minutes:] if peak is not None]
-    if report.peak is not None:
-        peaks.append(report.peak)
+        peak = None if report.pool else report.peak  # the owner of a pool reports it
+        return Recent(*_last_minute(record, report), peak, whole=True)
+    peaks = [] if report.pool else _peaks(report, minutes)
     young = minutes == MAX_MINUTES or _is_younger(record, minutes + 1)
     rates = _since_start(report) if young else _of_complete_minutes(report, minutes)
     return Recent(*rates, max(peaks, default=None), whole=bool(report.trend))
+
+
+def _peaks(report: LimitReport, minutes: int) -> list[float]:
+    peaks = [peak for _, _, peak in report.trend[-minutes:] if peak is not None]
+    return peaks if report.peak is None else [*peaks, report.peak]
 
 
 _Rates = tuple[float | None, float | None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
+from ratectl.fleet.pools import PoolTotal, fullest, pool_totals
 from ratectl.fleet.recent import RecentTotal, recent
 from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, UsageRecord
 from ratectl.records.reading import readable
@@ -59,7 +60,8 @@ class BusyKey:
 class LimitTotal:
     """Sum of all agents' counts of one limit, for the buckets that certain overrides select.
 
-    Numbers are requests, but ``most`` is in the limit's unit. Limits count per agent.
+    Numbers are requests, but ``most`` is in the limit's unit. Limits count per agent, unless
+    ``shared`` is not 0.
     """
 
     scope: str
@@ -111,6 +113,17 @@ class LimitTotal:
     """Agents that report ``trend``."""
     recent: RecentTotal = field(default_factory=RecentTotal)
     """Usage over the minutes that were asked for."""
+    shared: int = 0
+    """Agents in which the limit is one for all processes."""
+    pool_name: str = ""
+    """Name of its pool: that of the newest generation, if agents differ."""
+    pool: PoolTotal | None = None
+    """Use of that one limit, as its owners report it; None if none of them reports."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """True if the limit is one for all processes, and no owner reports how full it is."""
+        return bool(self.shared) and self.pool is None
 
     @property
     def refusals(self) -> int:
@@ -131,22 +144,41 @@ class LimitTotal:
         self.shadow_refused += report.shadow_refused
         self.waited += report.waited
         self.absent += report.absent
-        self.keys += report.keys
+        self.shared += bool(report.pool)
+        self.pool_name = report.pool or self.pool_name
+        if not report.pool:
+            self._add_use(report)
         if seconds > 0:
             self.recent_per_second += (report.recent_allowed + report.recent_refused) / seconds
-        if report.peak is not None:
-            self.peak = max(self.peak or 0.0, report.peak)
         self.top_refused.update(dict(report.top_refused))
         self.refused_error += report.refused_error
-        self.near_keys += report.near_keys
         self.traffic += report.traffic
         self.rates = _added(self.rates, report.rates)
         self.refused_rates = _added(self.refused_rates, report.refused_rates)
-        self.trend = _joined(self.trend, report.trend)
+        self.trend = _joined(self.trend, _counts_of(report) if report.pool else report.trend)
         self.detailed += bool(report.rates)
         self.trending += bool(report.trend)
         self.recent.add(recent(record, report, minutes))
         self._add_keys(report)
+
+    def _add_use(self, report: LimitReport) -> None:
+        """Add what an agent knows of buckets of its own."""
+        self.keys += report.keys
+        self.near_keys += report.near_keys
+        if report.peak is not None:
+            self.peak = max(self.peak or 0.0, report.peak)
+
+    def join(self, pool: PoolTotal, minutes: int) -> None:
+        """Take over how full a limit across the cluster is: only its owners know."""
+        self.pool = pool
+        self.peak = max(self.peak or 0.0, pool.peak)
+        self.recent.peak = max(self.recent.peak or 0.0, pool.peak_of(minutes))
+        if self.trend:
+            peaks = fullest([peak for _, _, peak in self.trend], pool.trend)[-len(self.trend) :]
+            counts = [(allowed, refused) for allowed, refused, _ in self.trend]
+            self.trend = [(*count, peak) for count, peak in zip(counts, peaks, strict=True)]
+        self.near_keys += pool.near_keys
+        self.keys += pool.keys
 
     def _add_keys(self, report: LimitReport) -> None:
         busiest = report.busiest
@@ -162,6 +194,11 @@ class LimitTotal:
 def _added(one: list[float], other: list[float]) -> list[float]:
     """Return the sum of rates; an agent of another version may report fewer."""
     return [sum(pair) for pair in zip_longest(one, other, fillvalue=0.0)]
+
+
+def _counts_of(report: LimitReport) -> list[tuple[int, int, float | None]]:
+    """Return a trend without the use of buckets, which the owners of a pool report."""
+    return [(allowed, refused, None) for allowed, refused, _ in report.trend]
 
 
 def _joined(
@@ -214,10 +251,11 @@ def totals(
     scope: str = "/",
     budgets: AbstractSet[tuple[str, str]] = frozenset(),
     minutes: int = 1,
+    owners: AbstractSet[str] = frozenset(),
 ) -> Totals:
     """Add up the limits at and below ``scope``, and these ``budgets`` (their scope and name).
 
-    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15.
+    ``minutes``: the span of ``LimitTotal.recent``, 1 to 15. ``owners``: see ``pool_totals``.
     """
     limits: dict[tuple[str, str, tuple[str, ...], bool, str], LimitTotal] = {}
     below = scope.rstrip("/") + "/"
@@ -233,6 +271,10 @@ def totals(
                 total = limits[key] = LimitTotal(*key, report.shadow, report.most)
             total.shadow, total.most = report.shadow, report.most
             total.add(report, record, minutes)
+    pools = pool_totals(records, owners)
+    for total in limits.values():
+        if total.pool_name in pools:
+            total.join(pools[total.pool_name], minutes)
     reported = sorted(record.reported for record in records)
     return Totals(
         limits=[limits[key] for key in sorted(limits)],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.cluster.entries import read_hints, read_roster
 from ratectl.cluster.keeper import SHARD
@@ -12,11 +12,13 @@ from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.health.checks import Check
 from ratectl.health.cluster_limits import cluster_limits
 from ratectl.history.generations import live_entry, read_tree
+from ratectl.history.trees import tree_to_compare
+from ratectl.policy.validation.cluster_bursts import small_bursts
 from ratectl.records import WHOLE_SHARE
 from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ratectl.cluster.entries import Entry, RosterState
     from ratectl.health.cluster_limits import ClusterLimit
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "ClusterMember", "check_cluster", "limits_of", "read_cluster"]
 
-_ID_PART: Final = 60
-"""Characters of an agent's id that the ids of its members begin with."""
+_ID_PARTS: Final = (60, 50)
+"""Characters of an agent's id that the ids of its members begin with: on one machine, and over
+TLS."""
 _NAMED: Final = 10
 
 State = Literal["reporting", "silent", "unclear", "damaged"]
@@ -51,6 +54,8 @@ class ClusterMember:
     """Id of the agent that reports for it."""
     reported: str | None
     """Time of its newest report (ISO 8601, UTC)."""
+    problem: str | None = None
+    """What this agent says about its limits across the cluster; None if all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +72,13 @@ class Cluster:
     """Share that no member owns; None if the record is absent or damaged."""
     records: Sequence[str]
     """Sentences about damaged records."""
+    alone: Mapping[str, str] = field(default_factory=dict)
+    """What agents without a member say about their limits across the cluster, by agent."""
 
     @property
     def problems(self) -> list[str]:
         """Sentences about all that is wrong, the most important first."""
-        return [*self._owner_problems(), *self.records, *self._silent()]
+        return [*self._owner_problems(), *self.records, *self._reported(), *self._silent()]
 
     def _owner_problems(self) -> Iterator[str]:
         if not self.members:
@@ -94,6 +101,18 @@ class Cluster:
                     "is lost, and limits admit less"
                 )
 
+    def _reported(self) -> Iterator[str]:
+        """Yield what agents report, each problem once."""
+        told: dict[str, list[str]] = {}
+        for member in self.members:
+            if member.problem is not None:
+                told.setdefault(member.problem, []).append(f"member {member.id}")
+        for agent, problem in self.alone.items():
+            told.setdefault(problem, []).append(f"agent {agent}")
+        for problem, names in told.items():
+            verb = "reports" if len(names) == 1 else "report"
+            yield f"{listed(names, _NAMED)} {verb}: {problem}"
+
     def _silent(self) -> Iterator[str]:
         silent = [member.id for member in self.members if member.state == "silent"]
         if silent:
@@ -109,45 +128,68 @@ def read_cluster(store: Store, warn: Callable[[str], None]) -> Cluster:
 
     :raises StoreError: the store does not answer.
     """
-    roster = read_roster(store)
+    roster, reports = read_roster(store), _reports(store, warn)
+    parts = {_agent_part(name) for name in (*roster.entries, *roster.damaged)}
+    alone = {
+        report.agent: report.problem
+        for report in reports.values()
+        if report.problem is not None and parts.isdisjoint(_parts_of(report.agent))
+    }
     if roster.is_empty:
-        return Cluster((), None, 0, roster.unowned, roster.problems)
+        return Cluster((), None, 0, roster.unowned, roster.problems, alone)
     hints, damaged_hints = read_hints(store)
     hint = hints.get(SHARD)
     owner = None if hint is None else hint.owner
-    members = _members(roster, owner, _reports(store, warn))
+    members = _members(roster, owner, reports)
     shares = sum(entry.share for entry in roster.entries.values())
-    return Cluster(members, owner, shares, roster.unowned, (*roster.problems, *damaged_hints))
+    problems = (*roster.problems, *damaged_hints)
+    return Cluster(members, owner, shares, roster.unowned, problems, alone)
 
 
-def _reports(store: Store, warn: Callable[[str], None]) -> dict[str, tuple[str, str]]:
-    """Return the id and the newest report of each agent, by what its members' ids begin with."""
+class _Report(NamedTuple):
+    """Newest report of an agent."""
+
+    agent: str
+    reported: str
+    problem: str | None
+
+
+def _reports(store: Store, warn: Callable[[str], None]) -> dict[str, _Report]:
+    """Return the newest report of each agent, by what its members' ids begin with."""
     times = {beat.id: beat.reported for beat in read_beats(store, warn)}
-    return {
-        agent.id[:_ID_PART]: (agent.id, max(agent.reported, times.get(agent.id, "")))
+    found = [
+        _Report(agent.id, max(agent.reported, times.get(agent.id, "")), agent.cluster)
         for agent in read_agents(store, warn)
-    }
+    ]
+    return {part: report for report in found for part in _parts_of(report.agent)}
+
+
+def _parts_of(agent: str) -> set[str]:
+    return {agent[:length] for length in _ID_PARTS}
 
 
 def _members(
-    roster: RosterState, owner: OwnerHint | None, reports: dict[str, tuple[str, str]]
+    roster: RosterState, owner: OwnerHint | None, reports: Mapping[str, _Report]
 ) -> list[ClusterMember]:
     members = []
     names = sorted({*roster.entries, *roster.damaged})
     counts = Counter(map(_agent_part, names))
     for name in names:
         entry = roster.entries.get(name)
-        agent, reported = reports.get(_agent_part(name), (None, None))
+        part = _agent_part(name)
+        report = reports.get(part)
+        state = _state(entry, report, counts[part])
         members.append(
             ClusterMember(
                 id=name,
-                state=_state(entry, agent, counts[_agent_part(name)]),
+                state=state,
                 share=None if entry is None else entry.share,
                 is_owner=owner is not None and owner.member == name,
                 address="" if entry is None else entry.record.address,
                 host="" if entry is None else entry.record.host,
-                agent=agent,
-                reported=reported,
+                agent=None if report is None else report.agent,
+                reported=None if report is None else report.reported,
+                problem=report.problem if report is not None and state == "reporting" else None,
             )
         )
     return members
@@ -155,13 +197,13 @@ def _members(
 
 def _agent_part(member: str) -> str:
     """Return the part of a member's id that comes from its agent's id."""
-    return member.rpartition(".")[0]
+    return member.partition("@")[0].rpartition(".")[0]
 
 
-def _state(entry: Entry | None, agent: str | None, members: int) -> State:
+def _state(entry: Entry | None, report: _Report | None, members: int) -> State:
     if entry is None:
         return "damaged"
-    if agent is None:
+    if report is None:
         return "silent"
     return "reporting" if members == 1 else "unclear"
 
@@ -173,13 +215,19 @@ def limits_of(store: Store, live: Live, now_ns: int) -> list[ClusterLimit]:
     """
     if live.head is None:
         return []
-    return cluster_limits(read_tree(store, live_entry(store, live)), store.url, now_ns)
+    return cluster_limits(read_tree(store, live_entry(store, live)), now_ns)
 
 
-def check_cluster(store: Store) -> Iterator[Check]:
-    """Check the members of the cluster; yield nothing if there are none."""
+def check_cluster(store: Store, live: Live) -> Iterator[Check]:
+    """Check the members of the cluster and the bursts of its limits.
+
+    Yield nothing if there are no members, and none is missed.
+    """
     cluster = read_cluster(store, lambda _: None)
     problems = cluster.problems
+    tree = tree_to_compare(store, live, lambda _: None)
+    if tree is not None:
+        problems += map(str, small_bursts(tree.tree, len(cluster.members)))
     yield from (Check("cluster", "warning", problem) for problem in problems)
     if cluster.members and not problems and cluster.owner is not None:
         count = len(cluster.members)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.policy.resolution.resolver import Resolver
-from ratectl.stores.registry import is_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,21 +22,21 @@ class ClusterLimit(NamedTuple):
     name: str
     budget: bool
     not_shared: str | None
-    """Why each agent counts it separately; None if the members share it."""
+    """Why each agent counts it separately; None if members share it. Agents report by themselves
+    if they cannot join the others."""
 
 
-def cluster_limits(tree: PolicyTree, url: str, now_ns: int) -> list[ClusterLimit]:
+def cluster_limits(tree: PolicyTree, now_ns: int) -> list[ClusterLimit]:
     """Return the limits and budgets with ``across: cluster``, by scope and name.
 
     Values that overrides set are left out.
 
-    :param url: URL of the store.
     :param now_ns: time in nanoseconds since 1970, for exceptions.
     """
-    return list(_found(tree, is_server(url), now_ns))
+    return list(_found(tree, now_ns))
 
 
-def _found(tree: PolicyTree, server: bool, now_ns: int) -> Iterator[ClusterLimit]:
+def _found(tree: PolicyTree, now_ns: int) -> Iterator[ClusterLimit]:
     resolver = Resolver(tree, now_ns)
     for scope in sorted(tree.policies):
         here = resolver.at(scope)
@@ -47,16 +46,14 @@ def _found(tree: PolicyTree, server: bool, now_ns: int) -> Iterator[ClusterLimit
         limits = [(limit, False) for limit in here.limits.values()]
         for limit, budget in sorted((*limits, *budgets), key=lambda pair: pair[0].name):
             if limit.across == "cluster":
-                yield ClusterLimit(scope, limit.name, budget, _not_shared(limit, server))
+                yield ClusterLimit(scope, limit.name, budget, _not_shared(limit))
 
 
-def _not_shared(limit: Limit, server: bool) -> str | None:
+def _not_shared(limit: Limit) -> str | None:
     if limit.mode == "off":
         return "it is off"
     if limit.unlimited:
         return "its rate is unlimited"
     if limit.algorithm != "token-bucket":
         return f"only token buckets are shared, and it is a {limit.algorithm}"
-    if server:
-        return "limits are shared by the processes of one machine with a SQLite store only"
     return None

@@ -121,7 +121,7 @@ def _check_store(store: Store, target: Target, at: datetime) -> Iterator[Check]:
             yield Check("signature", "ok", message, {"environment": environment.id})
     yield from _check_rollout(store, live, at)
     yield from check_agents(store, live, at)
-    yield from check_cluster(store)
+    yield from check_cluster(store, live)
     if live.head is not None:
         rows = read_usage_report(store, None, lambda _: None, live=live).rows
         yield check_attributes(rows)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ratectl.cluster.entries import read_hints
 from ratectl.fleet.usage import read_agents, read_usage, totals
 from ratectl.history.generations import read_live
 from ratectl.history.trees import tree_to_compare
@@ -111,7 +112,7 @@ def read_usage_report(
     here = resolver.at(asked)
     top = asked if here is None or _declares_below(tree, asked) else here.scope
     drawn = frozenset((owner, budget.name) for owner, budget in (here.budgets if here else ()))
-    total = totals(records, top, drawn, minutes)
+    total = totals(records, top, drawn, minutes, _owners(store))
     rows = [_row(tree, resolver, each) for each in total.limits]
     if scope is not None and here is not None:
         rows += _unreported(here, rows)
@@ -123,6 +124,12 @@ def read_usage_report(
         covered=not tree.policies or here is not None or _declares_below(tree, asked),
         tree=tree, resolver=resolver,
     )  # fmt: skip
+
+
+def _owners(store: Store) -> frozenset[str]:
+    """Return the owners of limits across the cluster that the store names."""
+    hints, _ = read_hints(store)
+    return frozenset(hint.owner.owner for hint in hints.values() if hint.owner is not None)
 
 
 def _row(tree: PolicyTree, resolver: Resolver, total: LimitTotal) -> UsageRow:

@@ -83,7 +83,7 @@ def environment_view(
         subtitle=place,
         facts=list(_facts(usage, now)),
         alerts=list(_alerts(usage, now)),
-        scopes=scope_views(report),
+        scopes=scope_views(report, now),
         agents=[_agent(usage.fleet, agent, now) for agent in report.agents],
         notes=list(_notes(usage, selector, now)),
         selector=selector,

@@ -6,6 +6,7 @@ import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from ratectl.health.shared_usage import shared_text
 from ratectl.page.origins import values_of
 from ratectl.page.view import Key, LimitView, Minute, ScopeView, UsageView
 from ratectl.policy.language.scopes import sorted_scopes
@@ -13,6 +14,7 @@ from ratectl.policy.resolution.fields import amounts_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from ratectl.fleet.usage import LimitTotal
     from ratectl.health.usage_report import UsageReport, UsageRow
@@ -26,7 +28,7 @@ __all__ = ["scope_views"]
 _MOST_KEYS = 10
 
 
-def scope_views(report: UsageReport) -> list[ScopeView]:
+def scope_views(report: UsageReport, now: datetime) -> list[ScopeView]:
     """Return the scopes at and below the one that the report is about, and those of budgets above.
 
     Parents come before their children.
@@ -40,13 +42,19 @@ def scope_views(report: UsageReport) -> list[ScopeView]:
         scope for scope in tree.policies if scope == report.scope or scope.startswith(below)
     }
     return [
-        _scope(tree, resolver, scope, rows[scope], scope in declared)
+        _scope(tree, resolver, scope, rows[scope], now, listed=scope in declared)
         for scope in sorted_scopes(declared | rows.keys())
     ]
 
 
 def _scope(
-    tree: PolicyTree, resolver: Resolver, scope: str, rows: Sequence[UsageRow], listed: bool
+    tree: PolicyTree,
+    resolver: Resolver,
+    scope: str,
+    rows: Sequence[UsageRow],
+    now: datetime,
+    *,
+    listed: bool,
 ) -> ScopeView:
     """Return one scope. ``listed``: False lists only the limits in ``rows``."""
     policy, resolved = tree.policies.get(scope), resolver.at(scope)
@@ -66,7 +74,7 @@ def _scope(
             for owner, budget in resolved.budgets
             if owner != scope
         )
-    limits += [_row(tree, resolver, row) for row in rows]
+    limits += [_row(tree, resolver, row, now) for row in rows]
     limits.sort(key=lambda limit: (limit.budget, limit.name, limit.overrides))
     return ScopeView(
         scope=scope,
@@ -78,8 +86,8 @@ def _scope(
     )
 
 
-def _row(tree: PolicyTree, resolver: Resolver, row: UsageRow) -> LimitView:
-    usage = None if row.total is None else _usage(row.total)
+def _row(tree: PolicyTree, resolver: Resolver, row: UsageRow, now: datetime) -> LimitView:
+    usage = None if row.total is None else _usage(row.total, now)
     if row.rule is None:
         return LimitView(
             scope=row.scope,
@@ -143,7 +151,7 @@ def _tip(resolver: Resolver, row: UsageRow) -> str:
     return "".join(f" --attr {shlex.quote(f'{name}={value}')}" for name, value in given.items())
 
 
-def _usage(total: LimitTotal) -> UsageView:
+def _usage(total: LimitTotal, now: datetime) -> UsageView:
     # Agents of another version may report no rates, and records that are full leave trends out:
     # these are unknown then, not 0.
     known = bool(total.detailed)
@@ -156,14 +164,19 @@ def _usage(total: LimitTotal) -> UsageView:
         shadow_refused=total.shadow_refused,
         waited=total.waited,
         absent=total.absent,
-        keys=total.keys,
-        near_keys=total.near_keys if known else None,
+        keys=None if total.is_unknown else total.keys,
+        near_keys=total.near_keys if known and not total.is_unknown else None,
         rates=_rates(total.rates) if known else None,
         refused_rates=_rates(total.refused_rates) if known else None,
         trend=tuple(Minute(*minute) for minute in total.trend),
         busiest=tuple(_busiest(total)),
         most_refused=tuple(_refused(total.top_refused, total.refused_error)),
+        shared=_sentence(shared_text(total, now)),
     )
+
+
+def _sentence(text: str | None) -> str:
+    return "" if text is None else f"{text[0].upper()}{text[1:]}."
 
 
 def _rates(rates: Sequence[float]) -> Rates:

@@ -169,6 +169,8 @@ def _usage(usage: UsageView) -> Iterator[Html]:
                    peaks(usage.trend, 60), "100%"),
             class_="charts",
         )  # fmt: skip
+    if usage.shared:
+        yield tag("p", usage.shared)
     yield tag("p", _counts(usage))
     busiest = [(key, key.use) for key in usage.busiest]
     refused = [(key, None) for key in usage.most_refused]
@@ -207,9 +209,13 @@ def _counts(usage: UsageView) -> str:
         (usage.absent, "lacked an attribute {:,}"),
     )
     parts += [text.format(number) for number, text in extra if number]
-    agents = f"{usage.agents:,} agent{'' if usage.agents == 1 else 's'}"
-    keys = f"{usage.keys:,} key{'' if usage.keys == 1 else 's'} in use"
-    return f"Since the start of {agents}: {', '.join(parts)}. {keys}."
+    agents = f"{usage.agents:,} agent{_plural(usage.agents)}"
+    keys = "" if usage.keys is None else f" {usage.keys:,} key{_plural(usage.keys)} in use."
+    return f"Since the start of {agents}: {', '.join(parts)}.{keys}"
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _keys(

@@ -94,7 +94,7 @@ class UsageView:
     shadow_refused: int
     waited: int
     absent: int
-    keys: int
+    keys: int | None
     near_keys: int | None
     rates: Rates | None
     refused_rates: Rates | None
@@ -102,6 +102,8 @@ class UsageView:
     """The last 15 minutes, newest last; empty if unknown."""
     busiest: tuple[Key, ...]
     most_refused: tuple[Key, ...]
+    shared: str = ""
+    """Sentence about a limit that is one for all processes; empty for others."""
 
     @property
     def all_refused(self) -> int:

@@ -71,6 +71,7 @@ EXCEPTION_BUCKET: Final = "RC209"
 # RC30x: lint (validation/tree.py, validation/lint.py)
 UNSET_NOTHING: Final = "RC301"
 ACROSS_LOCAL: Final = "RC302"
+CLUSTER_BURST: Final = "RC303"
 PER_IP: Final = "RC304"
 CAP_UNUSED: Final = "RC305"
 CAP_DECIDES: Final = "RC306"
@@ -149,6 +150,7 @@ CODES: Final[dict[str, str]] = {
     EXCEPTION_BUCKET: "an exception would split or replace buckets",
     UNSET_NOTHING: "unset names a limit that is not inherited",
     ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
+    CLUSTER_BURST: "the burst of a limit across the cluster is too small",
     PER_IP: "a limit counts per ip without knowing its proxies",
     CAP_UNUSED: "a cap names a limit that no scope defines",
     CAP_DECIDES: "every scope gets the value of the cap, and none another value",

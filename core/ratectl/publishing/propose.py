@@ -19,6 +19,7 @@ from ratectl.changes import guards
 from ratectl.changes.compare import compare, summarise
 from ratectl.changes.peak_usage import uses
 from ratectl.changes.refusal_estimate import refusals
+from ratectl.cluster.entries import read_roster
 from ratectl.environments.protection import place_of
 from ratectl.errors import StoreError, UsageError
 from ratectl.fleet.usage import read_usage, totals
@@ -27,6 +28,7 @@ from ratectl.history.trees import tree_to_compare
 from ratectl.kill_switch.switches import known_switches
 from ratectl.policy.bundle import EncodedTree
 from ratectl.policy.loading.files import STDIN
+from ratectl.policy.validation.cluster_bursts import small_bursts
 from ratectl.publishing.head import owners_to_respect, publishing_base
 from ratectl.publishing.ownership import Owners
 from ratectl.publishing.proposal import Proposal
@@ -199,6 +201,18 @@ def draft(
     )
 
 
+def _small_bursts(proposal: Proposal) -> list[str]:
+    """Return sentences about bursts that are too small for the processes that share limits.
+
+    The findings about the policies name those that are too small for any number.
+    """
+    try:
+        members = len(read_roster(proposal.store).entries)
+    except StoreError:
+        members = 0
+    return [str(small) for small in small_bursts(proposal.tree, members) if not small.always]
+
+
 def guarded(proposal: Proposal) -> Proposal:
     """Return a proposal with the usage that agents report, and the objections of guards."""
     store, changes = proposal.store, proposal.changes
@@ -209,6 +223,7 @@ def guarded(proposal: Proposal) -> Proposal:
     except StoreError as error:
         warnings.append(f"the usage of limits is unknown: {error}")
         records = []
+    warnings += _small_bursts(proposal)
     found = uses(changes, totals(records).limits)
     return replace(
         proposal,

@@ -81,6 +81,7 @@ from ratectl.records.reported import (
     BesideReport,
     LimitReport,
     Obeyed,
+    PoolReport,
     UsageRecord,
 )
 
@@ -115,6 +116,7 @@ __all__ = [
     "Obeyed",
     "OwnerHint",
     "PastReset",
+    "PoolReport",
     "Record",
     "RolloutRecord",
     "RosterRecord",

@@ -16,6 +16,7 @@ __all__ = [
     "BesideReport",
     "LimitReport",
     "Obeyed",
+    "PoolReport",
     "UsageRecord",
 ]
 
@@ -76,6 +77,8 @@ class AgentRecord(Record):
     for an agent of a version without resets."""
     reset_shared: int = 0
     """Buckets of the last reset that other keys share: they stayed as they were."""
+    cluster: str | None = None
+    """Why limits across the cluster are not shared here as they should be; None if they are."""
     instance: str = ""
     """Random name of the agent's state on disk, which one process at a time uses; without a disk,
     of the process. Empty for an agent of a version without it."""
@@ -157,6 +160,37 @@ class LimitReport:
     """Requests of all keys, in the last minutes like those of ``busiest``."""
     refused_error: int = 0
     """Part of each count of ``top_refused`` that may be other keys'."""
+    pool: str = ""
+    """Not empty: the limit is one for all processes, and this is the name of its pool. How full it
+    is, its owners report (see ``PoolReport``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolReport:
+    """Use of a limit across the cluster, as one of its owners pools it.
+
+    Totals of all its buckets in tokens (the limit's unit). Those of several owners add up.
+    """
+
+    pool: str
+    owner: str
+    """Name of the owner: a process may have been several."""
+    capacity: int
+    """Tokens that full buckets hold, of what members lend to this owner."""
+    free: int
+    """Tokens that nobody has."""
+    held: int
+    """Tokens that members may still spend."""
+    members: int
+    """Members with a session at this owner."""
+    keys: int
+    """Keys whose bucket is not full."""
+    near_keys: int
+    """Keys that use at least 80 % of their bucket."""
+    peak: float
+    """Use of the fullest bucket in the last minute, 0 to 1."""
+    trend: list[float | None] = field(default_factory=list)
+    """Use of the fullest bucket in each of the last minutes, newest last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +226,8 @@ class UsageRecord(Record):
     buckets: int
     overflowed: int
     beside: BesideReport | None = None
+    pools: list[PoolReport] = field(default_factory=list)
+    """Limits across the cluster that this agent owns."""
 
     def encode(self) -> bytes:
         """Return the record as JSON, compressed: its many limits have much in common."""
@@ -221,13 +257,17 @@ class UsageRecord(Record):
             LimitReport(**_known(LimitReport, _with_tuples(limit, *_PAIRS)))
             for limit in value["limits"]
         ]
+        value["pools"] = [PoolReport(**_known(PoolReport, pool)) for pool in value.get("pools", ())]
         return cls(**_known(cls, value))
 
     def check(self) -> None:
         """See ``Record.check``."""
         check_fields(self)
-        for counts in (self, *self.limits, *filter(None, [self.beside])):
+        for counts in (self, *self.limits, *self.pools, *filter(None, [self.beside])):
             check_counts(counts)
+        for pool in self.pools:
+            if pool.peak > 1 or any(peak is not None and not 0 <= peak <= 1 for peak in pool.trend):
+                raise ValueError(f"the use of pool {pool.pool!r} is not 0 to 1")
         for limit in self.limits:
             if limit.peak is not None and limit.peak > 1:
                 raise ValueError(f"peak cannot be {limit.peak!r}, more than full")

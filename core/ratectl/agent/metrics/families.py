@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.agent.metrics.catalogue import CATALOGUE, NAMES
+from ratectl.agent.metrics.cluster import cluster_values
 from ratectl.agent.metrics.configured import Configured
 from ratectl.agent.metrics.series import LimitSeries
 from ratectl.engine.api import FILL_BOUNDS
@@ -65,6 +66,10 @@ class Metrics:
         found: dict[str, dict[Labels, float | Histogram]] = {name: {} for name in NAMES}
         for name, labels, value in (*self._of_limits(usage), *self._of_agent(usage)):
             found[name][labels] = value
+        status = self._agent._following.cluster_status()  # noqa: SLF001
+        if status is not None:
+            for name, labels, number in cluster_values(status, usage, self._limits.shown):
+                found[name][labels] = number
         return [Family(metric, found[metric.name]) for metric in CATALOGUE]
 
     def _of_limits(self, usage: AgentUsage) -> Iterator[tuple[str, Labels, float | Histogram]]:

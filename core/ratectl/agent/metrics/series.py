@@ -105,7 +105,8 @@ class LimitSeries:
 def _add(total: LimitTotal, limit: LimitUsage, more: Counts) -> None:
     for name, count in more._asdict().items():
         setattr(total, name, getattr(total, name) + count)
-    total.keys += limit.keys
+    # Of a limit across the cluster, its owner alone counts keys: processes are added up.
+    total.keys += sum(limit.keys_by_use) if limit.pool else limit.keys or 0
     total.by_use = tuple(map(sum, zip(total.by_use, limit.keys_by_use, strict=True)))
     total.per = total.per or bool(limit.per)
     total.shadow = total.shadow or limit.shadow

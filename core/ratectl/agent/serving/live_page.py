@@ -15,16 +15,17 @@ from ratectl.page.view import Alert, Fact, Key, LimitView, Minute, ScopeView, Us
 from ratectl.policy.language.scopes import sorted_scopes
 from ratectl.runtime.cooperative import cooperative
 from ratectl.runtime.times import ago
+from ratectl.runtime.wording import percent
 from ratectl.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ratectl.agent.agent import Agent
     from ratectl.agent.in_force import LimitInForce
     from ratectl.agent.serving.server import Asked
     from ratectl.agent.state import AgentStatus
-    from ratectl.agent.usage.summary import AgentUsage, LimitUsage
+    from ratectl.agent.usage.summary import AgentUsage, LimitUsage, PoolUsage
 
 __all__ = ["live_page"]
 
@@ -123,14 +124,27 @@ def _scopes(agent: Agent, usage: AgentUsage) -> tuple[list[ScopeView], int]:
     silent = [scope for scope in declared if scope not in used]
     room = max(0, _MOST_SCOPES - len(used))
     scopes = sorted_scopes([*used, *silent[:room]])
-    views = [_scope(agent, scope, used.get(scope, []), scope in declared) for scope in scopes]
+    owned = {pool.pool: pool for pool in (*usage.heard, *usage.owned)}
+    views = [
+        _scope(agent, scope, used.get(scope, []), owned, declared=scope in declared)
+        for scope in scopes
+    ]
     return views, len(silent[room:])
 
 
-def _scope(agent: Agent, scope: str, used: list[LimitUsage], declared: bool) -> ScopeView:
+def _scope(
+    agent: Agent,
+    scope: str,
+    used: list[LimitUsage],
+    owned: Mapping[str, PoolUsage],
+    *,
+    declared: bool,
+) -> ScopeView:
     in_force = agent.limits(scope) or []
     own = {(limit.name, limit.budget): limit for limit in in_force if limit.scope == scope}
-    limits = [_limit(limit, own.get((limit.limit, limit.budget))) for limit in used]
+    limits = [
+        _limit(limit, own.get((limit.limit, limit.budget)), owned.get(limit.pool)) for limit in used
+    ]
     known = {(limit.limit, limit.budget) for limit in used if not limit.overrides}
     limits += [_silent(limit) for name, limit in own.items() if name not in known]
     limits.sort(key=lambda limit: (limit.budget, limit.name, limit.overrides))
@@ -150,7 +164,7 @@ def _silent(limit: LimitInForce) -> LimitView:
     )  # fmt: skip
 
 
-def _limit(usage: LimitUsage, rule: LimitInForce | None) -> LimitView:
+def _limit(usage: LimitUsage, rule: LimitInForce | None, owned: PoolUsage | None) -> LimitView:
     size = None
     if usage.overrides:
         size = _capacity(usage.capacity, usage.unit)
@@ -159,7 +173,8 @@ def _limit(usage: LimitUsage, rule: LimitInForce | None) -> LimitView:
     return LimitView(
         scope=usage.scope, name=usage.limit, overrides=usage.overrides, budget=usage.budget,
         size=size, per=usage.per, slots=rule is not None and rule.slots,
-        mode="shadow" if usage.shadow else "enforce", clipped=False, values=(), usage=_usage(usage),
+        mode="shadow" if usage.shadow else "enforce", clipped=False, values=(),
+        usage=_usage(usage, owned),
     )  # fmt: skip
 
 
@@ -175,7 +190,24 @@ def _capacity(capacity: int, unit: str) -> str:
     return f"at most {capacity:,}{'' if unit == 'requests' else f' {unit}'} at once"
 
 
-def _usage(usage: LimitUsage) -> UsageView:
+def _shared(limit: LimitUsage, owned: PoolUsage | None) -> str:
+    """Return a sentence about a limit that is one for all processes; empty for others."""
+    if not limit.pool:
+        return ""
+    if owned is None:
+        return (
+            "One limit for all processes. Its owner has not reported lately, so nobody knows how "
+            "full it is. The counts are those of this process."
+        )
+    age = ago(owned.reported, datetime.now(UTC))
+    return (
+        f"One limit for all processes: {percent(owned.used)} used, {owned.free:,} of "
+        f"{owned.capacity:,} {limit.unit} free, {owned.held:,} held by {owned.members:,} members "
+        f"({age}). The counts are those of this process."
+    )
+
+
+def _usage(usage: LimitUsage, owned: PoolUsage | None) -> UsageView:
     fields: dict[str, Any] = {
         name: getattr(usage, name)
         for name in (
@@ -194,5 +226,6 @@ def _usage(usage: LimitUsage) -> UsageView:
         most_refused=tuple(
             Key(key, number, min(error, number)) for key, number in usage.top_refused[:_MOST_KEYS]
         ),
+        shared=_shared(usage, owned),
         **fields,
     )

@@ -85,15 +85,17 @@ class History:
         """Decided between the last two reads."""
         self.minutes: deque[Minute] = deque(maxlen=TREND_MINUTES)
 
-    def add(self, at: float, limit: LimitCounts, joins: float | None) -> None:
-        """Add a read. ``joins``: time of an earlier read whose sample this one is joined to."""
-        now = Counts.of(limit)
+    def add(self, at: float, now: Counts, fullness: float | None, joins: float | None) -> None:
+        """Add a read: the counts, and the use of the fullest bucket since the read before.
+
+        ``joins``: time of an earlier read whose sample this one is joined to.
+        """
         if fell(now, self._last):
             self._uncounted = Counts()
         more, self._last = gained(now, self._last), now
         self.decided = Decided(more.allowed, more.refused + more.never)
         refused = self.decided.refused + more.shadow_refused
-        sample = _Sample(at, more.allowed, refused, _fullness(limit))
+        sample = _Sample(at, more.allowed, refused, fullness)
         samples = self.samples
         if sample.allowed or sample.refused or sample.fullness is not None:
             joined = samples and samples[-1].at == joins
@@ -127,9 +129,3 @@ class History:
         """Return the use of the fullest bucket, 0 to 1; None if unknown."""
         known = (sample.fullness for sample in self.samples if sample.fullness is not None)
         return max(known, default=None)
-
-
-def _fullness(limit: LimitCounts) -> float | None:
-    if limit.lowest is None or not limit.most:
-        return None
-    return min(1.0, max(0.0, (limit.most - limit.lowest) / limit.most))

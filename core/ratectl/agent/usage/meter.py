@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ratectl.agent.usage.counts import Counts
 from ratectl.agent.usage.history import (
     RECENT_SECONDS,
     TREND_MINUTES,
     Decided,
     History,
+    Minute,
     empty_minutes,
 )
+from ratectl.agent.usage.pools import OwnedHistories, heard_pools, without_use
 from ratectl.agent.usage.requests import requests_of
 from ratectl.agent.usage.summary import AgentUsage, LimitUsage, Rates
 from ratectl.engine.api import EngineCounts
@@ -20,12 +24,15 @@ from ratectl.records import utc_now
 from ratectl.runtime.cooperative import paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ratectl.agent.failures import Failures
     from ratectl.agent.line import Line
-    from ratectl.agent.usage.history import Minute
+    from ratectl.agent.usage.pools import SharedLimits
+    from ratectl.agent.usage.summary import PoolUsage
     from ratectl.engine.api import Engine, LimitCounts
+    from ratectl.engine.limit_plan import GroupName
+    from ratectl.records import UsageRecord
 
 __all__ = ["UsageMeter"]
 
@@ -73,6 +80,11 @@ class UsageMeter:
         self._before = {_key(limit): limit for limit in self._uncounted.limits}
         self._failed_before = (failures.allowed, failures.refused) if uncounted else (0, 0)
         self._decided = Decided()
+        self.shared: SharedLimits | None = None
+        """Limits across the cluster; None: every limit counts in this process alone."""
+        self._owned = OwnedHistories()
+        self._heard: dict[str, PoolUsage] = {}
+        self._heard_until = 0.0
 
     def in_child(self) -> UsageMeter:
         """Return the meter of a forked child: it counts from the fork on."""
@@ -91,6 +103,12 @@ class UsageMeter:
         release(counted)
         return usage
 
+    def hear(self, record: UsageRecord, seconds: float) -> None:
+        """Take over what an owner in another process reports, for so many seconds."""
+        with self._reading:
+            self._heard = heard_pools(record)
+            self._heard_until = self._clock() / 1e9 + seconds
+
     @property
     def decided(self) -> Decided:
         """Requests since the start, as of the last read; never more than were made."""
@@ -100,14 +118,19 @@ class UsageMeter:
         now = self._clock() / 1e9
         joins = self._join(now)
         spans, empty = self._spans(now), empty_minutes(now)
+        names, owned, heard = self._pools(now, joins, empty)
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
             key = _key(limit)
             history = self._histories.get(key) or History(self._before.get(key))
             histories[key] = history
-            history.add(now, limit, joins)
-            limits.append(_summary(limit, history, now, spans, empty))
+            pool = names.get((*key[:2], limit.budget, limit.overrides, limit.per, limit.unit), "")
+            known = without_use(limit) if pool else limit
+            history.add(now, Counts.of(known), _fullness(known), joins)
+            summary = _summary(known, history, now, spans, empty)
+            use = owned.get(pool) or heard.get(pool)
+            limits.append(_pooled(summary, pool, use) if pool else summary)
         # A limit that comes later, or again, begins at 0.
         self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
@@ -120,6 +143,8 @@ class UsageMeter:
             at=utc_now(),
             recent_seconds=round(now - self._reads[0], 3),
             limits=tuple(limits),
+            owned=tuple(owned.values()),
+            heard=tuple(heard.values()),
             no_policy=counts.no_policy - self._uncounted.no_policy,
             failed_allowed=self._failures.allowed - allowed,
             failed_refused=self._failures.refused - refused,
@@ -131,6 +156,17 @@ class UsageMeter:
             overflowed=counts.overflowed - self._uncounted.overflowed,
             timings=counts.timings.since(self._uncounted.timings),
         )
+
+    def _pools(
+        self, now: float, joins: float | None, empty: tuple[Minute, ...]
+    ) -> tuple[Mapping[GroupName, str], dict[str, PoolUsage], dict[str, PoolUsage]]:
+        """Return names of pools, and by name what this process owns, and what it has heard."""
+        shared = self.shared
+        if shared is None:
+            return {}, {}, {}
+        names, owned = shared.names(), self._owned.read(shared.owned(), now, joins, empty)
+        heard = self._heard if names and now < self._heard_until else {}
+        return names, owned, {pool: use for pool, use in heard.items() if pool not in owned}
 
     def _join(self, now: float) -> float | None:
         """Note a read. Return the time of the read whose samples it is joined to, if any.
@@ -154,6 +190,30 @@ class UsageMeter:
 
 def _key(limit: LimitCounts) -> _Key:
     return _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
+
+
+def _fullness(limit: LimitCounts) -> float | None:
+    if limit.lowest is None or not limit.most:
+        return None
+    return min(1.0, max(0.0, (limit.most - limit.lowest) / limit.most))
+
+
+def _pooled(limit: LimitUsage, pool: str, use: PoolUsage | None) -> LimitUsage:
+    """Return the usage of a limit across the cluster. ``use``: None if it is unknown."""
+    if use is None:
+        return replace(limit, pool=pool, keys=None, near_keys=None)
+    peaks = (*(None for _ in limit.trend), *use.trend)[-len(limit.trend) :]
+    return replace(
+        limit,
+        pool=pool,
+        peak=use.peak,
+        keys=use.keys,
+        near_keys=use.near_keys,
+        keys_by_use=use.keys_by_use or limit.keys_by_use,
+        trend=tuple(
+            minute._replace(peak=peak) for minute, peak in zip(limit.trend, peaks, strict=True)
+        ),
+    )
 
 
 def _rates(counts: tuple[int, int, int], spans: Rates) -> Rates:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.records import LimitReport, UsageRecord
+from ratectl.records import LimitReport, PoolReport, UsageRecord
 from ratectl.runtime.cooperative import paced
 
 if TYPE_CHECKING:
-    from ratectl.agent.usage.summary import AgentUsage, LimitUsage
+    from ratectl.agent.usage.summary import AgentUsage, LimitUsage, PoolUsage
 
 __all__ = ["usage_record"]
 
 _MAX_LIMITS: Final = 1_000
 """Most limits in one record: with the longest names it stays below the value limit of a store."""
+
+_MAX_POOLS: Final = 1_000
+"""Most limits across the cluster in one record, the fullest first."""
 
 _MAX_BYTES: Final = 64 * 1024
 """Most bytes of a record: each agent writes one every few seconds."""
@@ -32,20 +35,23 @@ def usage_record(usage: AgentUsage) -> UsageRecord:
     """
     limits = sorted(usage.limits, key=lambda limit: -(limit.recent_allowed + limit.recent_refused))
     reports = [_report(limit) for limit in paced(limits[:_MAX_LIMITS])]
-    record = _record(usage, reports)
+    pools = [_pool(pool) for pool in sorted(usage.owned, key=lambda pool: -pool.peak)[:_MAX_POOLS]]
+    record = _record(usage, reports, pools)
     for detailed in [number for number in _DETAILED if number < len(reports)]:
         if len(record.encode()) <= _MAX_BYTES:
             return record
         bare = [replace(report, **_DETAILS) for report in paced(reports[detailed:])]
         reports = [*reports[:detailed], *bare]
-        record = _record(usage, reports)
+        record = _record(usage, reports, pools)
     while len(record.encode()) > _MAX_BYTES:
+        if not reports:
+            pools = pools[: len(pools) // 2]
         reports = reports[: len(reports) * 3 // 4]
-        record = _record(usage, reports)
+        record = _record(usage, reports, pools)
     return record
 
 
-def _record(usage: AgentUsage, reports: list[LimitReport]) -> UsageRecord:
+def _record(usage: AgentUsage, reports: list[LimitReport], pools: list[PoolReport]) -> UsageRecord:
     return UsageRecord(
         id=usage.id,
         generation=usage.generation,
@@ -58,6 +64,7 @@ def _record(usage: AgentUsage, reports: list[LimitReport]) -> UsageRecord:
         errors=usage.failed_allowed + usage.failed_refused,
         buckets=usage.buckets,
         overflowed=usage.overflowed,
+        pools=pools,
     )
 
 
@@ -72,7 +79,7 @@ def _report(limit: LimitUsage) -> LimitReport:
         never=limit.never,
         shadow_refused=limit.shadow_refused,
         waited=limit.waited,
-        keys=limit.keys,
+        keys=limit.keys or 0,
         recent_allowed=limit.recent_allowed,
         recent_refused=limit.recent_refused,
         peak=limit.peak,
@@ -81,11 +88,27 @@ def _report(limit: LimitUsage) -> LimitReport:
         overrides=list(limit.overrides),
         unit=limit.unit,
         absent=limit.absent,
-        near_keys=limit.near_keys,
+        near_keys=limit.near_keys or 0,
         rates=list(limit.rates),
         refused_rates=list(limit.refused_rates),
         trend=[(minute.allowed, minute.refused, minute.peak) for minute in limit.trend],
         busiest=[(busy.key[:100], busy.requests, busy.error, busy.use) for busy in limit.busiest],
         refused_error=limit.refused_error,
         traffic=limit.traffic,
+        pool=limit.pool,
+    )
+
+
+def _pool(pool: PoolUsage) -> PoolReport:
+    return PoolReport(
+        pool=pool.pool,
+        owner=pool.owner,
+        capacity=pool.capacity,
+        free=pool.free,
+        held=pool.held,
+        members=pool.members,
+        keys=pool.keys,
+        near_keys=pool.near_keys,
+        peak=pool.peak,
+        trend=list(pool.trend),
     )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.traffic import KeyTraffic
     from ratectl.engine.timings import Timings
 
-__all__ = ["AgentUsage", "LimitUsage"]
+__all__ = ["AgentUsage", "LimitUsage", "PoolUsage"]
 
 
 Rates = tuple[float, float, float]
@@ -48,16 +48,17 @@ class LimitUsage:
     """Requests that waited for this limit, however they ended."""
     absent: int
     """Requests that lacked an attribute which it counts per."""
-    keys: int
-    """Keys whose bucket is not full."""
-    near_keys: int
-    """Keys that use at least 80 % of their bucket, of those in ``keys_by_use``."""
+    keys: int | None
+    """Keys whose bucket is not full; None if unknown."""
+    near_keys: int | None
+    """Keys that use at least 80 % of their bucket, of those in ``keys_by_use``; None if unknown."""
     keys_by_use: tuple[int, int, int, int, int]
     """Keys that use less than 50 % of their bucket, 50 to 80, 80 to 90, 90 to 100, and all of it.
 
-    The pure engine examines the first 10,000 keys of a limit."""
+    The pure engine examines the first 10,000 keys of a limit. All 0 if the keys are unknown."""
     peak: float | None
-    """Use of the fullest bucket in the last minute, 0 to 1; None if nothing was admitted."""
+    """Use of the fullest bucket in the last minute, 0 to 1; None if nothing was admitted, or if
+    it is unknown (see ``pool``)."""
     recent_allowed: int
     """Requests in the last minute (see ``AgentUsage.recent_seconds``)."""
     recent_refused: int
@@ -77,6 +78,9 @@ class LimitUsage:
     """Most refused keys, most first: at most 20."""
     refused_error: int
     """Part of each count of ``top_refused`` that may be other keys'."""
+    pool: str = ""
+    """Not empty: the limit is one for all processes, and this is the name of its pool. Its owner
+    knows how full it is (see ``AgentUsage.owned`` and ``heard``); counts are of this process."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -84,6 +88,45 @@ class LimitUsage:
         data["trend"] = [minute._asdict() for minute in self.trend]
         data["busiest"] = [busy._asdict() for busy in self.busiest]
         return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUsage:
+    """Use of a limit that is one for all processes, as one of its owners pools it.
+
+    Totals of all its buckets in tokens (the limit's unit). Those of several owners add up.
+    """
+
+    pool: str
+    """Name of the pool, as in ``LimitUsage.pool``."""
+    owner: str
+    capacity: int
+    """Tokens that full buckets hold, of what members lend to this owner."""
+    free: int
+    """Tokens that nobody has."""
+    held: int
+    """Tokens that members may still spend."""
+    members: int
+    """Processes that lend their share to this owner."""
+    keys: int
+    """Keys whose bucket is not full."""
+    near_keys: int
+    """Keys that use at least 80 % of their bucket."""
+    keys_by_use: tuple[int, int, int, int, int] | None
+    """See ``LimitUsage.keys_by_use``. The owner examines the first 1,000 keys of a limit. None:
+    only the process that owns the limit knows."""
+    peak: float
+    """Use of the fullest bucket in the last minute, 0 to 1."""
+    trend: tuple[float | None, ...]
+    """Use in the last 15 minutes of the clock, the one under way last; None if unknown."""
+    reported: str
+    """Time of these numbers (ISO 8601, UTC)."""
+
+    @property
+    def used(self) -> float:
+        """Use at that time, 0 to 1."""
+        missing = self.capacity - self.free - self.held
+        return min(1.0, max(0.0, missing / self.capacity)) if self.capacity else 0.0
 
 
 _NAMES: Final = tuple([field.name for field in fields(LimitUsage)])
@@ -102,6 +145,10 @@ class AgentUsage:
     recent_seconds: float
     """Seconds that the ``recent_…`` counts cover: up to a minute, and one reading more."""
     limits: tuple[LimitUsage, ...]
+    owned: tuple[PoolUsage, ...]
+    """Limits across the cluster that this process owns, in part or whole."""
+    heard: tuple[PoolUsage, ...]
+    """Limits that another process owns, as it has reported to the store lately."""
     no_policy: int
     """Requests admitted because no policy covers their scope."""
     failed_allowed: int

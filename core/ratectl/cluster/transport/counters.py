@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 __all__ = ["Counters"]
 
@@ -24,3 +24,8 @@ class Counters:
     """Messages that were not sent: the peer was not reachable, or did not read."""
     bytes_sent: int = 0
     bytes_received: int = 0
+
+    def add(self, other: Counters) -> None:
+        """Add the counts of other links."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))

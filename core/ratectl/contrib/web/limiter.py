@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from ratectl.agent.call_limiter import functions_in, refuse_coroutines
+from ratectl.agent.in_force import counted_here
 from ratectl.contrib.web.answers import PROBLEM, body_of, headers_of, status_of
 from ratectl.contrib.web.sources import (
     ByRoute,
@@ -97,7 +98,8 @@ class Limiter:
         self._exempt = exempt if callable(exempt) else _is_among(frozenset(exempt))
         self._all = attributes if callable(attributes) else None
         self._each = [] if callable(attributes) else list((attributes or {}).items())
-        log.info("limits count in each process: N processes admit N times as much")
+        if text := counted_here(agent._following.enforcement.scopes):  # noqa: SLF001
+            log.info("%s", text)
 
     def ask(self, request: HttpRequest) -> Asked | None:
         """Decide a request; None if it is exempt. A failure is answered by ``on_error``."""

@@ -47,6 +47,7 @@ class AnyKeyWallets(Protocol):
 
     @property
     def count(self) -> int: ...
+    def total(self) -> int: ...
     def name_keys(self, stable_keys: StableKeys, /) -> None: ...
     def collect(self) -> list[Any]: ...
     def deposit(self, key: Any, tokens: int, /) -> bool: ...
@@ -91,6 +92,10 @@ class KeyWallets:
     def count(self) -> int:
         """Number of wallets."""
         return len(self._wallets)
+
+    def total(self) -> int:
+        """Return the tokens in all wallets."""
+        return sum(wallet.left for wallet in self._wallets.values())
 
     # For decisions ------------------------------------------------------------------------------
 

@@ -110,6 +110,16 @@ class Limit(NamedTuple):
         """True if it admits every request."""
         return self.rate is not None and self.rate.unlimited
 
+    @property
+    def is_shared(self) -> bool:
+        """True if it is one limit for all processes that follow a store."""
+        return (
+            self.across == "cluster"
+            and self.algorithm == "token-bucket"
+            and self.mode != "off"
+            and not self.unlimited
+        )
+
 
 def month_problem(rate: Rate) -> Problem:
     """Return why a rate per month is no rate of a bucket or window of fixed length."""

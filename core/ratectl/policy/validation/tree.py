@@ -24,6 +24,7 @@ from ratectl.policy.validation.caps import (
     set_before,
     unbounded,
 )
+from ratectl.policy.validation.cluster_bursts import check_bursts
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
@@ -68,6 +69,7 @@ def check_tree(
             findings += _Checker(tree, resolver, policy, above, here, before).findings()
             findings += check_overrides(tree, resolver, policy, before)
             findings += check_caps(tree, resolver, policy)
+    findings += check_bursts(tree, resolver, broken)
     findings += check_exceptions(tree, resolver, broken, now_ns)
     findings += lint_tree(tree, resolver, broken)
     findings += check_names(tree, resolver, broken)

@@ -170,6 +170,18 @@ key_wallets_clear(KeyWallets *w, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* total() -> tokens in all wallets. */
+static PyObject *
+key_wallets_total(KeyWallets *w, PyObject *unused)
+{
+    (void)unused;
+    i64 total = 0;
+    for (u32 i = 0; w->places != NULL && i <= w->room; i++)
+        if (w->places[i].key)
+            total += w->places[i].left;
+    return PyLong_FromLongLong(total);
+}
+
 static int
 half_of(PyObject *keys, const char *name, u64 *into)
 {
@@ -336,6 +348,7 @@ key_wallets_get_count(KeyWallets *w, void *unused)
 }
 
 static PyMethodDef key_wallets_methods[] = {
+    {"total", (PyCFunction)key_wallets_total, METH_NOARGS, NULL},
     {"name_keys", (PyCFunction)key_wallets_name_keys, METH_O, NULL},
     {"collect", (PyCFunction)key_wallets_collect, METH_NOARGS, NULL},
     {"deposit", (PyCFunction)key_wallets_deposit, METH_VARARGS, NULL},

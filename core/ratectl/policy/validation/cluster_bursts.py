@@ -1,0 +1,140 @@
+"""Bursts that are too small for a limit across the cluster.
+
+Tokens that processes hold still occupy the bucket. So a bucket is empty while others have tokens if
+it has few for each process, or if it holds less than what accrues while a process pauses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.diagnostics import Diagnostic
+from ratectl.policy import codes
+from ratectl.policy.language.durations import Duration
+from ratectl.policy.language.rates import NS
+from ratectl.policy.language.scopes import ancestry
+from ratectl.policy.resolution.resolver import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
+
+    from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.policy.resolution.resolver import Resolved
+
+__all__ = ["LEAST_TIME", "LEAST_TOKENS", "SmallBurst", "check_bursts", "small_bursts"]
+
+LEAST_TOKENS: Final = 2
+"""Tokens that a bucket should have for each process that shares it."""
+LEAST_TIME: Final = 50_000_000
+"""Nanoseconds. A bucket should hold what accrues in this time: processes pause for some
+milliseconds."""
+
+
+class SmallBurst(NamedTuple):
+    """A limit across the cluster whose burst is too small."""
+
+    scope: str
+    path: str
+    """Place of the value in the document of ``scope``, such as ``limits.fleet.burst``."""
+    name: str
+    """``fleet``, ``budget fleet``, or ``fleet of override 'gold'``."""
+    burst: int
+    least: int
+    """Smallest burst that is enough."""
+    reason: str
+    always: bool
+    """True if it is too small for any number of processes."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} at {self.scope} is shared by the cluster, and its burst of {self.burst} "
+            f"is too small: {self.reason}. Requests are refused although the limit has room; the "
+            f"smallest burst that is enough is {self.least}"
+        )
+
+
+def check_bursts(
+    tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
+) -> Iterator[Diagnostic]:
+    """Yield the findings for any number of processes.
+
+    ``broken``: declared scopes that could not be read; nothing at or below them is judged.
+    """
+    for small in _small_bursts(tree, resolver, 0, broken):
+        yield Diagnostic(
+            codes.CLUSTER_BURST,
+            f"{small.name} is shared by the cluster, and its burst of {small.burst} is too small: "
+            f"{small.reason}",
+            tree.span(small.scope, small.path),
+            "warning",
+            f"write burst: {small.least}, or more: `ratectl cluster size` tells how much for your "
+            "processes",
+        )
+
+
+def small_bursts(tree: PolicyTree, members: int) -> list[SmallBurst]:
+    """Return limits whose burst is too small for so many processes that share them."""
+    return list(_small_bursts(tree, Resolver(tree), members))
+
+
+def _small_bursts(
+    tree: PolicyTree, resolver: Resolver, members: int, broken: AbstractSet[str] = frozenset()
+) -> Iterator[SmallBurst]:
+    if not any(map(_shares, tree.policies.values())):
+        return  # the usual case, and much faster than resolving
+    for scope in sorted(tree.policies):
+        if broken.isdisjoint(ancestry(scope)):
+            yield from _of_document(resolver, tree.policies[scope], members)
+
+
+def _shares(policy: Policy) -> bool:
+    """Return True if a document declares a limit across the cluster."""
+    parts = [policy.limits, policy.budgets, *(override.limits for override in policy.overrides)]
+    return any(fields.across == "cluster" for part in parts for fields in part.values())
+
+
+def _of_document(resolver: Resolver, policy: Policy, members: int) -> Iterator[SmallBurst]:
+    scope, here = policy.scope, resolver.at(policy.scope)
+    if here is None:
+        return
+    for name, fields in policy.limits.items():
+        limit = here.limits.get(name)
+        yield from _judged(scope, f"limits.{name}", fields, limit, name, members)
+    for name, fields in policy.budgets.items():
+        budget = _budget(here, scope, name)
+        yield from _judged(scope, f"budgets.{name}", fields, budget, f"budget {name}", members)
+    first = resolver.conditions.at(scope).inherited.bit_length()
+    for number, override in enumerate(policy.overrides):
+        resolved = resolver.where(scope, 1 << first + number)
+        for name, fields in override.limits.items():
+            limit = resolved.limits.get(name) if resolved else None
+            path = f"overrides.{number}.limits.{name}"
+            shown = f"{name} of override '{override.name}'"
+            yield from _judged(scope, path, fields, limit, shown, members)
+
+
+def _budget(here: Resolved, scope: str, name: str) -> Limit | None:
+    return next((each for at, each in here.budgets if (at, each.name) == (scope, name)), None)
+
+
+def _judged(
+    scope: str, path: str, fields: LimitFields, limit: Limit | None, name: str, members: int
+) -> Iterator[SmallBurst]:
+    """Yield a limit whose size is set by these fields, if its burst is too small."""
+    set_here = [each for each in ("burst", "rate", "across") if getattr(fields, each) is not None]
+    if limit is None or limit.burst is None or not set_here or not limit.is_shared:
+        return
+    assert limit.rate is not None
+    per_second = limit.rate.per_second
+    paused = -(-per_second * LEAST_TIME // NS) if per_second else 0
+    least = max(paused, LEAST_TOKENS * members)
+    if limit.burst >= least:
+        return
+    always = limit.burst < paused
+    if least == paused:
+        reason = f"it holds less than the rate of {Duration(LEAST_TIME)}, and processes may pause"
+    else:
+        reason = f"it has less than {LEAST_TOKENS} tokens for each of {members} processes"
+    yield SmallBurst(scope, f"{path}.{set_here[0]}", name, limit.burst, least, reason, always)

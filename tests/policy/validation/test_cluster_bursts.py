@@ -1,0 +1,106 @@
+"""RC303: bursts that are too small for limits across the cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policy.trees import Written, budget, findings, one, places
+from ratectl.policy.read import load_valid
+from ratectl.policy.validation.cluster_bursts import small_bursts
+
+SHARED: dict[str, Any] = {"rate": "1000/s", "across": "cluster"}
+
+
+def overridden(**fields: Any) -> dict[str, Any]:
+    override = {"name": "gold", "match": {"tier": "gold"}, "limits": {"spike": fields}}
+    return {**one(**SHARED, burst=500), "overrides": [override]}
+
+
+QUIET: dict[str, Written] = {
+    "as much as 50 ms of the rate": {"/": one(**SHARED, burst=50)},
+    "a default burst": {"/": one(**SHARED)},
+    "a limit of each process": {"/": one(rate="1000/s", burst=1)},
+    "a limit that is off": {"/": one(**SHARED, burst=1, mode="off")},
+    "a rate of nothing": {"/": one(rate="0/s", burst=1, across="cluster")},
+    "no limit at all": {"/": one(rate="unlimited", across="cluster")},
+    "a scope below that changes nothing of it": {"/": one(**SHARED), "/a": one(mode="shadow")},
+    "an override with enough": {"/": overridden(burst=50)},
+    "a slow limit": {"/": one(rate="10/min", burst=1, across="cluster")},
+}
+
+NOISY: dict[str, tuple[Written, str]] = {
+    "less than 50 ms of the rate": ({"/": one(**SHARED, burst=49)}, "limits.spike.burst"),
+    "a budget": ({"/": budget(**SHARED, burst=49)}, "budgets.fleet.burst"),
+    "an inherited limit with another burst": (
+        {"/": one(**SHARED), "/a": one(burst=49)}, "limits.spike.burst"
+    ),
+    "an inherited limit with another rate": (
+        {"/": one(**SHARED, burst=50), "/a": one(rate="1001/s")}, "limits.spike.rate"
+    ),
+    "an inherited limit that becomes shared": (
+        {"/": one(rate="1000/s", burst=49), "/a": one(across="cluster")}, "limits.spike.across"
+    ),
+    "an override": ({"/": overridden(burst=49)}, "overrides.0.limits.spike.burst"),
+    "an override below another": (
+        {"/": overridden(burst=500), "/a": {"overrides": [
+            {"name": "free", "match": {"tier": "free"}, "limits": {"spike": {"burst": 3}}}
+        ]}},
+        "overrides.0.limits.spike.burst",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_quiet(name: str) -> None:
+    assert places(QUIET[name]) == []
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noisy(name: str) -> None:
+    tree, path = NOISY[name]
+    assert places(tree) == [("RC303", max(tree), path)]
+
+
+def test_the_message_has_the_reason_and_the_remedy() -> None:
+    (found,) = findings({"/": one(rate="1001/s", burst=7, across="cluster")})
+    assert (found.severity, found.code) == ("warning", "RC303")
+    assert found.message == (
+        "spike is shared by the cluster, and its burst of 7 is too small: it holds less than the "
+        "rate of 50ms, and processes may pause"
+    )
+    assert str(found.hint).startswith("write burst: 51, or more")
+
+
+# With a number of processes -----------------------------------------------------------------------
+
+TEXT = """\
+apiVersion: ratectl/v1
+scope: /
+budgets: {fleet: {rate: 100/s, burst: 20, across: cluster}}
+limits: {tiny: {rate: 1000/s, burst: 30, across: cluster}}
+"""
+
+
+def small(members: int) -> list[str]:
+    return [
+        str(each) for each in small_bursts(load_valid(["-"], stdin=TEXT.encode()).tree, members)
+    ]
+
+
+def test_each_process_needs_two_tokens() -> None:
+    of_rate = (
+        "tiny at / is shared by the cluster, and its burst of 30 is too small: it holds less than "
+        "the rate of 50ms, and processes may pause. Requests are refused although the limit has "
+        "room; the smallest burst that is enough is 50"
+    )
+    assert small(0) == small(10) == [of_rate]
+    of_members = (
+        "budget fleet at / is shared by the cluster, and its burst of 20 is too small: it has less "
+        "than 2 tokens for each of 11 processes. Requests are refused although the limit has room; "
+        "the smallest burst that is enough is 22"
+    )
+    assert small(11) == [of_rate, of_members]
+    found = small_bursts(load_valid(["-"], stdin=TEXT.encode()).tree, 30)
+    assert [(each.least, each.always) for each in found] == [(60, True), (60, False)]
