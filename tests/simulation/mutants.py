@@ -111,9 +111,9 @@ class RenewsFromReceipt(Membership):
 class BringsAgain(Lender):
     """Brings the same tokens with every session."""
 
-    def _brought(self, now: int) -> Mapping[str, Lending]:
+    def _brought(self, owner: OwnerId, now: int) -> Mapping[str, Lending] | None:
         if not self.lent:
-            self._before = super()._brought(now)
+            self._before = super()._brought(owner, now)
         return self._before if hasattr(self, "_before") else {}
 
 

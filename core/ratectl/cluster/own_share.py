@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.lender import FOREVER
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
 from ratectl.cluster.protocol.pool import Account, LentLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.wallets import Wallets
@@ -20,8 +21,9 @@ __all__ = ["OwnShare"]
 class _Own:
     """The pool of one limit with one bucket, and the tokens of it in the wallet."""
 
-    def __init__(self, name: str, wallets: Wallets, now: int) -> None:
+    def __init__(self, name: str, wallets: Wallets, clock: Callable[[], int], now: int) -> None:
         self.limit = LentLimit(now)
+        self._clock = clock
         self._id = PoolId(name, "")
         self._wallets = wallets
         self._account = self.limit.pool("", now).accounts[""] = Account(0)
@@ -35,11 +37,11 @@ class _Own:
         if hold is not None and self._account.held > hold:
             self._returned += self._wallets.take(self._id, self._account.held - hold)
             self._report(now)
-        pool = self.limit.pool("", now)
+        pool = self.limit.pools[""]
         self._wallets.add(self._id, pool.grant(self._account, pool.free))
 
-    def empty(self, now: int) -> int:
-        """Take all tokens out of the wallet for good; return the grains in the pool then.
+    def empty(self, now: int) -> Lending:
+        """Take all tokens out of the wallet for good; return what is in the pool then.
 
         Nothing may be spent any more.
         """
@@ -47,11 +49,12 @@ class _Own:
             self._returned += self._wallets.take(self._id, FOREVER)
             self._report(now)
         self._wallets.drop(self._id)
-        return self.limit.pool("", now).level
+        return self.limit.all_of(now)
 
     def _report(self, now: int) -> None:
         spent = self._wallets.read(self._id).spent - self._spent_before
         drawn = Drawn(self._id, 0, spent, 0, self._returned, 0, 0)
+        now = max(now, self._clock())  # the last token may have been spent just now
         self.limit.pool("", now).report(self._account, drawn, self.limit.lent)
 
 
@@ -63,8 +66,9 @@ class OwnShare:
     :param full: the pools begin full: nobody has used these limits before.
     """
 
-    def __init__(self, wallets: Wallets, *, full: bool) -> None:
+    def __init__(self, wallets: Wallets, clock: Callable[[], int], *, full: bool) -> None:
         self._wallets = wallets
+        self._clock = clock
         self._full = full
         self._known: set[str] = set()
         """Limits that there are, or were: such a limit begins empty when it comes back."""
@@ -80,7 +84,9 @@ class OwnShare:
                 self._change(name, share, sizes.get(name), now)
         self._share, self._sizes = share, sizes
 
-    def _change(self, name: str, share: int, size: Size | None, now: int) -> None:
+    def _change(
+        self, name: str, share: int, size: Size | None, now: int, left: Lending | None = None
+    ) -> None:
         old = self._sizes.get(name)
         own = self._own.get(name)
         if size is None:
@@ -88,12 +94,12 @@ class OwnShare:
                 self._own.pop(name).empty(now)
             return
         if own is None:
-            own = self._own[name] = _Own(name, self._wallets, now)
-        own.limit.change(size, share, now)
+            own = self._own[name] = _Own(name, self._wallets, self._clock, now)
+        if old is None and self._full and name not in self._known:
+            left = Lending(size.burst * GRAINS, {})
+        own.limit.lend(size, share, left, now)
         if old is not None:
             own.limit.change(old, -self._share, now)
-        elif self._full and name not in self._known:
-            own.limit.pool("", now).level = own.limit.lent.capacity
         self._known.add(name)
 
     def tick(self, now: int, until: int) -> None:
@@ -106,12 +112,14 @@ class OwnShare:
     def lend(self, now: int) -> Mapping[str, Lending]:
         """Empty the wallets and the pools; return what was in them, by limit."""
         self._wallets.deadline = now
-        lending = {name: Lending(own.empty(now), {}) for name, own in self._own.items()}
+        lending = {name: own.empty(now) for name, own in self._own.items()}
         self._own, self._lent, self._full = {}, True, False
         return lending
 
-    def resume(self, now: int) -> None:
-        """Fill the pools from now on, from nothing."""
+    def resume(self, now: int, left: Mapping[str, Lending]) -> None:
+        """Fill the pools from now on, with what an owner gave back."""
         self._lent = False
         sizes, self._sizes = self._sizes, {}
-        self.change(self._share, sizes, now)
+        for name, size in sizes.items():
+            self._change(name, self._share, size, now, left.get(name))
+        self._sizes = sizes

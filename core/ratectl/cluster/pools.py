@@ -8,11 +8,13 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.protocol.capacity import Size, window_size
 from ratectl.cluster.protocol.lender import FOREVER
 from ratectl.cluster.protocol.timing import MILLISECOND
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.engine.algorithms.pooled import LONG_AGO, PooledBucket
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
+from ratectl.engine.algorithms.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from ratectl.cluster.protocol.messages import PoolId
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.engine.algorithms.pooled import AnyWallet
-    from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
 
 __all__ = ["EngineWallets", "PooledLimit", "PooledLimits", "UnsharedLimits"]
+
+Local = TokenBucket | SlidingWindow
+"""Bucket of a limit that one process alone has."""
 
 _NANO: Final = 10**9
 _LONGEST_NAME: Final = 200
@@ -48,10 +52,13 @@ class _Generation:
         self._owner = owner
         self.limits: dict[str, PooledLimit] = {}
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> PooledBucket:
+    def bucket(self, name: GroupName, local: Local) -> PooledBucket:
         """Return the bucket of a limit that would be ``local`` if one process alone had it."""
         wallet = self._owner.add(self, name, local)
-        token_ns = -(-local.per_token // local.per_ns) if local.per_ns else 0
+        if isinstance(local, SlidingWindow):
+            token_ns = -(-local.window_ns // local.capacity) if local.capacity else 0
+        else:
+            token_ns = -(-local.per_token // local.per_ns) if local.per_ns else 0
         most = _MOST_TIME // max(1, local.capacity)  # a longer wait fits no decision
         return PooledBucket(local.capacity, min(token_ns, most), wallet, _LEAST_WAIT)
 
@@ -85,16 +92,15 @@ class PooledLimits:
         if changed:
             self.on_change()
 
-    def add(self, generation: _Generation, name: GroupName, local: TokenBucket) -> AnyWallet:
+    def add(self, generation: _Generation, name: GroupName, local: Local) -> AnyWallet:
         """Add a limit to a generation; return its wallet."""
         pool = _pool_name(name)
-        drift = 1_000_000 + self._timing.drift
-        rate = local.per_ns * _NANO * _NANO * 1_000_000 // (local.per_token * drift)
+        size = self._size(local)
         with self._lock:
             wallet = self._wallets.get(pool)
             if wallet is None:
                 wallet = self._wallets[pool] = self._engine.new_wallet()
-            limit = PooledLimit(name, Size(rate, local.capacity), wallet)
+            limit = PooledLimit(name, size, wallet)
             known = generation.limits.get(pool) == limit
             generation.limits[pool] = limit
             changed = generation is self._current and not known
@@ -102,6 +108,13 @@ class PooledLimits:
         if changed:
             self.on_change()
         return wallet
+
+    def _size(self, local: Local) -> Size:
+        if isinstance(local, SlidingWindow):
+            return window_size(local.capacity, local.window_ns, self._timing.drift)
+        drift = 1_000_000 + self._timing.drift
+        rate = local.per_ns * _NANO * _NANO * 1_000_000 // (local.per_token * drift)
+        return Size(rate, local.capacity)
 
     def after_fork_in_child(self) -> None:
         """Replace the lock: a thread of the parent, missing here, may have held it."""
@@ -145,7 +158,7 @@ class UnsharedLimits:
         self._note = note
         self._any = False
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:  # noqa: ARG002
+    def bucket(self, name: GroupName, local: Local) -> Local:  # noqa: ARG002
         """Return the local bucket."""
         self._any = True
         return local

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.compiler.algorithms import engine_algorithm
 from ratectl.compiler.origins import merged_origins
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ratectl.runtime.cooperative import Kept
 
 __all__ = ["Chain", "Fields", "Layer", "Recipe", "declared_fields", "limit_plan"]
+
+_SHARED = (TokenBucket, SlidingWindow)
+"""Buckets that processes may have together (`across: cluster`)."""
 
 Fields = tuple[tuple[str, Any], ...]
 """Names and values of the fields that one document sets."""
@@ -212,7 +216,7 @@ def limit_plan(
         return None
     bucket = engine_algorithm(algorithm, parameters, surroundings.offset)
     pools = surroundings.pools
-    if across == "cluster" and pools is not None and not per and isinstance(bucket, TokenBucket):
+    if across == "cluster" and pools is not None and not per and isinstance(bucket, _SHARED):
         bucket = pools.bucket((scope, name, budget, overrides, per, unit), bucket)
     return LimitPlan(
         scope=scope,

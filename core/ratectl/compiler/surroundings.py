@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.pooled import PooledBucket
     from ratectl.engine.algorithms.quota import WallOffset
+    from ratectl.engine.algorithms.sliding_window import SlidingWindow
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.limit_plan import GroupName
 
@@ -16,7 +17,9 @@ __all__ = ["Pools", "Surroundings"]
 class Pools(Protocol):
     """Limits across the cluster."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> PooledBucket | TokenBucket:
+    def bucket(
+        self, name: GroupName, local: TokenBucket | SlidingWindow
+    ) -> PooledBucket | TokenBucket | SlidingWindow:
         """Return the bucket of a limit that would be ``local`` if one process alone had it."""
 
 

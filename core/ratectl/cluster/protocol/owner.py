@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import bounded
+from ratectl.cluster.protocol.left_shares import LeftShares
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -72,6 +73,7 @@ class Owner:
         returned would be credited twice."""
         self._due: list[tuple[int, str, int, bool]] = []
         """When a share lapses (True) or a session is void (False); looked at again when due."""
+        self._left = LeftShares()
         self._replies = 0
         self._waiting: dict[PoolId, Pool] = {}
         self._shared_at = now
@@ -185,7 +187,8 @@ class Owner:
             self._ended[message.member] = max(self._ended.get(message.member, 0), message.session)
         if self._recalls():
             return []  # the member asks again
-        return [Closed(message.member, message.session, self.id)]
+        left = self._left.of(message.member, message.session, self._now)
+        return [Closed(message.member, message.session, self.id, left)]
 
     def _recalls(self) -> bool:
         return any(limit.lent.recalling for limit in self.limits.values())
@@ -205,15 +208,9 @@ class Owner:
                 )
             )  # fmt: skip
         return Reply(
-            session.member,
-            session.number,
-            self.id,
-            self._replies,
-            session.poll,
-            self.gap,
-            not self._recalls(),
-            tuple(granted),
-        )
+            session.member, session.number, self.id, self._replies, session.poll, self.gap,
+            not self._recalls(), tuple(granted),
+        )  # fmt: skip
 
     def _stock(self, name: PoolId, account: Account) -> int:
         limit = self.limits[name.limit]
@@ -256,23 +253,25 @@ class Owner:
         if not is_fresh:
             session.sizes = sizes
             return
-        brings, session.has_lent = not session.has_lent, True
+        left = self._left.pop(session.member, now)
+        brought = left if session.has_lent or poll.lending is None else poll.lending
+        session.has_lent = True
         session.lending, session.share, session.sizes = True, share, sizes
+        session.steady_since = now
         for name, size in sizes.items():
-            brought = poll.lending.get(name) if brings else None
-            self._limit(name, now).lend(size, share, brought, now)
+            self._limit(name, now).lend(size, share, brought.get(name), now)
         heapq.heappush(self._due, (session.lend_until, session.member, session.number, True))
         self._fast_gap = fast_gap(self.limits.values(), self._timing)
 
     def _change(self, session: Session, share: int, sizes: Mapping[str, Size], now: int) -> None:
         if share == session.share and (sizes is session.sizes or sizes == session.sizes):
             return
-        old, session.sizes = session.sizes, sizes
-        before, session.share = session.share, share
+        old, before = session.sizes, session.share
+        unused = session.resize(share, sizes, now)
         for name in {**old, **sizes}:
             limit = self._limit(name, now)
             if name in sizes:
-                limit.change(sizes[name], share, now)
+                limit.change(sizes[name], share, now, unused.get(name, 0))
             if name in old:
                 limit.change(old[name], -before, now)
             self._tell_capacity(name)
@@ -282,9 +281,11 @@ class Owner:
         if not session.lending:
             return
         session.lending = False
+        lending = {}
         for name, size in session.sizes.items():
-            self.limits[name].change(size, -session.share, now)
+            lending[name] = self.limits[name].change(size, -session.share, now)
             self._tell_capacity(name)
+        self._left.add(session.member, session.number, lending, now)
 
     def _tell_capacity(self, limit: str) -> None:
         """Tell members what changes for them with the capacity of a limit."""
@@ -344,6 +345,7 @@ class Owner:
             limit.forget_unused(now)
             if not limit.pools and limit_name not in lent:
                 del self.limits[limit_name]
+        self._left.forget(now - 2 * self._timing.resume_after)  # members use their shares by then
         for member, (_, replies) in list(self._opened.items()):
             # A poll can begin a session no more. An old OPEN that comes now gets a new answer.
             if member not in self.sessions and replies[-1][1] <= now - self._timing.lend_for:
