@@ -199,7 +199,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
         what += f" per {', '.join(limit['per'])}"
     head: list[Piece] = [bold(title or limit["name"]), what]
     if limit["across"]:
-        head.append(dim("in each agent for now"))
+        head.append(dim("in each agent for now" if limit["per"] else "across the cluster"))
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))
     rows: list[Sequence[Piece]] = [("",), head]

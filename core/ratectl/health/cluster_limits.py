@@ -55,8 +55,6 @@ def _not_shared(limit: Limit, server: bool) -> str | None:
         return "it is off"
     if limit.unlimited:
         return "its rate is unlimited"
-    if limit.algorithm != "token-bucket":
-        return f"only token buckets are shared, and it is a {limit.algorithm}"
     if limit.per:
         return f"only limits without `per` are shared, and it counts per {', '.join(limit.per)}"
     if server:

@@ -246,6 +246,21 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
         },
         [("RC302", "/", "limits.spike.across")],
     ),
+    "short windows across the cluster": (
+        {
+            "/": {
+                "limits": {
+                    "short": {"algorithm": "sliding-window", "rate": "5/9s", "across": "cluster"},
+                    "long": {"algorithm": "sliding-window", "rate": "5/10s", "across": "cluster"},
+                    "all": {"algorithm": "sliding-window", "rate": "unlimited",
+                            "across": "cluster"},
+                    "keyed": {"algorithm": "sliding-window", "rate": "5/s", "across": "cluster",
+                              "per": "tenant"},
+                },
+            },
+        },
+        [("RC308", "/", "limits.short.across"), ("RC302", "/", "limits.keyed.across")],
+    ),
     "a budget without a rate": (
         {"/": budget(burst=5)},
         [("RC203", "/", "budgets.fleet")],

@@ -76,7 +76,7 @@ class Draw:
         unreported = purse.spent - self._reported.spent
         return (
             purse.tokens < self._want // 2
-            or unreported > max(self._want // 2, 1)
+            or unreported > self._want // 2
             or purse.tokens > 2 * self._want + 2
         )
 

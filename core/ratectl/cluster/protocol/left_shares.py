@@ -15,7 +15,7 @@ __all__ = ["Left", "LeftShares"]
 
 
 class Left(NamedTuple):
-    """What was left of a share when the owner ceased to count it."""
+    """Rest of a share, from the time when the owner ceased to count it."""
 
     session: int
     at: int
@@ -36,7 +36,7 @@ class Left(NamedTuple):
 
 
 class LeftShares:
-    """What was left of shares, by member, until the members lend them again."""
+    """Rests of shares, by member, until the members lend them again."""
 
     def __init__(self) -> None:
         self._left: dict[str, Left] = {}

@@ -117,7 +117,7 @@ class Owner:
                 self._tell_stock(name, pool)
                 if pool.short:
                     served.update(dict.fromkeys(pool.accounts))
-            if not pool.waiting:
+            if not pool.waiting and not pool.short:
                 del self._waiting[name]
         return [self._reply(self.sessions[member], now) for member in served]
 
@@ -213,10 +213,11 @@ class Owner:
         )  # fmt: skip
 
     def _stock(self, name: PoolId, account: Account) -> int:
-        limit = self.limits[name.limit]
-        if limit.pools[name.key].short:
+        limit, members = self.limits[name.limit], len(self.sessions)
+        pool = limit.pools[name.key]
+        if pool.short:
             return 0
-        return idle_stock(name, limit.lent, len(self.sessions), scarce=account.scarce)
+        return idle_stock(name, limit.lent, members, scarce=account.scarce, free=pool.free)
 
     def _stock_changed(self) -> None:
         """Tell every member how much it should hold while it has no requests."""
@@ -255,9 +256,8 @@ class Owner:
             return
         left = self._left.pop(session.member, now)
         brought = left if session.has_lent or poll.lending is None else poll.lending
-        session.has_lent = True
         session.lending, session.share, session.sizes = True, share, sizes
-        session.steady_since = now
+        session.has_lent, session.steady_since = True, now
         for name, size in sizes.items():
             self._limit(name, now).lend(size, share, brought.get(name), now)
         heapq.heappush(self._due, (session.lend_until, session.member, session.number, True))
@@ -338,7 +338,7 @@ class Owner:
     def _forget_unused(self, now: int) -> None:
         """Drop pools, limits and members that make no difference any more."""
         for name, pool in list(self._waiting.items()):
-            if not pool.waiting and not pool.accounts:
+            if not pool.accounts:
                 del self._waiting[name]
         lent = {name for session in self.sessions.values() for name in session.sizes}
         for limit_name, limit in list(self.limits.items()):
@@ -377,7 +377,8 @@ class Owner:
         most = limit.lent.most
         account.want, account.least = drawn.want, drawn.least
         account.looks_in_vain(most)
-        if account.want == account.least == account.held == 0:
+        standing = not name.key and name.limit in session.sizes
+        if account.want == account.least == account.held == 0 and not standing:
             self._forget(session, name, pool)
             return
         if not pool.waiting.keys() - {session.member}:

@@ -99,7 +99,7 @@ class Pool:
         """Accounts that want more than the pool had, the first that asked first."""
         self.recalling = False
         self.short = False
-        """A large request waits for tokens that other members hold."""
+        """Members should hold no tokens without requests: others wait for them."""
 
     @property
     def free(self) -> int:
