@@ -9,7 +9,7 @@ import pytest
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from simulation.invariants import World
-from simulation.schedule import random_schedule
+from simulation.schedule import Schedule, Step, random_schedule
 from simulation.traffic import Traffic
 from simulation.world import ENTRY_LASTS, LEASE, POOLS, Member
 
@@ -157,3 +157,18 @@ def test_members_that_are_busy_at_times_are_seldom_refused_by_a_window() -> None
     result = traffic.run()
     assert result.wrongly_refused <= 0.02
     assert result.excess == 0
+
+
+def admitted_by_windows(*hints: int) -> int:
+    """Let members ask all the time, and go from owner to owner at some milliseconds."""
+    asks = [Step(ms * MS, "ask", (ms, 0, 1, 400)) for ms in range(5, 3_900, 2)]
+    moves = [Step(ms * MS, "hint_all", (i % 2, 0, 0, 0)) for i, ms in enumerate(hints, 1)]
+    steps = tuple(sorted([*asks, *moves]))
+    world = World(Schedule(1, owners=2, burst=400, window=500 * MS, steps=steps))
+    world.run(4_000 * MS)
+    return world.admitted
+
+
+def test_a_new_owner_of_windows_goes_on_where_the_old_one_ended() -> None:
+    """Nothing was admitted for a window after each hand-over."""
+    assert admitted_by_windows(1_100, 1_800, 2_500, 3_200) == admitted_by_windows() > 1_500

@@ -21,8 +21,8 @@ MOST: Final = 400
 """Seeds that are tried."""
 
 FIRST: Final = {
-    "spends after expiry": 28, "resumes early": 17, "resumes while tokens are out": 26,
-    "lends from receipt": 26, "lends to any owner": 26, "revives tokens": 63,
+    "spends after expiry": 51, "resumes early": 17, "resumes while tokens are out": 26,
+    "lends from receipt": 31, "lends to any owner": 44, "revives tokens": 63,
     "renews from receipt": 163, "brings tokens again": 52, "answers a close at once": 34,
     "brings every time": 126, "growth is free after a pause": 40,
     "void tokens do not cool": 7, "finds a share as it left it": 8,

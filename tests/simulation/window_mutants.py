@@ -82,9 +82,9 @@ def void_tokens_do_not_cool(patch: pytest.MonkeyPatch) -> None:
 def growth_is_free(patch: pytest.MonkeyPatch) -> None:
     change = LentLimit.change
 
-    def grow(self: LentLimit, size: Size, share: int, now: int) -> Lending:
+    def grow(self: LentLimit, size: Size, share: int, now: int, unused: int = 0) -> Lending:
         before = self.lent.capacity
-        lending = change(self, size, share, now)
+        lending = change(self, size, share, now, unused)
         for pool in self._all() if share > 0 else ():
             grown = min(self.lent.capacity - before, pool.cooling.total)
             pool.cooling.drop(grown)
