@@ -47,9 +47,14 @@ Limit = tuple[int, int] | SlidingWindow
 """Rate and burst, or a window."""
 
 
+def bucket(rate: int, burst: int) -> TokenBucket:
+    """Return a bucket of so many tokens a second."""
+    return TokenBucket(rate, SECOND, burst)
+
+
 def algorithm(limit: Limit) -> TokenBucket | SlidingWindow:
     """Return a bucket of so many tokens a second, or a window."""
-    return limit if isinstance(limit, SlidingWindow) else TokenBucket(limit[0], SECOND, limit[1])
+    return limit if isinstance(limit, SlidingWindow) else bucket(*limit)
 
 
 def central(limit: Limit) -> Any:
