@@ -16,11 +16,12 @@ from cluster.test_cluster_owner import ID, Peer, drawn, lending_peer, new_owner,
 from ratectl.cluster.own_share import OwnShare
 from ratectl.cluster.pools import PooledLimits
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Lent, Size, window_size
-from ratectl.cluster.protocol.cooling import Cooling, Step, coarse
+from ratectl.cluster.protocol.cooling import Cooling, Step, coarse, fitting
 from ratectl.cluster.protocol.messages import Close, Closed, Lending
 from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.transport.codec import decode, encode
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.pure import PureEngine
 from simulation.buckets import CentralWindow, DictWallets
@@ -94,6 +95,16 @@ def test_steps_in_a_message_are_few_and_none_is_earlier(added: list[tuple[int, i
 
 def _freed(steps: Iterable[Step], now: int) -> int:
     return sum(step.grains for step in steps if step.at <= now)
+
+
+def test_what_goes_with_a_share_fits_into_one_message() -> None:
+    """A member with many windows could not lend: the poll was too large for a frame."""
+    steps = tuple([Step(10**10 + i, 10**30) for i in range(32)])
+    lending = {f"{'x' * 190} {i}": Lending(10**30, {"": 10**30}, {"": steps}) for i in range(500)}
+    told = fitting(lending)
+    assert decode(encode(Closed("m0", 1, ID, told)))
+    assert all(_freed(each.cooling[""], 10**11) == 32 * 10**30 for each in told.values())
+    assert fitting({"one": lending["x" * 190 + " 0"]}) == {"one": lending["x" * 190 + " 0"]}
 
 
 def test_those_steps_are_dropped_first_that_are_free_the_latest() -> None:
@@ -316,7 +327,7 @@ def test_members_hold_no_idle_tokens_while_others_wait() -> None:
 
 
 def test_a_token_that_is_spent_while_the_member_looks_counts_from_then() -> None:
-    """It counted from the time before the look, and was free a little too early."""
+    """The member counted it from the time before the look: it was free a little too early."""
     wallets = DictWallets()
     now = 0
     own = OwnShare(wallets, lambda: now, full=True)

@@ -135,7 +135,7 @@ def gives_back_all_as_free(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_time_twice(patch: pytest.MonkeyPatch) -> None:
-    """What was spent of a share that left cools twice as fast."""
+    """Spent tokens of a share that left cool twice as fast."""
     now_ = Left.now
     patch.setattr(Left, "now", lambda self, now: now_(self, 2 * now - self.at))
 

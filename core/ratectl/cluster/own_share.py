@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.capacity import GRAINS
+from ratectl.cluster.protocol.cooling import fitting
 from ratectl.cluster.protocol.lender import FOREVER
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
 from ratectl.cluster.protocol.pool import Account, LentLimit
@@ -114,7 +115,7 @@ class OwnShare:
         self._wallets.deadline = now
         lending = {name: own.empty(now) for name, own in self._own.items()}
         self._own, self._lent, self._full = {}, True, False
-        return lending
+        return fitting(lending)
 
     def resume(self, now: int, left: Mapping[str, Lending]) -> None:
         """Fill the pools from now on, with what an owner gave back."""

@@ -7,14 +7,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Cooling", "Step", "coarse"]
+    from ratectl.cluster.protocol.messages import Lending
+
+__all__ = ["Cooling", "Step", "coarse", "fitting"]
 
 _STEP_BITS: Final = 8
 """A window has at most 2⁸ steps: tokens are free again up to 1/128 of a window late."""
-_TOLD: Final = 32
-"""Most steps in a message."""
+_STEPS_OF_A_POOL: Final = 32
+_STEPS_OF_A_MESSAGE: Final = 2_048
+"""About half of the bytes that a message may have."""
 
 
 class Step(NamedTuple):
@@ -91,12 +94,24 @@ def _rounded(at: int, window: int) -> int:
     return -(-at >> bits) << bits
 
 
-def coarse(steps: Iterable[Step]) -> tuple[Step, ...]:
+def coarse(steps: Iterable[Step], most: int = _STEPS_OF_A_POOL) -> tuple[Step, ...]:
     """Return few steps for a message, the earliest first. None is earlier than it was."""
     merged = sorted(steps)
-    while len(merged) > _TOLD:
+    while len(merged) > most:
         sums = [one.grains * (two.at - one.at) for one, two in pairwise(merged)]
         place = sums.index(min(sums))
         one, two = merged[place : place + 2]
         merged[place : place + 2] = [Step(two.at, one.grains + two.grains)]
     return tuple(merged)
+
+
+def fitting(lending: Mapping[str, Lending]) -> Mapping[str, Lending]:
+    """Return what goes with a share, with so few steps that they fit into one message."""
+    pools = sum(len(lent.cooling) for lent in lending.values())
+    most = max(1, _STEPS_OF_A_MESSAGE // max(1, pools))
+    if most >= _STEPS_OF_A_POOL:
+        return lending
+    return {
+        name: lent._replace(cooling={key: coarse(s, most) for key, s in lent.cooling.items()})
+        for name, lent in lending.items()
+    }

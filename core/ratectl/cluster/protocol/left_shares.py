@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.cluster.protocol.cooling import Step
+from ratectl.cluster.protocol.cooling import Step, fitting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,9 @@ class LeftShares:
     def of(self, member: str, session: int, now: int) -> Mapping[str, Lending]:
         """Return what was left of a share that was lent in a session."""
         left = self._left.get(member)
-        return left.now(now) if left is not None and left.session == session else {}
+        if left is None or left.session != session:
+            return {}
+        return fitting(left.now(now))
 
     def forget(self, before: int) -> None:
         """Forget what was left before an instant."""
