@@ -16,6 +16,7 @@ help:
 	@echo "make unit    the tests alone"
 	@echo "make docs    the documentation as a site, in docs/_build/html"
 	@echo "make simulate SEEDS=10000   that many random schedules of a simulated cluster"
+	@echo "make simulate LIMITS=windows the same, and its limits are sliding windows"
 	@echo "make soak    what takes hours: hostile callers a million times, servers restarted at length"
 	@echo "make sanitize       the compiled engine under ASan and UBSan"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
@@ -56,11 +57,12 @@ soak: .venv/dev
 SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \
     tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py
 
-# Schedules of the simulated cluster; a failing one is printed in short.
+# Schedules of the simulated cluster; a failing one is printed in short. Token buckets, or windows.
 SEEDS ?= 10000
 FIRST_SEED ?= 0
+LIMITS ?= buckets
 simulate: .venv/dev
-	PYTHONPATH=tests $(BIN)/python -m simulation $(SEEDS) $(FIRST_SEED)
+	PYTHONPATH=tests $(BIN)/python -m simulation $(SEEDS) $(FIRST_SEED) $(LIMITS)
 
 # The documentation as a site, in docs/_build/html. A warning, such as a wrong link, is an error.
 docs: .venv/dev

@@ -22,6 +22,12 @@ def limits(rate: int = RATE, burst: int = BURST) -> Any:
     return policies(**{"/": {"budgets": {"fleet": fleet}}})
 
 
+def windows(count: int, window: int) -> Any:
+    """Return a limit of so many requests in any window of so many seconds."""
+    fleet = {"algorithm": "sliding-window", "rate": f"{count}/{window}s", "across": "cluster"}
+    return policies(**{"/": {"budgets": {"fleet": fleet}}})
+
+
 class Fleet:
     """Worker processes that follow one store, by default SQLite."""
 
@@ -102,6 +108,16 @@ def excess(admitted: list[int], rate: int = RATE, burst: int = BURST) -> float:
         level = min(burst, level + rate * (now - at) / SECOND) - 1
         at, worst = now, min(worst, level)
     return -worst
+
+
+def most_in_a_window(admitted: list[int], window: int) -> int:
+    """Return how many were admitted in the fullest window of so many seconds."""
+    first = most = 0
+    for last, now in enumerate(admitted):
+        while admitted[first] <= now - window * SECOND:
+            first += 1
+        most = max(most, last + 1 - first)
+    return most
 
 
 def admitted_between(admitted: list[int], begin: float, end: float) -> int:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.cluster_fleet import BURST, RATE, SECOND, Fleet, admitted_between, excess, limits
+from agent.cluster_fleet import (
+    BURST,
+    RATE,
+    SECOND,
+    Fleet,
+    admitted_between,
+    excess,
+    limits,
+    most_in_a_window,
+    windows,
+)
 from agent.servers import Service
 from etcd_server import wait_for
 from ratectl.stores import open_store
@@ -97,6 +107,40 @@ def test_a_new_size_under_load(fleet: Fleet) -> None:
     assert excess(admitted, RATE * 2, BURST * 2) == 0
     last = [now for now in admitted if now > admitted[0] + 5 * SECOND]
     assert excess(last, 50, 50) == 0
+
+
+def test_no_window_holds_too_many_though_processes_are_killed_and_stopped(fleet: Fleet) -> None:
+    fleet.publish(windows(300, 2))
+    fleet.start(3, 10)
+    fleet.go()
+    time.sleep(3)
+    stopped = fleet.workers[0]
+    stopped.send_signal(signal.SIGSTOP)
+    time.sleep(1)
+    stopped.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    admitted = fleet.wait(*fleet.kill_owner())
+    assert most_in_a_window(admitted, 2) <= 300 + 1  # the one of the stopped thread
+    before = [now for now in admitted if now < admitted[0] + 3 * SECOND]
+    assert most_in_a_window(before, 2) <= 300
+    assert len(before) > 300
+    assert admitted_between(admitted, 8, 10) > 0.4 * 300
+
+
+def test_the_owner_of_a_window_leaves(fleet: Fleet) -> None:
+    """The next owner knows what was spent, and when it is free again."""
+    fleet.publish(windows(300, 2))
+    fleet.start(3, 4.5)
+    fleet.go()
+    time.sleep(4.2)
+    owner = fleet.owner()
+    fleet.start(2, 4)
+    fleet.go(3, 4)
+    fleet.wait(0, 1, 2)
+    owner.communicate("\n", timeout=20)
+    admitted = fleet.wait(3, 4)
+    assert most_in_a_window(admitted, 2) <= 300
+    assert admitted_between(admitted, 6, 8) > 0.4 * 300
 
 
 FORKING = """

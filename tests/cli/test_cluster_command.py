@@ -87,7 +87,7 @@ def test_status_for_programs(cli: Cli, members: str) -> None:
         (A, "reporting", False), (B, "reporting", True), (C, "silent", False)
     ]  # fmt: skip
     limits = {limit["limit"]: limit["shared"] for limit in document["limits"]}
-    assert limits == {"all": True, "each": False, "total": False}
+    assert limits == {"all": True, "each": False, "total": True}
 
 
 def test_healthy_cluster_exits_with_zero(cli: Cli, members: str) -> None:
@@ -117,7 +117,7 @@ def test_no_member(cli: Cli, shared: str) -> None:
 def test_no_member_and_no_limit_to_share(cli: Cli, published: str) -> None:
     run = cli("cluster")
     assert (run.code, run.out) == (0, "members:  none\nshared:   no limit\n")
-    assert "write `across: cluster` in a token bucket without `per`" in run.err
+    assert "write `across: cluster` in a limit without `per`" in run.err
 
 
 def test_nothing_published(cli: Cli, store_url: str) -> None:

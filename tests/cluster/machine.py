@@ -14,13 +14,14 @@ from ratectl.cluster.protocol.timing import SECOND, Timing
 from ratectl.cluster.roster import Roster
 from ratectl.cluster.transport.codec import decode, encode
 from ratectl.cluster.transport.links import Links, Received
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import RatectlError, StoreError
 from ratectl.stores.memory import MemoryStore
-from simulation.buckets import Central
+from simulation.buckets import Central, CentralWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,9 +49,25 @@ def name_by_tenant(limit: str) -> GroupName:
     return ("/", limit, False, (), ("tenant",), "requests")
 
 
+Limit = tuple[int, int] | SlidingWindow
+"""Rate and burst, or a window."""
+
+
 def bucket(rate: int, burst: int) -> TokenBucket:
     """Return a bucket of so many tokens a second."""
     return TokenBucket(rate, SECOND, burst)
+
+
+def algorithm(limit: Limit) -> TokenBucket | SlidingWindow:
+    """Return a bucket of so many tokens a second, or a window."""
+    return limit if isinstance(limit, SlidingWindow) else bucket(*limit)
+
+
+def central(limit: Limit) -> Any:
+    """Return what one central limiter would have."""
+    if isinstance(limit, SlidingWindow):
+        return CentralWindow(Size(0, limit.capacity, limit.window_ns))
+    return Central(Size(limit[0] * SECOND, limit[1]))
 
 
 class FakeLinks:
@@ -91,7 +108,7 @@ class Member:
         self.limits = PooledLimits(self.engine, TIMING, lambda: machine.now)
         self.links = FakeLinks(machine, name)
         self.generation = 0
-        self.sizes: Mapping[str, tuple[int, int]] = {}
+        self.sizes: Mapping[str, Limit] = {}
         self.unsettled: list[Decision] = []
         self.frozen = False
         self.store_is_down = False
@@ -108,14 +125,14 @@ class Member:
             lambda: machine.now, full=self.keeper.starts_full, secret=b"sixteen bytes in all",
         )  # fmt: skip
 
-    def publish(self, sizes: Mapping[str, tuple[int, int]]) -> None:
-        """Put limits in force: rate and burst by name."""
+    def publish(self, sizes: Mapping[str, Limit]) -> None:
+        """Put limits in force, by name."""
         self.generation += 1
         self.sizes = sizes
         with self.limits.collected() as pools:
             plans = tuple(
                 LimitPlan(
-                    scope="/", name=name, algorithm=pools.bucket(name_of(name), bucket(*size)),
+                    scope="/", name=name, algorithm=pools.bucket(name_of(name), algorithm(size)),
                     per=(), shadow=False, budget=True,
                 )
                 for name, size in sizes.items()
@@ -197,7 +214,7 @@ class _MembersStore:
 class Machine:
     """Members, their store, and the one bucket of each limit that rules them all."""
 
-    def __init__(self, lasts: int = LASTS, **sizes: tuple[int, int]) -> None:
+    def __init__(self, lasts: int = LASTS, **sizes: Limit) -> None:
         self.now = 0
         self.lasts = lasts
         self.sizes = sizes
@@ -210,9 +227,7 @@ class Machine:
         self._names = itertools.count()
         self.cut: set[str] = set()
         """Members that no message reaches or leaves."""
-        self.central = {
-            name: Central(Size(rate * SECOND, burst)) for name, (rate, burst) in sizes.items()
-        }
+        self.central = {name: central(limit) for name, limit in sizes.items()}
 
     def store_of(self, member: Member) -> _MembersStore:
         return _MembersStore(self.store, member)

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.protocol.cooling import Step
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -46,15 +47,21 @@ DRAWN = st.builds(Drawn, POOLS, *[NUMBERS] * 6)
 GRANTED = st.builds(
     Granted, POOLS, NUMBERS, NUMBERS, st.none() | NUMBERS, st.booleans(), NUMBERS, st.booleans()
 )
-SIZES = st.dictionaries(TEXTS, st.builds(Size, NUMBERS, NUMBERS), max_size=4)
+SIZES = st.dictionaries(TEXTS, st.builds(Size, NUMBERS, NUMBERS, NUMBERS), max_size=4)
+STEPS = st.lists(st.builds(Step, NUMBERS, NUMBERS), min_size=1, max_size=3).map(tuple)
 LENDING = st.dictionaries(
     TEXTS,
-    st.builds(Lending, NUMBERS, st.dictionaries(TEXTS, NUMBERS, max_size=4)),
+    st.builds(
+        Lending,
+        NUMBERS,
+        st.dictionaries(TEXTS, NUMBERS, max_size=4),
+        st.dictionaries(TEXTS, STEPS, max_size=4),
+    ),
     max_size=4,
 )
 HEAD = (TEXTS, NUMBERS, OWNERS)
 POLLS = st.builds(
-    Poll, *HEAD, NUMBERS, NUMBERS, NUMBERS, st.none() | SIZES, LENDING,
+    Poll, *HEAD, NUMBERS, NUMBERS, NUMBERS, st.none() | SIZES, st.none() | LENDING,
     st.lists(DRAWN, max_size=4).map(tuple),
 )  # fmt: skip
 REPLIES = st.builds(
@@ -65,7 +72,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     REPLIES,
     st.builds(Open, TEXTS, NUMBERS),
     st.builds(Welcome, *HEAD, NUMBERS),
-    *(st.builds(kind, *HEAD) for kind in (Close, Closed, Unknown)),
+    *(st.builds(kind, *HEAD) for kind in (Close, Unknown)),
+    st.builds(Closed, *HEAD, LENDING),
     st.builds(Hello, NUMBERS, TEXTS, TEXTS),
     st.builds(Refusal, TEXTS),
 )
@@ -77,8 +85,8 @@ POLL = Poll(
     12,
     11,
     50_000,
-    {"limit": Size(10**30, 100)},
-    {"limit": Lending(10**40, {"key": 5})},
+    {"limit": Size(10**30, 100, 10**10)},
+    {"limit": Lending(10**40, {"key": 5}, {"key": (Step(5, 6), Step(7, 8))})},
     (Drawn(PoolId("limit", "key"), 1, 2, 3, 4, 5, 6),),
 )
 REPLY = Reply(
@@ -192,14 +200,17 @@ def test_what_is_no_message(body: bytes, why: str) -> None:
 @pytest.mark.parametrize(
     ("at", "value", "why"),
     [
-        (9, ["l", 1, 2, "l", 3, 4], "sizes: a limit is there twice"),
+        (9, ["l", 1, 2, 0, "l", 3, 4, 0], "sizes: a limit is there twice"),
         (10, ["l", 1, "l", 2], "lending: a limit is there twice"),
         (11, ["limit", "k", 1, "limit", "k", 1], "key 'k' is there twice"),
         (11, ["other", "k", 1], "limit 'other' is not lent"),
-        (12, ["l", "k", 1, 2, 3, 4, 5], "each entry has 8"),
-        (12, ["l", "k", 1, 2, 3, 4, 5, 6] * (MOST_ENTRIES + 1), f"at most {MOST_ENTRIES}"),
-        (12, ["l", "k", 1, 2, 3, 4, 5, -6], "drawn of a poll: least is not a whole number"),
-        (12, None, "drawn is not an array"),
+        (12, ["other", "k", 1, 2], "cooling: limit 'other' is not lent"),
+        (12, ["limit", "k", 1], "cooling: 3 fields: each entry has 4"),
+        (12, ["limit", "k", -1, 2], "cooling: after is not a whole number"),
+        (13, ["l", "k", 1, 2, 3, 4, 5], "each entry has 8"),
+        (13, ["l", "k", 1, 2, 3, 4, 5, 6] * (MOST_ENTRIES + 1), f"at most {MOST_ENTRIES}"),
+        (13, ["l", "k", 1, 2, 3, 4, 5, -6], "drawn of a poll: least is not a whole number"),
+        (13, None, "drawn is not an array"),
     ],
 )
 def test_entries_that_are_wrong(at: int, value: Any, why: str) -> None:

@@ -128,6 +128,19 @@ def test_other_owner_has_to_wait_and_the_same_one_has_not() -> None:
     assert poll.lending == {}
 
 
+def test_an_owner_is_asked_for_what_it_has_of_the_share_only_if_it_has_answered() -> None:
+    """Otherwise it may have what was left of it long ago."""
+    side = Side()
+    poll = side.begin(0)
+    assert poll.lending
+    side.lender.receive(side.reply(poll), MS)
+    (opened,) = side.lender.tick(LEASE, "a")
+    assert isinstance(opened, Open)
+    (poll,) = side.welcome(opened, LEASE + MS)
+    assert isinstance(poll, Poll)
+    assert poll.lending is None
+
+
 def test_share_is_used_again_after_the_wait_with_no_tokens() -> None:
     side = Side()
     side.begin(5 * MS)
@@ -176,7 +189,7 @@ def test_foreign_answer_is_ignored(changes: dict[str, object]) -> None:
     side.lender.receive(side.reply(poll, granted(7), **changes), MS)
     side.lender.receive(Unknown("m0", 1, B), MS)
     side.lender.receive(Unknown("m0", 2, A), MS)
-    side.lender.receive(Closed("m0", 1, A), MS)
+    side.lender.receive(Closed("m0", 1, A, {}), MS)
     assert side.tokens() == 0
     assert side.lender.session is not None
     assert side.wallets.deadline == LEASE
@@ -391,7 +404,7 @@ def test_answer_begins_one_session_only() -> None:
     poll = side.begin(0)
     side.lender.receive(side.reply(poll), MS)
     (close,) = side.lender.close(2 * MS)
-    side.lender.receive(Closed("m0", 1, A), 3 * MS)
+    side.lender.receive(Closed("m0", 1, A, {}), 3 * MS)
     side.lender.tick(3 * MS, None)
     assert not side.lender.lent
     assert side.lender.receive(Welcome("m0", 1, A, 1), 4 * MS) == []
@@ -408,9 +421,9 @@ def test_close_is_repeated_and_the_share_is_back_at_once_when_it_is_answered() -
     assert side.tokens() == 0
     assert side.lender.close(2 * MS) == []
     assert side.lender.tick(10 * MS, "a") == [close]
-    side.lender.receive(Closed("m0", 9, A), 11 * MS)
+    side.lender.receive(Closed("m0", 9, A, {}), 11 * MS)
     assert side.lender.tick(20 * MS, "a") == [close]
-    side.lender.receive(Closed("m0", 1, A), 21 * MS)
+    side.lender.receive(Closed("m0", 1, A, {}), 21 * MS)
     side.lender.tick(21 * MS, None)
     assert not side.lender.lent
 
@@ -424,7 +437,7 @@ def test_member_moves_to_another_owner_when_the_hint_changes() -> None:
     assert side.lender.session is not None
     assert side.lender.tick(3 * MS, "b") == [Close("m0", 1, A)]
     assert side.lender.tick(4 * MS, "b") == []
-    side.lender.receive(Closed("m0", 1, A), 5 * MS)
+    side.lender.receive(Closed("m0", 1, A, {}), 5 * MS)
     assert side.lender.tick(10 * MS, "b") == [Open("m0", 2)]
     assert not side.lender.lent
 

@@ -19,7 +19,7 @@ SIZE = Size(100 * SECOND, 50)
 
 def own_share(*, full: bool) -> tuple[OwnShare, DictWallets]:
     wallets = DictWallets()
-    return OwnShare(wallets, full=full), wallets
+    return OwnShare(wallets, lambda: 0, full=full), wallets
 
 
 def spent_at_once(wallets: DictWallets, now: int) -> int:
@@ -63,7 +63,7 @@ def test_a_limit_comes_and_goes_while_the_share_is_lent() -> None:
     own.change(WHOLE, {"one": SIZE}, 0)
     own.lend(0)
     own.change(WHOLE, {}, 0)
-    own.resume(0)
+    own.resume(0, {})
     own.change(WHOLE, {"one": SIZE}, 0)
     own.change(WHOLE, {}, 0)
     own.change(0, {}, 0)
@@ -78,7 +78,7 @@ def test_lending_brings_what_is_left() -> None:
     wallets.spend(ONE, 20, 0)
     own.tick(0, SECOND)
     lending = own.lend(100 * MS)["one"]
-    assert lending.untouched == 40 * GRAINS
+    assert lending.touched[""] == 40 * GRAINS
     assert wallets.deadline == 100 * MS
     assert wallets.tokens(ONE) == 0
 
@@ -99,13 +99,13 @@ class Refunding(DictWallets):
 def test_a_refund_while_the_wallet_is_emptied_is_lent_as_well() -> None:
     """The refund stayed in the wallet, and the owner had not granted it."""
     wallets = Refunding()
-    own = OwnShare(wallets, full=True)
+    own = OwnShare(wallets, lambda: 0, full=True)
     own.change(WHOLE, {"one": SIZE}, 0)
     own.tick(0, SECOND)
     wallets.spend(ONE, 20, 0)
     lending = own.lend(0)["one"]
     assert wallets.tokens(ONE) == 0
-    assert lending.untouched == 33 * GRAINS
+    assert lending.touched[""] == 33 * GRAINS
 
 
 def test_a_new_size_takes_tokens_back() -> None:
@@ -135,7 +135,7 @@ def test_never_more_than_one_bucket_of_the_largest_size(seed: int) -> None:
             case 1:
                 own.lend(now)
                 now += random_.randrange(SECOND)
-                own.resume(now)
+                own.resume(now, {})
             case _:
                 own.tick(now, now + SECOND)
                 cost = random_.choice((1, 1, 5))

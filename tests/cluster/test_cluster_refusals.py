@@ -106,7 +106,7 @@ def _as_owner(listener: socket.socket, member: Links, *messages: Message) -> Non
             "sent the message Welcome of owner 'other'",
         ),
         (
-            Closed("member", 1, OwnerId("other", 1)),
+            Closed("member", 1, OwnerId("other", 1), {}),
             "sent the message Closed of owner 'other'",
         ),
         (grants(1, member="other"), "sent the message Reply for member 'other' to this member"),

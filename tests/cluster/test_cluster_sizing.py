@@ -144,7 +144,7 @@ def test_more_is_used_with_a_larger_burst_and_with_even_requests() -> None:
 def test_nothing_is_estimated_for_less_than_two_tokens_for_each_member() -> None:
     few = sizing(1_000, 39, 20, 2)
     assert (few.used_if_even, few.used_if_skewed) == (None, None)
-    assert simulated(1_000, 10, 20, 2, "move").used < 0.1  # such a bucket may be of little use
+    assert simulated(1_000, 10, 20, 2, "move").used < 0.3  # such a bucket may be of little use
 
 
 def test_rate_of_a_longer_period_is_the_rate_of_each_second() -> None:

@@ -1,4 +1,7 @@
-"""Simulate many schedules: ``python -m simulation SEEDS [FIRST]``, or ``make simulate SEEDS=…``."""
+"""Simulate many schedules: ``make simulate SEEDS=…``.
+
+Without make: ``python -m simulation SEEDS [FIRST [windows]]``.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from simulation.invariants import World
-from simulation.schedule import DURATION, random_schedule
+from simulation.schedule import DURATION, random_schedule, window_schedule
 from simulation.shrinking import explained
 from simulation.world import Violation
 
 
-def run(seed: int) -> tuple[int, int, int, bool]:
+def run(seed: int, windows: bool = False) -> tuple[int, int, int, bool]:
     """Return the seed, the events, the tokens admitted, and whether it violates something."""
-    world = World(random_schedule(seed))
+    world = World(window_schedule(seed) if windows else random_schedule(seed))
     try:
         world.run(DURATION)
     except Violation:
@@ -23,18 +27,23 @@ def run(seed: int) -> tuple[int, int, int, bool]:
     return seed, world.events, world.admitted, False
 
 
-def main(count: int, first: int = 0) -> int:
-    """Run seeds on all cores; print the failing ones, shrunk."""
+def main(count: int, first: int = 0, windows: bool = False) -> int:
+    """Run seeds on all cores; print the failing ones, shrunk.
+
+    :param windows: the limits are sliding windows.
+    """
     began = time.monotonic()
     events = admitted = 0
     failing = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for seed, ran, passed, failed in pool.map(run, range(first, first + count), chunksize=20):
+        for seed, ran, passed, failed in pool.map(
+            partial(run, windows=windows), range(first, first + count), chunksize=20
+        ):
             events, admitted = events + ran, admitted + passed
             if failed:
                 failing.append(seed)
     for seed in failing[:3]:
-        print(explained(seed), end="\n\n")
+        print(explained(seed, windows=windows), end="\n\n")
     print(
         f"{count} seeds from {first} on: {len(failing)} violations {failing[:20]}, "
         f"{events:,} events, {admitted:,} tokens admitted, {time.monotonic() - began:.0f} s"
@@ -43,4 +52,4 @@ def main(count: int, first: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:3])))
+    sys.exit(main(*map(int, sys.argv[1:3]), windows=sys.argv[3:] == ["windows"]))

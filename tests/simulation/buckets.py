@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
 from ratectl.cluster.protocol.messages import Lending, PoolId
+from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.wallets import Purse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 BURST = GRAINS // WHOLE
 
@@ -69,77 +71,47 @@ class DictWallets:
         return self.read(pool).tokens if self.usable(now) else 0
 
 
-@dataclass
-class Level:
-    grains: int
-    at: int
-
-
 class OwnBuckets:
-    """Buckets of a member's own share. Keys without one have the level of ``untouched``."""
+    """Buckets of a member's own share. Requests take tokens out of the pools, without wallets."""
 
     def __init__(self, sizes: Mapping[str, Size], share: int, now: int, full: bool) -> None:
         self.sizes = sizes
         self.share = share
-        self._untouched = {
-            limit: Level(size.burst * share * BURST if full else 0, now)
-            for limit, size in sizes.items()
-        }
-        self._levels: dict[PoolId, Level] = {}
-
-    def _settle(self, level: Level, limit: str, now: int) -> int:
-        size = self.sizes[limit]
-        if now > level.at:
-            level.grains += size.rate * self.share * (now - level.at)
-            level.at = now
-        level.grains = min(level.grains, size.burst * self.share * BURST)
-        return level.grains
+        self.limits: dict[str, LentLimit] = {}
+        whole = {limit: Lending(size.burst * GRAINS, {}) for limit, size in sizes.items()}
+        self.resume(now, whole if full else {})
 
     def level(self, pool: PoolId, now: int) -> int:
         """Grains that requests could spend now."""
-        level = self._levels.get(pool) or self._untouched[pool.limit]
-        return self._settle(Level(level.grains, level.at), pool.limit, now)
+        limit = self.limits[pool.limit]
+        found = limit.pools.get(pool.key, limit.untouched)
+        found.settle(now, limit.lent)
+        return found.level
 
     def spend(self, pool: PoolId, cost: int, now: int) -> bool:
-        if pool not in self._levels:
-            untouched = self._untouched[pool.limit]
-            self._settle(untouched, pool.limit, now)
-            self._levels[pool] = Level(untouched.grains, untouched.at)
-        level = self._levels[pool]
-        if self._settle(level, pool.limit, now) < cost * GRAINS:
+        limit = self.limits[pool.limit]
+        found = limit.pool(pool.key, now)
+        if found.level < cost * GRAINS:
             return False
-        level.grains -= cost * GRAINS
+        found.level -= cost * GRAINS
+        found.clamp(limit.lent)
         return True
 
     def change(self, now: int, share: int, sizes: Mapping[str, Size]) -> None:
-        for pool in list(self._levels):
-            self._settle(self._levels[pool], pool.limit, now)
-        for limit, level in self._untouched.items():
-            self._settle(level, limit, now)
+        for name, limit in self.limits.items():
+            limit.change(sizes[name], share, now)
+            limit.change(self.sizes[name], -self.share, now)
         self.share, self.sizes = share, sizes
-        for pool in list(self._levels):
-            self._settle(self._levels[pool], pool.limit, now)
-        for limit, level in self._untouched.items():
-            self._settle(level, limit, now)
 
     def lend(self, now: int) -> dict[str, Lending]:
-        lending = {
-            limit: Lending(
-                self._settle(level, limit, now),
-                {
-                    pool.key: self._settle(touched, limit, now)
-                    for pool, touched in self._levels.items()
-                    if pool.limit == limit
-                },
-            )
-            for limit, level in self._untouched.items()
-        }
-        self.resume(now)
+        lending = {name: limit.all_of(now) for name, limit in self.limits.items()}
+        self.resume(now, {})
         return lending
 
-    def resume(self, now: int) -> None:
-        self._levels = {}
-        self._untouched = {limit: Level(0, now) for limit in self.sizes}
+    def resume(self, now: int, left: Mapping[str, Lending]) -> None:
+        self.limits = {name: LentLimit(now) for name in self.sizes}
+        for name, limit in self.limits.items():
+            limit.lend(self.sizes[name], self.share, left.get(name), now)
 
 
 @dataclass
@@ -170,3 +142,47 @@ class Central:
         self.level, self.at = self.now(now), now
         self.size = size
         self.level = self.now(now)
+
+
+class CentralWindow:
+    """The log of all that was admitted, in true time: no window of it may hold more than n.
+
+    While sizes change, no more than the largest n in force is admitted in any window as short as
+    the shortest in force. A token bucket that is in force bounds no window.
+
+    :param lasts: how long after its end tokens of a size may be spent.
+    """
+
+    def __init__(self, size: Size, lasts: int = 0) -> None:
+        self._seen = {size: 1 << 62}
+        """When each size was in force last."""
+        self._lasts = lasts
+        self._times: list[int] = []
+        self._totals = [0]
+
+    def in_force(self, sizes: Iterable[Size], now: int) -> None:
+        """Take over which sizes are in force: until the first call, the one from the start."""
+        self._seen = {size: min(at, now) for size, at in self._seen.items()}
+        self._seen.update(dict.fromkeys(sizes, now))
+
+    def left(self, now: int) -> int:
+        """Tokens that may be admitted now, below 0 if too many were."""
+        left = 10**9
+        for window in {size.window for size in self._seen} - {0}:
+            seen = [s for s, at in self._seen.items() if at > now - window - self._lasts]
+            if all(size.window >= window for size in seen):
+                left = min(left, max(s.burst for s in seen) - self._admitted(now, window))
+        return left
+
+    def _admitted(self, now: int, window: int) -> int:
+        return self._totals[-1] - self._totals[bisect_right(self._times, now - window)]
+
+    def now(self, now: int) -> int:
+        """Grains that may be admitted now."""
+        return max(0, self.left(now)) * GRAINS
+
+    def admit(self, cost: int, now: int) -> int:
+        """Count a request that was admitted; return what is left, below 0 if it was too much."""
+        self._times.append(now)
+        self._totals.append(self._totals[-1] + cost)
+        return self.left(now) * GRAINS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
 from simulation.buckets import BURST
@@ -14,9 +15,17 @@ if TYPE_CHECKING:
     from ratectl.cluster.protocol.owner import Owner
     from simulation.world import Member
 
+_STEPS: Final = 3 * 257
+"""Steps of windows of three lengths."""
+
 
 class World(FaultyCluster):
     """A cluster that is compared with central buckets."""
+
+    @cached_property
+    def _versions(self) -> dict[Size, Size]:
+        """True sizes, by those that members use."""
+        return {self.sizes(version)["one"]: self._true_size(version) for version in range(6)}
 
     def _resize_central(self, true: int) -> None:
         """Let the central buckets have the largest size that anybody admits by.
@@ -26,6 +35,11 @@ class World(FaultyCluster):
         sizes = [member.own.sizes["one"] for member in self.members]
         for owner in self.owners:
             sizes += [s.sizes["one"] for s in owner.sessions.values() if "one" in s.sizes]
+        if self.schedule.window:
+            true_sizes = {self._versions[size] for size in set(sizes)}
+            for central in self.central.values():
+                central.in_force(true_sizes, true)
+            return
         largest = max(sizes)
         if largest != self._largest:
             self._largest, self._larger_until = largest, true + 4 * LEASE
@@ -64,16 +78,32 @@ class World(FaultyCluster):
                 pooling.append((owner, now, lending))
         if shares > WHOLE:
             raise Violation(true, f"shares are counted twice: {shares} millionths")
+        if self.schedule.window:
+            self._check_places(true)
         for name in POOLS:
             grains = sum([member.wallets.tokens(name) for member in spending]) * GRAINS
             grains += sum([member.own.level(name, now) for member, now in using])
             grains += sum([_pooled(owner, name, now, lending) for owner, now, lending in pooling])
             central = self.central[name]
             # Clocks count whole nanoseconds: each place may be ahead by one.
-            slack = 4 * (len(self.members) + len(self.owners)) * central.size.rate * WHOLE
+            rate = 0 if self.schedule.window else central.size.rate
+            slack = 4 * (len(self.members) + len(self.owners)) * rate * WHOLE
             if grains > (left := central.now(true)) + slack:
                 more = (grains - left) / GRAINS
                 raise Violation(true, f"{more:.3f} tokens of {name} more than one bucket has")
+
+    def _check_places(self, true: int) -> None:
+        """Raise if a place of a window is not in one state: free, held or cooling."""
+        limits = [limit for owner in self.owners for limit in owner.limits.values()]
+        limits += [limit for member in self.members for limit in member.own.limits.values()]
+        for limit in limits:
+            for pool in (limit.untouched, *limit.pools.values()) if limit.lent.window else ():
+                held = pool.held * GRAINS
+                places = pool.level + pool.cooling.total + held
+                if places != max(held, limit.lent.capacity) or pool.level < 0:
+                    raise Violation(true, f"{places} places of {limit.lent.capacity}")
+                if len(pool.cooling.steps) > _STEPS:
+                    raise Violation(true, f"{len(pool.cooling.steps)} steps of a window")
 
 
 def _pooled(owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
@@ -89,4 +119,5 @@ def _pooled(owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
             rate += size.rate * session.share
             capacity += size.burst * session.share * BURST
     level = pool.level + rate * max(0, now - pool.at)
+    level += sum(step.grains for step in pool.cooling.steps if step.at <= now)
     return min(level, max(0, capacity - pool.held * GRAINS))

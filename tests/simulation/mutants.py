@@ -8,6 +8,7 @@ from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.draw import Draw
 from ratectl.cluster.protocol.lender import FOREVER, Lender
 from ratectl.cluster.protocol.membership import Membership, Reaper
+from ratectl.cluster.protocol.messages import Lending
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
 from ratectl.cluster.protocol.timing import Timing
@@ -19,14 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from ratectl.cluster.protocol.messages import (
-        Close,
-        Drawn,
-        Granted,
-        Lending,
-        OwnerId,
-        Poll,
-    )
+    from ratectl.cluster.protocol.messages import Close, Drawn, Granted, OwnerId, Poll
 
 
 # Members ------------------------------------------------------------------------------------------
@@ -111,9 +105,9 @@ class RenewsFromReceipt(Membership):
 class BringsAgain(Lender):
     """Brings the same tokens with every session."""
 
-    def _brought(self, now: int) -> Mapping[str, Lending]:
+    def _brought(self, owner: OwnerId, now: int) -> Mapping[str, Lending] | None:
         if not self.lent:
-            self._before = super()._brought(now)
+            self._before = super()._brought(owner, now)
         return self._before if hasattr(self, "_before") else {}
 
 
@@ -271,11 +265,12 @@ def brings_every_time(patch: pytest.MonkeyPatch) -> None:
 def resize_without_settling(patch: pytest.MonkeyPatch) -> None:
     """Counts the new rate from the time when the old one was counted last."""
 
-    def change(self: LentLimit, size: Any, share: int, now: int) -> None:
+    def change(self: LentLimit, size: Any, share: int, now: int, unused: int = 0) -> Lending:
         self.lent.add(size, share)
         for pool in self._all():
             pool.settle(now, self.lent)
             pool.recall(self.lent)
+        return Lending(unused, {})
 
     patch.setattr(LentLimit, "change", change)
 

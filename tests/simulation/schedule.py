@@ -35,6 +35,11 @@ class Schedule:
     burst: int = 100
     drift: int = 0
     """Bound on the drift of clocks, in millionths."""
+    window: int = 0
+    """Nanoseconds. 0: token buckets; otherwise ``burst`` is admitted in any window, and ``rate`` is
+    of no account."""
+    algorithms: bool = False
+    """Each other new size is one of token buckets."""
     gap: int = 2 * MS
     whole: int = 1_000_000
     """Sum of the shares, in millionths."""
@@ -127,3 +132,13 @@ def _load(rnd: random.Random, of: Schedule, duration: int) -> list[Step]:
             steps.append(Step(at, "ask", (rnd.randrange(64), key, cost, rnd.randint(1, 3))))
         at += int(10 ** rnd.uniform(-0.5, 1.7) * MS)
     return steps
+
+
+def window_schedule(seed: int, duration: int = DURATION) -> Schedule:
+    """Return a hostile schedule for limits that are sliding windows."""
+    rnd = random.Random(f"windows {seed}")
+    return replace(
+        random_schedule(seed, duration),
+        window=rnd.choice([80, 80, 200, 500]) * MS,
+        algorithms=rnd.random() < 0.2,
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from simulation.invariants import World
-from simulation.schedule import DURATION, Schedule, random_schedule
+from simulation.schedule import DURATION, Schedule, random_schedule, window_schedule
 from simulation.world import Parts, Violation
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def shrunk(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
     return schedule.shrunk(steps)
 
 
-def explained(seed: int, parts: Parts | None = None) -> str | None:
+def explained(seed: int, parts: Parts | None = None, *, windows: bool = False) -> str | None:
     """Run a seed; return its violation with the shortest schedule that was found."""
-    schedule = random_schedule(seed)
+    schedule = window_schedule(seed) if windows else random_schedule(seed)
     violation = failure(schedule, parts)
     if violation is None:
         return None

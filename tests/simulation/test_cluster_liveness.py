@@ -9,7 +9,7 @@ import pytest
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from simulation.invariants import World
-from simulation.schedule import random_schedule
+from simulation.schedule import Schedule, Step, random_schedule
 from simulation.traffic import Traffic
 from simulation.world import ENTRY_LASTS, LEASE, POOLS, Member
 
@@ -121,3 +121,54 @@ def test_rate_is_used_again_soon_after_the_owner_died(members: int) -> None:
     result = Traffic(members, seconds=11, every=5, owner_dies_at=5).run()
     assert result.excess == 0
     assert result.converged[0] <= 2
+
+
+# Windows ------------------------------------------------------------------------------------------
+
+
+def used_of_a_window(members: int, *, pattern: str, count: int, window: int = 10) -> float:
+    """Return the part of what one central window admits, on the average.
+
+    A cluster is some hundredths of a second behind after each window. What is measured depends on
+    the end: the mean of an end amid the requests that are admitted at once, and of one afterwards.
+    """
+    used = 0.0
+    for seconds in (42, 48):
+        traffic = Traffic(
+            members, rate=count // window, burst=count, window=window * SECOND,
+            pattern=pattern, seconds=seconds,
+        )  # fmt: skip
+        result = traffic.run()
+        assert result.excess == 0
+        used += result.used / 2
+    return used
+
+
+@pytest.mark.parametrize("pattern", ["move", "even"])
+@pytest.mark.parametrize("members", [2, 20])
+def test_window_is_used_wherever_the_requests_are(members: int, pattern: str) -> None:
+    assert used_of_a_window(members, pattern=pattern, count=1_000) >= 0.97
+
+
+def test_members_that_are_busy_at_times_are_seldom_refused_by_a_window() -> None:
+    traffic = Traffic(
+        20, rate=100, burst=1_000, window=10 * SECOND, load=0.7, pattern="onoff", seconds=30
+    )
+    result = traffic.run()
+    assert result.wrongly_refused <= 0.02
+    assert result.excess == 0
+
+
+def admitted_by_windows(*hints: int) -> int:
+    """Let members ask all the time, and go from owner to owner at some milliseconds."""
+    asks = [Step(ms * MS, "ask", (ms, 0, 1, 400)) for ms in range(5, 3_900, 2)]
+    moves = [Step(ms * MS, "hint_all", (i % 2, 0, 0, 0)) for i, ms in enumerate(hints, 1)]
+    steps = tuple(sorted([*asks, *moves]))
+    world = World(Schedule(1, owners=2, burst=400, window=500 * MS, steps=steps))
+    world.run(4_000 * MS)
+    return world.admitted
+
+
+def test_a_new_owner_of_windows_goes_on_where_the_old_one_ended() -> None:
+    """Nothing was admitted for a window after each hand-over."""
+    assert admitted_by_windows(1_100, 1_800, 2_500, 3_200) == admitted_by_windows() > 1_500

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.schedule import random_schedule
+from simulation.schedule import random_schedule, window_schedule
 from simulation.shrinking import explained, failure, shrunk
 from simulation.world import Violation
 
 SEEDS = 500
+WINDOW_SEEDS = 200
 AT_ONCE = 20
 
 
@@ -17,6 +18,13 @@ def test_no_schedule_admits_more_than_one_bucket(first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         if failure(random_schedule(seed)) is not None:
             pytest.fail(explained(seed) or "it failed once, and not again")
+
+
+@pytest.mark.parametrize("first", range(0, WINDOW_SEEDS, AT_ONCE))
+def test_no_schedule_admits_too_many_in_a_window(first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        if failure(window_schedule(seed)) is not None:
+            pytest.fail(explained(seed, windows=True) or "it failed once, and not again")
 
 
 @pytest.mark.parametrize("seed", [489, 2198, 2736])

@@ -8,13 +8,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, size_of
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size, size_of
 from ratectl.cluster.protocol.lender import Lender
 from ratectl.cluster.protocol.messages import OwnerId, PoolId
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND, Timing
-from simulation.buckets import Central, DictWallets, OwnBuckets
+from simulation.buckets import Central, CentralWindow, DictWallets, OwnBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,9 @@ class Traffic:
     members: int = 20
     rate: int = 1_000
     burst: int = 1_000
+    window: int = 0
+    """Nanoseconds in which ``burst`` is admitted; then ``rate`` is what requests come by. 0: a
+    token bucket."""
     round_trip: int = 2 * MS
     load: float = 3
     pattern: str = "move"
@@ -60,6 +63,17 @@ class Traffic:
     """Second."""
     seed: int = 1
 
+    @property
+    def size(self) -> Size:
+        """Size of the limit."""
+        if self.window:
+            return Size(0, self.burst, self.window)
+        return size_of(self.rate, SECOND, self.burst, 0)
+
+    def central(self) -> Central | CentralWindow:
+        """Return what one central limiter would have."""
+        return CentralWindow(self.size) if self.window else Central(self.size)
+
     def run(self) -> Result:
         return _Run(self).run()
 
@@ -69,7 +83,7 @@ class _Run:
         self.of = of
         self.rnd = random.Random(of.seed)
         self.timing = Timing(of.lease, 0)
-        size = {"one": size_of(of.rate, SECOND, of.burst, 0)}
+        size = {"one": of.size}
         self.events: list[tuple[int, int, Callable[[int], None]]] = []
         self.count = self.messages = 0
         self.members: list[tuple[Lender, DictWallets, OwnBuckets]] = []
@@ -129,8 +143,7 @@ class _Run:
     def run(self) -> Result:
         of = self.of
         arrivals = random.Random(of.seed * 7 + 1)
-        size = size_of(of.rate, SECOND, of.burst, 0)
-        central, ruler = Central(size), Central(size)
+        central, ruler = of.central(), of.central()
         end = of.seconds * SECOND
         bins = [[0, 0] for _ in range(end // _BIN + 1)]
         here = there = offered = 0

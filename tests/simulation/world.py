@@ -7,14 +7,14 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.cluster.protocol.capacity import GRAINS, Size, size_of
+from ratectl.cluster.protocol.capacity import GRAINS, Size, size_of, window_size
 from ratectl.cluster.protocol.lender import FOREVER, Lender
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.cluster.protocol.messages import OwnerId, PoolId, ToMember, ToOwner
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND, Timing
-from simulation.buckets import Central, DictWallets, OwnBuckets
+from simulation.buckets import Central, CentralWindow, DictWallets, OwnBuckets
 from simulation.schedule import KEYS, Schedule
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Cluster:
         self._reapers: list[Reaper] = []
         self.admitted = 0
         self.events = 0
-        self.central = {pool: Central(self._true_size(0)) for pool in POOLS}
+        self.central: dict[PoolId, Any] = {pool: self._central() for pool in POOLS}
         self.members: list[Member] = []
         for _ in range(schedule.members):
             self._add_member(0, schedule.whole // schedule.members, full=True)
@@ -129,10 +129,17 @@ class Cluster:
 
     def _sizes(self, version: int, drift: int) -> dict[str, Size]:
         scale = (1, 2, 3)[version % 3]
-        size = size_of(
-            self.schedule.rate * scale, 2 * SECOND, max(1, self.schedule.burst * scale // 2), drift
-        )
+        burst = max(1, self.schedule.burst * scale // 2)
+        window = self.schedule.window * (1, 2, 1)[version % 3]
+        if window and not (self.schedule.algorithms and version % 2):
+            size = window_size(burst, window, drift) if drift else Size(0, burst, window)
+        else:
+            size = size_of(self.schedule.rate * scale, 2 * SECOND, burst, drift)
         return {"one": size, "keyed": size}
+
+    def _central(self) -> Central | CentralWindow:
+        size = self._true_size(0)
+        return CentralWindow(size, 4 * LEASE) if size.window else Central(size)
 
     def sizes(self, version: int) -> dict[str, Size]:
         return self._sizes(version, self.schedule.drift)

@@ -145,7 +145,7 @@ def without_members(limits: Sequence[ClusterLimit] | None) -> str:
     if limits is not None and any(limit.not_shared is None for limit in limits):
         return "no process has joined: start one that uses this store, ratectl agent run"
     return (
-        "no process shares limits: write `across: cluster` in a token bucket without `per`, and "
+        "no process shares limits: write `across: cluster` in a token bucket or a window, and "
         "publish it"
     )
 

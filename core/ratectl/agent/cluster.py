@@ -190,7 +190,7 @@ class ClusterPart:
         """Use the whole of the limits: a limiter that fails allows requests."""
         if self._alone is None:
             wallets = EngineWallets(self._engine)
-            self._alone = wallets, OwnShare(wallets, full=True)
+            self._alone = wallets, OwnShare(wallets, self._clock, full=True)
             self._limits.begin_share(WHOLE, secrets.token_bytes(16), full=True)
         wallets, own = self._alone
         limits, now = self._limits.in_force(), self._clock()

@@ -72,7 +72,7 @@ class Node:
         self._timing = timing
         self._clock = clock
         self._wallets = EngineWallets(engine)
-        self._own = OwnShare(self._wallets, full=full)
+        self._own = OwnShare(self._wallets, clock, full=full)
         self.lender = Lender(links.name, timing, self._wallets, self._own)
         self.owner: Owner | None = None
         self.owned = OwnedLimits()
@@ -266,6 +266,7 @@ class Node:
     def _own_up(self, message: ToOwner, now: int) -> None:
         if self.owner is not None:
             self.tally.polls_received += isinstance(message, Poll)
+            now = max(now, self._clock())  # what this process reports may be spent just now
             self._answer(self.owner.receive(message, now), now)
 
     def _answer(self, messages: Iterable[ToMember], now: int) -> None:

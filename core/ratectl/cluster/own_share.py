@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ratectl.cluster.protocol.capacity import GRAINS
+from ratectl.cluster.protocol.cooling import fitting
 from ratectl.cluster.protocol.lender import FOREVER
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
 from ratectl.cluster.protocol.pool import Account, LentLimit
 from ratectl.cluster.protocol.timing import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.wallets import Wallets
@@ -19,18 +21,19 @@ __all__ = ["OwnShare"]
 
 _INTEREST: Final = 2 * SECOND
 """A key that was not asked for as long as this gives its tokens back."""
-_MOST_BROUGHT: Final = 2_000
-"""Most keys of one limit whose levels a member brings to an owner."""
 
 
 class _Held:
     """The pool of one key, and the tokens of it in the wallet."""
 
-    def __init__(self, pool: PoolId, limit: LentLimit, wallets: Wallets, now: int) -> None:
+    def __init__(
+        self, pool: PoolId, limit: LentLimit, wallets: Wallets, clock: Callable[[], int], now: int
+    ) -> None:
         self.used_at = now
-        self._pool = pool
+        self._id = pool
         self._limit = limit
         self._wallets = wallets
+        self._clock = clock
         self._account = limit.pool(pool.key, now).accounts[""] = Account(0)
         self._spent_before = wallets.read(pool).spent
         self._returned = 0
@@ -41,10 +44,10 @@ class _Held:
         hold = self._account.hold
         if hold is not None and self._account.held > hold:
             self._return(self._account.held - hold, now)
-        pool = self._limit.pool(self._pool.key, now)
+        pool = self._limit.pools[self._id.key]
         granted = pool.grant(self._account, pool.free)
         if granted:
-            self._wallets.add(self._pool, granted)
+            self._wallets.add(self._id, granted)
 
     def empty(self, now: int) -> None:
         """Take all tokens out of the wallet for good, and forget it.
@@ -53,41 +56,46 @@ class _Held:
         """
         for _ in range(2):  # a refund may come after the first time: after the report, none does
             self._return(FOREVER, now)
-        self._wallets.drop(self._pool)
-        self._limit.pool(self._pool.key, now).void("", self._limit.lent)
+        self._wallets.drop(self._id)
+        self._limit.pools[self._id.key].void("", self._limit.lent)
 
     def _return(self, tokens: int, now: int) -> None:
-        self._returned += self._wallets.take(self._pool, tokens)
+        self._returned += self._wallets.take(self._id, tokens)
         self._report(now)
 
     def _report(self, now: int) -> None:
-        spent = self._wallets.read(self._pool).spent - self._spent_before
-        drawn = Drawn(self._pool, 0, spent, 0, self._returned, 0, 0)
-        pool = self._limit.pool(self._pool.key, now)
+        spent = self._wallets.read(self._id).spent - self._spent_before
+        drawn = Drawn(self._id, 0, spent, 0, self._returned, 0, 0)
+        now = max(now, self._clock())  # the last token may have been spent just now
+        pool = self._limit.pool(self._id.key, now)
         pool.report(self._account, drawn, self._limit.lent)
 
 
 class _Own:
     """Pools of one limit, and the tokens of them in wallets."""
 
-    def __init__(self, name: str, wallets: Wallets, now: int) -> None:
+    def __init__(self, name: str, wallets: Wallets, clock: Callable[[], int], now: int) -> None:
         self.limit = LentLimit(now)
         self._name = name
         self._wallets = wallets
+        self._clock = clock
         self._held: dict[str, _Held] = {}
         self._swept_at = now
 
     def fill(self, keys: Iterable[str], now: int) -> None:
         """Fill the wallets of keys that are used."""
         for key in keys:
-            held = self._held.get(key)
-            if held is None:
-                held = _Held(PoolId(self._name, key), self.limit, self._wallets, now)
-                self._held[key] = held
-            held.used_at = now
-            held.fill(now)
+            self.hold(key, now)
+            self._held[key].fill(now)
         if now - self._swept_at >= SECOND:
             self._sweep(now)
+
+    def hold(self, key: str, now: int) -> None:
+        """Hold tokens of a key from now on."""
+        if key not in self._held:
+            pool = PoolId(self._name, key)
+            self._held[key] = _Held(pool, self.limit, self._wallets, self._clock, now)
+        self._held[key].used_at = now
 
     def _sweep(self, now: int) -> None:
         self._swept_at = now
@@ -97,22 +105,15 @@ class _Own:
                 del self._held[key]
         self.limit.forget_unused(now)
 
-    def empty(self, now: int, *, keyed: bool) -> Lending:
-        """Take all tokens out of the wallets for good; return what was in the pools then.
+    def empty(self, now: int) -> Lending:
+        """Take all tokens out of the wallets for good; return what is in the pools then.
 
-        Nothing may be spent any more. Of very many keys, those with the least are told; the others
-        count as one with the least of theirs.
+        Nothing may be spent any more.
         """
         for held in self._held.values():
             held.empty(now)
         self._held.clear()
-        if not keyed:
-            return Lending(self.limit.pool("", now).level, {})
-        untouched = self.limit.pool("", now).level
-        levels = sorted((self.limit.pool(key, now).level, key) for key in self.limit.pools if key)
-        if len(levels) > _MOST_BROUGHT:
-            untouched = min(untouched, levels[_MOST_BROUGHT][0])
-        return Lending(untouched, {key: level for level, key in levels[:_MOST_BROUGHT]})
+        return self.limit.all_of(now)
 
 
 class OwnShare:
@@ -123,8 +124,9 @@ class OwnShare:
     :param full: the pools begin full: nobody has used these limits before.
     """
 
-    def __init__(self, wallets: Wallets, *, full: bool) -> None:
+    def __init__(self, wallets: Wallets, clock: Callable[[], int], *, full: bool) -> None:
         self._wallets = wallets
+        self._clock = clock
         self._full = full
         self._known: set[str] = set()
         """Limits that there are, or were: such a limit begins empty when it comes back."""
@@ -141,25 +143,30 @@ class OwnShare:
 
         :param keyed: limits that count per key. The others have one bucket.
         """
+        self._keyed = keyed
         if not self._lent:
             for name in {**self._sizes, **sizes}:
                 self._change(name, share, sizes.get(name), now)
-        self._share, self._sizes, self._keyed = share, sizes, keyed
+        self._share, self._sizes = share, sizes
 
-    def _change(self, name: str, share: int, size: Size | None, now: int) -> None:
+    def _change(
+        self, name: str, share: int, size: Size | None, now: int, left: Lending | None = None
+    ) -> None:
         old = self._sizes.get(name)
         own = self._own.get(name)
         if size is None:
             if own is not None:
-                self._own.pop(name).empty(now, keyed=name in self._keyed)
+                self._own.pop(name).empty(now)
             return
         if own is None:
-            own = self._own[name] = _Own(name, self._wallets, now)
-        own.limit.change(size, share, now)
+            own = self._own[name] = _Own(name, self._wallets, self._clock, now)
+            if name not in self._keyed:
+                own.hold("", now)
+        if old is None and self._full and name not in self._known:
+            left = Lending(size.burst * GRAINS, {})
+        own.limit.lend(size, share, left, now)
         if old is not None:
             own.limit.change(old, -self._share, now)
-        elif self._full and name not in self._known:
-            own.limit.fill()
         self._known.add(name)
 
     def tick(self, now: int, until: int) -> None:
@@ -177,14 +184,14 @@ class OwnShare:
     def lend(self, now: int) -> Mapping[str, Lending]:
         """Empty the wallets and the pools; return what was in them, by limit."""
         self._wallets.deadline = now
-        lending = {
-            name: own.empty(now, keyed=name in self._keyed) for name, own in self._own.items()
-        }
+        lending = {name: own.empty(now) for name, own in self._own.items()}
         self._own, self._lent, self._full = {}, True, False
-        return lending
+        return fitting(lending)
 
-    def resume(self, now: int) -> None:
-        """Fill the pools from now on, from nothing."""
+    def resume(self, now: int, left: Mapping[str, Lending]) -> None:
+        """Fill the pools from now on, with what an owner gave back."""
         self._lent = False
         sizes, self._sizes = self._sizes, {}
-        self.change(self._share, sizes, now, self._keyed)
+        for name, size in sizes.items():
+            self._change(name, self._share, size, now, left.get(name))
+        self._sizes = sizes

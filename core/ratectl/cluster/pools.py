@@ -11,10 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.keyed import KeyedLimit, lent_size, own_part
-from ratectl.cluster.protocol.capacity import WHOLE, Size
+from ratectl.cluster.protocol.capacity import Size, window_size
 from ratectl.cluster.protocol.timing import MILLISECOND
 from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
 from ratectl.engine.algorithms.pooled import PooledBucket
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
+from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.stable_keys import StableKeys
 
 if TYPE_CHECKING:
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
-    from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
 
 __all__ = ["PooledLimit", "PooledLimits", "UnsharedLimits"]
+
+Local = TokenBucket | SlidingWindow
+"""Bucket of a limit that one process alone has."""
 
 _NANO: Final = 10**9
 _LONGEST_NAME: Final = 200
@@ -54,10 +58,16 @@ class _Generation:
         self.buckets: dict[str, KeyedBucket] = {}
         """Buckets of the limits that count per key."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> PooledBucket | KeyedBucket:
-        """Return the bucket of a limit that would be ``local`` if one process alone had it."""
+    def bucket(self, name: GroupName, local: Local) -> PooledBucket | KeyedBucket:
+        """Return the bucket of a limit that would be ``local`` if one process alone had it.
+
+        Of a limit that counts per key, ``local`` is a token bucket.
+        """
         *_, per, _ = name
-        return (self._owner.keyed_bucket if per else self._owner.bucket)(self, name, local)
+        if not per:
+            return self._owner.bucket(self, name, local)
+        assert isinstance(local, TokenBucket)
+        return self._owner.keyed_bucket(self, name, local)
 
 
 class PooledLimits:
@@ -104,7 +114,7 @@ class PooledLimits:
 
     # For the compiler ---------------------------------------------------------------------------
 
-    def bucket(self, generation: _Generation, name: GroupName, local: TokenBucket) -> PooledBucket:
+    def bucket(self, generation: _Generation, name: GroupName, local: Local) -> PooledBucket:
         """Add a limit with one bucket to a generation; return the bucket."""
         pool = _pool_name(name)
         with self._lock:
@@ -154,11 +164,6 @@ class PooledLimits:
         ):
             return before
         return bucket
-
-    def _size(self, local: TokenBucket) -> Size:
-        drift = WHOLE + self._timing.drift
-        rate = local.per_ns * _NANO * _NANO * WHOLE // (local.per_token * drift)
-        return Size(rate, local.capacity)
 
     def _add(self, generation: _Generation, pool: str, limit: PooledLimit | KeyedLimit) -> bool:
         """Return True if what is in force has changed."""
@@ -211,6 +216,13 @@ class PooledLimits:
 
     # Other threads and the end ------------------------------------------------------------------
 
+    def _size(self, local: Local) -> Size:
+        if isinstance(local, SlidingWindow):
+            return window_size(local.capacity, local.window_ns, self._timing.drift)
+        drift = 1_000_000 + self._timing.drift
+        rate = local.per_ns * _NANO * _NANO * 1_000_000 // (local.per_token * drift)
+        return Size(rate, local.capacity)
+
     def after_fork_in_child(self) -> None:
         """Replace the lock: a thread of the parent, missing here, may have held it."""
         self._lock = threading.Lock()
@@ -251,9 +263,15 @@ class PooledLimits:
             return dict(self._current.limits)
 
 
-def _token_ns(local: TokenBucket) -> int:
-    """Return the time in which one token accrues (nanoseconds, rounded up); 0: none does."""
-    token_ns = -(-local.per_token // local.per_ns) if local.per_ns else 0
+def _token_ns(local: Local) -> int:
+    """Return the time in which one token accrues (nanoseconds, rounded up); 0: none does.
+
+    In a sliding window nothing accrues; it is an estimate.
+    """
+    if isinstance(local, SlidingWindow):
+        token_ns = -(-local.window_ns // local.capacity) if local.capacity else 0
+    else:
+        token_ns = -(-local.per_token // local.per_ns) if local.per_ns else 0
     return min(token_ns, _MOST_TIME // max(1, local.capacity))  # a longer wait fits no decision
 
 
@@ -280,7 +298,7 @@ class UnsharedLimits:
         self.names: set[GroupName] = set()
         """Such limits. Some are compiled only when a request comes."""
 
-    def bucket(self, name: GroupName, local: TokenBucket) -> TokenBucket:
+    def bucket(self, name: GroupName, local: Local) -> Local:
         """Return the local bucket."""
         self.names.add(name)
         return local

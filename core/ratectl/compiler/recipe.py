@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.compiler.algorithms import engine_algorithm
 from ratectl.compiler.origins import merged_origins
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
@@ -212,7 +213,8 @@ def limit_plan(
         return None
     bucket = engine_algorithm(algorithm, parameters, surroundings.offset)
     pools = surroundings.pools
-    if across == "cluster" and pools is not None and isinstance(bucket, TokenBucket):
+    shared = (TokenBucket,) if per else (TokenBucket, SlidingWindow)
+    if across == "cluster" and pools is not None and isinstance(bucket, shared):
         bucket = pools.bucket((scope, name, budget, overrides, per, unit), bucket)
     return LimitPlan(
         scope=scope,

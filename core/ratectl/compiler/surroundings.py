@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
     from ratectl.engine.algorithms.pooled import PooledBucket
     from ratectl.engine.algorithms.quota import WallOffset
+    from ratectl.engine.algorithms.sliding_window import SlidingWindow
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.limit_plan import GroupName
 
@@ -18,8 +19,8 @@ class Pools(Protocol):
     """Limits across the cluster."""
 
     def bucket(
-        self, name: GroupName, local: TokenBucket
-    ) -> PooledBucket | KeyedBucket | TokenBucket:
+        self, name: GroupName, local: TokenBucket | SlidingWindow
+    ) -> PooledBucket | KeyedBucket | TokenBucket | SlidingWindow:
         """Return the bucket of a limit that would be ``local`` if one process alone had it."""
 
 

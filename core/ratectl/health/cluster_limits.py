@@ -54,6 +54,6 @@ def _not_shared(limit: Limit) -> str | None:
         return "it is off"
     if limit.unlimited:
         return "its rate is unlimited"
-    if limit.algorithm != "token-bucket":
-        return f"only token buckets are shared, and it is a {limit.algorithm}"
+    if limit.per and limit.algorithm != "token-bucket":
+        return f"only token buckets are shared per {', '.join(limit.per)}"
     return None

@@ -76,6 +76,7 @@ PER_IP: Final = "RC304"
 CAP_UNUSED: Final = "RC305"
 CAP_DECIDES: Final = "RC306"
 OVERRIDE_BEATEN: Final = "RC307"
+ACROSS_SHORT: Final = "RC308"
 # RC31x: lint of names and of comments (validation/names.py, validation/ignoring.py)
 LIMIT_NAME: Final = "RC310"
 ATTRIBUTE_NAME: Final = "RC311"
@@ -155,6 +156,7 @@ CODES: Final[dict[str, str]] = {
     CAP_UNUSED: "a cap names a limit that no scope defines",
     CAP_DECIDES: "every scope gets the value of the cap, and none another value",
     OVERRIDE_BEATEN: "a value for all requests beats an override inherited from above",
+    ACROSS_SHORT: "a limit across the cluster has a short window",
     LIMIT_NAME: "a new limit has nearly the name of another one",
     ATTRIBUTE_NAME: "an attribute has nearly the name of another one",
     SCOPE_NAME: "two scopes differ only by case or by a last character",

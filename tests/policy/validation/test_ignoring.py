@@ -63,7 +63,8 @@ def test_comment_above_the_first_marker_is_for_the_first_document() -> None:
     ],
 )  # fmt: skip
 def test_spellings(comment: str) -> None:
-    text = f"{HEAD}scope: /a\nlimits:\n  a: {{rate: 5/s, per: ip, across: cluster}} {comment}\n"
+    window = "{algorithm: sliding-window, rate: 5/min, per: ip, across: cluster}"
+    text = f"{HEAD}scope: /a\nlimits:\n  a: {window} {comment}\n"
     expected = [] if "RC302" in comment else [("RC302", 4)]
     assert lines(text) == expected
 

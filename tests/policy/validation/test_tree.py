@@ -241,10 +241,28 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
     ),
     "across the cluster, for now": (
         {
-            "/": {**one(**BASE, across="cluster"), **budget(rate="1/s", across="cluster")},
-            "/a": one(burst=5),
+            "/": {
+                **one(**WINDOW, per=["tenant"], across="cluster"),
+                **budget(rate="1/s", per=["tenant"], across="cluster"),
+            },
+            "/a": one(rate="5/min"),
         },
         [("RC302", "/", "limits.spike.across")],
+    ),
+    "short windows across the cluster": (
+        {
+            "/": {
+                "limits": {
+                    "short": {"algorithm": "sliding-window", "rate": "5/9s", "across": "cluster"},
+                    "long": {"algorithm": "sliding-window", "rate": "5/10s", "across": "cluster"},
+                    "all": {"algorithm": "sliding-window", "rate": "unlimited",
+                            "across": "cluster"},
+                    "keyed": {"algorithm": "sliding-window", "rate": "5/s", "across": "cluster",
+                              "per": "tenant"},
+                },
+            },
+        },
+        [("RC308", "/", "limits.short.across"), ("RC302", "/", "limits.keyed.across")],
     ),
     "a budget without a rate": (
         {"/": budget(burst=5)},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "bounded", "size_of"]
+__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "bounded", "size_of", "window_size"]
 
 GRAINS: Final = 10**24
 """Grains of one token."""
@@ -22,12 +22,14 @@ _BURST: Final = GRAINS // WHOLE
 
 
 class Size(NamedTuple):
-    """Rate and burst of a limit."""
+    """Size of a token bucket, or of a sliding window: nothing accrues in a window."""
 
     rate: int
     """Nano-tokens for each second."""
     burst: int
     """Tokens."""
+    window: int = 0
+    """Nanoseconds for which a token counts after it was spent. 0: a token bucket."""
 
 
 def size_of(tokens: int, period: int, burst: int, drift: int) -> Size:
@@ -36,6 +38,14 @@ def size_of(tokens: int, period: int, burst: int, drift: int) -> Size:
     The rate is lowered by ``drift`` (millionths), because a fast clock would admit more.
     """
     return Size(tokens * _NANO * _NANO * WHOLE // (period * (WHOLE + drift)), burst)
+
+
+def window_size(tokens: int, window: int, drift: int) -> Size:
+    """Return the size of a limit of ``tokens`` in any ``window`` (nanoseconds).
+
+    The window is longer by ``drift`` (millionths): a fast clock would end it too early.
+    """
+    return Size(0, tokens, -(-window * (WHOLE + drift) // WHOLE) + 1)
 
 
 def bounded(
@@ -49,7 +59,7 @@ def bounded(
     if bounds is None:
         return claimed
     return {
-        name: Size(min(size.rate, bound.rate), min(size.burst, bound.burst))
+        name: Size(*map(min, size, bound))
         for name, size in claimed.items()
         if (bound := bounds(name)) is not None
     }
@@ -58,7 +68,7 @@ def bounded(
 class Lent:
     """Capacity of one limit that members lend, or that one member owns."""
 
-    __slots__ = ("capacity", "rate", "recalling")
+    __slots__ = ("_shares", "capacity", "rate", "recalling", "window")
 
     def __init__(self) -> None:
         self.rate = 0
@@ -67,11 +77,21 @@ class Lent:
         """Grains."""
         self.recalling = 0
         """Pools of which members hold more tokens than the capacity."""
+        self.window = 0
+        """The longest window of all that lend, in nanoseconds; 0: only token buckets."""
+        self._shares: dict[int, int] = {}
+        """Millionths, by window."""
 
     def add(self, size: Size, share: int) -> None:
         """Add a share (millionths) of a limit of a size. A negative share takes it away."""
         self.rate += size.rate * share
         self.capacity += size.burst * share * _BURST
+        shares = self._shares.get(size.window, 0) + share
+        if shares:
+            self._shares[size.window] = shares
+        else:
+            self._shares.pop(size.window, None)
+        self.window = max(self._shares, default=0)
 
     @property
     def most(self) -> int:

@@ -78,7 +78,7 @@ class Draw:
         unreported = purse.spent - self._reported.spent
         return (
             purse.tokens < max(self._want, self._stock) // 2
-            or unreported > max(self._want // 2, 1)
+            or unreported > self._want // 2
             or purse.tokens > 2 * self._want + 2
         )
 

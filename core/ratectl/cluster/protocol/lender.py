@@ -47,8 +47,11 @@ class Own(Protocol):
     def lend(self, now: int) -> Mapping[str, Lending]:
         """Empty the buckets; return what was in them, by limit."""
 
-    def resume(self, now: int) -> None:
-        """Fill the buckets from now on, from nothing."""
+    def resume(self, now: int, left: Mapping[str, Lending]) -> None:
+        """Fill the buckets from now on.
+
+        :param left: what an owner gave back, by limit. A limit that is not there has no token.
+        """
 
 
 class Session:
@@ -132,7 +135,11 @@ class Lender:
         """Session that the member has asked for: the first answer begins it, and no other."""
         self._resume_at = resume_at or 0
         self._lent_to: OwnerId | None = None
-        self._lending: Mapping[str, Lending] = {}
+        self._arrived = False
+        """The owner has answered a poll since the share was lent: it has what the share brought."""
+        self._lending: Mapping[str, Lending] | None = {}
+        self._left: Mapping[str, Lending] = {}
+        """What an owner has given back."""
         self._opened_at = -FOREVER
         self._draws = 0
         self._closing: Close | None = None
@@ -165,7 +172,8 @@ class Lender:
         if self.lent and self.session is None and now >= self._resume_at:
             self.lent, self._lent_to, self._closing = False, None, None
             self.counted = self.share
-            self._own.resume(now)
+            left, self._left = self._left, {}
+            self._own.resume(now, left)
         if self.session is not None:
             if owner is not None and owner != self.session.owner.name:
                 return self.close(now)  # one owner pools everything: not two of them for ever
@@ -191,7 +199,7 @@ class Lender:
                 return self._reply(message, now)
             case Closed():
                 if self._closing is not None and self._closing.session == message.session:
-                    self._resume_at = now
+                    self._resume_at, self._left = now, message.lending
             case Unknown():
                 session = self.session
                 if session is not None and (session.number, session.owner) == (
@@ -230,15 +238,21 @@ class Lender:
         ):
             return []
         self._asked_for = None
-        self._lending = self._brought(now)
+        self._lending = self._brought(message.owner, now)
         self.lent, self._lent_to = True, message.owner
         self.session = Session(message.session, message.owner, message.reply, self._timing)
         self._wallets.deadline = now + self._timing.lease  # nothing is in them
         return self._poll(self.session, now)
 
-    def _brought(self, now: int) -> Mapping[str, Lending]:
-        """Return the tokens of its own buckets, which the member brings: once."""
-        return {} if self.lent else self._own.lend(now)
+    def _brought(self, owner: OwnerId, now: int) -> Mapping[str, Lending] | None:
+        """Return the tokens of its own buckets, which the member brings: once.
+
+        None: the owner has had the share last.
+        """
+        if not self.lent:
+            self._arrived = False
+            return self._own.lend(now)
+        return None if self._arrived and self._lent_to == owner else {}
 
     def _end(self, now: int) -> None:
         """End the session: tokens that the member holds are void."""
@@ -384,6 +398,7 @@ class Lender:
         sent = session.sent[0][1]
         if poll > session.answered:
             session.answered = poll
+            self._arrived = True
             session.round_trip = min(
                 max(now - sent, self._timing.shortest_gap // 10), self._timing.poll_every
             )

@@ -7,12 +7,14 @@ that is lost, repeated or overtaken changes nothing but the time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.cluster.protocol.capacity import Size
+    from ratectl.cluster.protocol.cooling import Step
 
 __all__ = [
     "Close",
@@ -47,12 +49,14 @@ class OwnerId(NamedTuple):
 
 
 class Lending(NamedTuple):
-    """Tokens of one limit that a member brings at the beginning of a session, in grains."""
+    """Tokens of one limit that go with a share to another place, in grains."""
 
     untouched: int
-    """Level of its own bucket for each key that is not in ``touched``."""
+    """Free tokens of each key that is not in ``touched``."""
     touched: Mapping[str, int]
-    """Levels of its own buckets, by key."""
+    """Free tokens, by key."""
+    cooling: Mapping[str, tuple[Step, ...]] = MappingProxyType({})
+    """Tokens of a sliding window that were spent, by key, and the time until they are free."""
 
 
 class Drawn(NamedTuple):
@@ -123,8 +127,9 @@ class Poll:
     """Millionths."""
     sizes: Mapping[str, Size] | None
     """Limits that the member lends, by name. None: as the owner knows them."""
-    lending: Mapping[str, Lending]
-    """What it brings: until the owner has answered a poll of this session."""
+    lending: Mapping[str, Lending] | None
+    """What it brings: until the owner has answered a poll of this session. None: the owner has had
+    the share last, and nobody has used it since."""
     drawn: tuple[Drawn, ...]
 
 
@@ -161,6 +166,8 @@ class Closed:
     member: str
     session: int
     owner: OwnerId
+    lending: Mapping[str, Lending]
+    """What was left of the share, by limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import bounded
+from ratectl.cluster.protocol.left_shares import LeftShares
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -75,6 +76,7 @@ class Owner:
         returned would be credited twice."""
         self._due: list[tuple[int, str, int, bool]] = []
         """When a share lapses (True) or a session is void (False); looked at again when due."""
+        self._left = LeftShares()
         self._replies = 0
         self._waiting: dict[PoolId, Pool] = {}
         self._shared_at = now
@@ -109,7 +111,7 @@ class Owner:
         served: dict[str, None] = {}
         for name, pool in list(self._waiting.items()):
             lent, was_short = self.limits[name.limit].lent, pool.short
-            if pool.waiting and not pool.has_token(now, lent):
+            if name.key and pool.waiting and not pool.has_token(now, lent):
                 continue
             pool.settle(now, lent)
             for member in share_out(pool, lent, self._is_live(now)):
@@ -120,7 +122,7 @@ class Owner:
                 self._tell_stock(name, pool)
                 if pool.short:
                     served.update(dict.fromkeys(pool.accounts))
-            if not pool.waiting:
+            if not pool.waiting and not pool.short:
                 del self._waiting[name]
         return [self._reply(self.sessions[member], now) for member in served]
 
@@ -190,7 +192,8 @@ class Owner:
             self._ended[message.member] = max(self._ended.get(message.member, 0), message.session)
         if self._recalls():
             return []  # the member asks again
-        return [Closed(message.member, message.session, self.id)]
+        left = self._left.of(message.member, message.session, self._now)
+        return [Closed(message.member, message.session, self.id, left)]
 
     def _recalls(self) -> bool:
         return any(limit.lent.recalling for limit in self.limits.values())
@@ -210,22 +213,17 @@ class Owner:
                 )
             )  # fmt: skip
         return Reply(
-            session.member,
-            session.number,
-            self.id,
-            self._replies,
-            session.poll,
-            self.gap,
-            not self._recalls(),
-            tuple(granted),
-        )
+            session.member, session.number, self.id, self._replies, session.poll, self.gap,
+            not self._recalls(), tuple(granted),
+        )  # fmt: skip
 
     def _stock(self, name: PoolId, account: Account) -> int:
-        limit = self.limits[name.limit]
-        if limit.pools[name.key].short:
+        limit, members = self.limits[name.limit], len(self.sessions)
+        pool = limit.pools[name.key]
+        if pool.short:
             return 0
-        members = len(limit.pools[name.key].accounts if name.key else self.sessions)
-        return idle_stock(limit.lent, members, scarce=account.scarce)
+        members = len(pool.accounts if name.key else self.sessions)
+        return idle_stock(limit.lent, members, scarce=account.scarce, free=pool.free)
 
     def _stock_changed(self) -> None:
         """Tell every member how much it should hold while it has no requests."""
@@ -262,23 +260,24 @@ class Owner:
         if not is_fresh:
             session.sizes = sizes
             return
-        brings, session.has_lent = not session.has_lent, True
+        left = self._left.pop(session.member, now)
+        brought = left if session.has_lent or poll.lending is None else poll.lending
         session.lending, session.share, session.sizes = True, share, sizes
+        session.has_lent, session.steady_since = True, now
         for name, size in sizes.items():
-            brought = poll.lending.get(name) if brings else None
-            self._limit(name, now).lend(size, share, brought, now)
+            self._limit(name, now).lend(size, share, brought.get(name), now)
         heapq.heappush(self._due, (session.lend_until, session.member, session.number, True))
         self._fast_gap = fast_gap(self.limits.values(), self._timing)
 
     def _change(self, session: Session, share: int, sizes: Mapping[str, Size], now: int) -> None:
         if share == session.share and (sizes is session.sizes or sizes == session.sizes):
             return
-        old, session.sizes = session.sizes, sizes
-        before, session.share = session.share, share
+        old, before = session.sizes, session.share
+        unused = session.resize(share, sizes, now)
         for name in {**old, **sizes}:
             limit = self._limit(name, now)
             if name in sizes:
-                limit.change(sizes[name], share, now)
+                limit.change(sizes[name], share, now, unused.get(name, 0))
             if name in old:
                 limit.change(old[name], -before, now)
             self._tell_capacity(name)
@@ -288,9 +287,11 @@ class Owner:
         if not session.lending:
             return
         session.lending = False
+        lending = {}
         for name, size in session.sizes.items():
-            self.limits[name].change(size, -session.share, now)
+            lending[name] = self.limits[name].change(size, -session.share, now)
             self._tell_capacity(name)
+        self._left.add(session.member, session.number, lending, now)
 
     def _tell_capacity(self, limit: str) -> None:
         """Tell members what changes for them with the capacity of a limit."""
@@ -343,13 +344,14 @@ class Owner:
     def _forget_unused(self, now: int) -> None:
         """Drop pools, limits and members that make no difference any more."""
         for name, pool in list(self._waiting.items()):
-            if not pool.waiting and not pool.accounts:
+            if not pool.accounts:
                 del self._waiting[name]
         lent = {name for session in self.sessions.values() for name in session.sizes}
         for limit_name, limit in list(self.limits.items()):
             limit.forget_unused(now)
             if not limit.pools and limit_name not in lent:
                 del self.limits[limit_name]
+        self._left.forget(now - 2 * self._timing.resume_after)  # members use their shares by then
         for member, (_, replies) in list(self._opened.items()):
             # A poll can begin a session no more. An old OPEN that comes now gets a new answer.
             if member not in self.sessions and replies[-1][1] <= now - self._timing.lend_for:
@@ -383,7 +385,8 @@ class Owner:
         most = limit.lent.most
         account.want, account.least = drawn.want, drawn.least
         account.looks_in_vain(most)
-        if account.want == account.least == account.held == 0:
+        standing = not name.key and name.limit in session.sizes
+        if account.want == account.least == account.held == 0 and not standing:
             self._forget(session, name, pool)
             if name.key:
                 self._tell_stock(name, pool)

@@ -1,16 +1,23 @@
-"""Tokens of one limit at an owner: those in its pools, and those that members hold."""
+"""Tokens of one limit at an owner: in its pools, in the hands of members, and spent ones.
+
+A *place* is room for one token. A share of a limit has as many places as it has tokens at most.
+Each place of a sliding window is free, held by a member, or cooling: then its token was spent, and
+the window is not over yet.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.capacity import GRAINS, Lent
+from ratectl.cluster.protocol.cooling import Cooling, Step, coarse
+from ratectl.cluster.protocol.messages import Lending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ratectl.cluster.protocol.capacity import Size
-    from ratectl.cluster.protocol.messages import Drawn, Lending
+    from ratectl.cluster.protocol.messages import Drawn
 
 __all__ = ["Account", "LentLimit", "Pool"]
 
@@ -73,13 +80,17 @@ class Pool:
     Tokens that members hold still occupy the bucket: what is in the pool and what is held are
     together never more than the capacity. Otherwise tokens granted long ago and spent now would
     come on top of what accrued in between.
+
+    In a sliding window nothing accrues. A token that is spent or void, and one that is missing for
+    another reason, is free again a window after the owner has learned of it.
     """
 
-    __slots__ = ("accounts", "at", "held", "level", "recalling", "short", "waiting")
+    __slots__ = ("accounts", "at", "cooling", "held", "level", "recalling", "short", "waiting")
 
-    def __init__(self, now: int, level: int = 0) -> None:
+    def __init__(self, now: int, level: int = 0, cooling: tuple[Step, ...] = ()) -> None:
         self.level = level
-        """Grains."""
+        """Grains that are free."""
+        self.cooling = Cooling(cooling)
         self.at = now
         self.held = 0
         """Tokens that members hold."""
@@ -88,7 +99,7 @@ class Pool:
         """Accounts that want more than the pool had, the first that asked first."""
         self.recalling = False
         self.short = False
-        """A large request waits for tokens that other members hold."""
+        """Members should hold no tokens without requests: others wait for them."""
 
     @property
     def free(self) -> int:
@@ -100,19 +111,35 @@ class Pool:
         return self.level + lent.rate * (now - self.at) >= GRAINS
 
     def room(self, lent: Lent) -> int:
-        """Return how many grains may be in the pool."""
+        """Return how many grains may be in the pool, if nothing cools."""
         return max(0, lent.capacity - self.held * GRAINS)
 
     def settle(self, now: int, lent: Lent) -> None:
-        """Add what has accrued until now. Time never runs backwards."""
+        """Add what has accrued until now, or has cooled. Time never runs backwards."""
         if now > self.at:
-            self.level += lent.rate * (now - self.at)
+            self.level += lent.rate * (now - self.at) + self.cooling.freed(now)
             self.at = now
         self.clamp(lent)
 
-    def clamp(self, lent: Lent) -> None:
-        """Drop what the capacity has no room for, and end a recall that is complete."""
-        self.level = min(self.level, self.room(lent))
+    def clamp(self, lent: Lent) -> tuple[int, list[Step]]:
+        """Drop what the capacity has no room for, and let cool what is missing in a window.
+
+        Ends a recall that is complete. Returns what was dropped: free grains, and cooling ones.
+        """
+        if lent.window:
+            self.cooling.bound(self.at + lent.window, lent.window)
+        elif self.cooling.total and lent.capacity:
+            self.cooling = Cooling()  # a token bucket: tokens accrue
+        more = self.level + self.cooling.total - self.room(lent)
+        cooling = self.cooling.drop(more)
+        free = min(self.level, max(0, more - sum(step.grains for step in cooling)))
+        self.level -= free
+        if lent.window:
+            self.cooling.add(-more, self.at + lent.window, lent.window)
+        self._end_recall(lent)
+        return free, cooling
+
+    def _end_recall(self, lent: Lent) -> None:
         if self.recalling and self.held * GRAINS <= lent.capacity:
             self.recalling = False
             lent.recalling -= 1
@@ -152,6 +179,16 @@ class Pool:
             account.told = None
         return tokens
 
+    def bring(self, level: int, steps: tuple[Step, ...], own: Lent, lent: Lent) -> None:
+        """Add free and cooling grains of a share, at most as many as it has room for."""
+        level = own.at_most(level)
+        self.level += level
+        left = own.capacity - level
+        for after, grains in steps if lent.window else ():
+            self.cooling.add(min(left, grains), self.at + after, lent.window)
+            left -= min(left, max(0, grains))
+        self.clamp(lent)
+
     def void(self, member: str, lent: Lent) -> None:
         """Take what a member holds for spent."""
         account = self.accounts.pop(member)
@@ -175,10 +212,12 @@ class LentLimit:
 
     def pool(self, key: str, now: int) -> Pool:
         """Return the pool of a key. A key that nobody has asked for becomes one of its own."""
-        self.untouched.settle(now, self.lent)
+        untouched = self.untouched
+        untouched.settle(now, self.lent)
         pool = self.pools.get(key)
         if pool is None:
-            pool = self.pools[key] = Pool(now, self.untouched.level)
+            cooling = tuple(untouched.cooling.steps)
+            pool = self.pools[key] = Pool(now, untouched.level, cooling)
         pool.settle(now, self.lent)
         return pool
 
@@ -194,22 +233,40 @@ class LentLimit:
             return
         own = Lent()
         own.add(size, share)
-        for key in brought.touched:
+        for key in (*brought.touched, *brought.cooling):
             self.pool(key, now)
         for key, pool in self.pools.items():
-            pool.level += own.at_most(brought.touched.get(key, brought.untouched))
-        self.untouched.level += own.at_most(brought.untouched)
-        for pool in self._all():
-            pool.clamp(self.lent)
+            level = brought.touched.get(key, brought.untouched)
+            pool.bring(level, brought.cooling.get(key, ()), own, self.lent)
+        self.untouched.bring(brought.untouched, (), own, self.lent)
 
-    def change(self, size: Size, share: int, now: int) -> None:
-        """Add a share. A negative share takes capacity away: tokens of it are recalled."""
+    def change(self, size: Size, share: int, now: int, unused: int = 0) -> Lending:
+        """Add a share. A negative share takes capacity away: tokens of it are recalled.
+
+        Returns what was taken away: as much as was not in the hands of members.
+
+        :param unused: grains of a window that are free at once: nobody can have spent them.
+        """
         for pool in self._all():
             pool.settle(now, self.lent)
         self.lent.add(size, share)
+        for pool in self._all() if unused else ():
+            missing = pool.room(self.lent) - pool.level - pool.cooling.total
+            pool.level += min(unused, max(0, missing))
+        free, _ = self._changed(self.untouched)
+        return _lending(free, {key: self._changed(pool) for key, pool in self.pools.items()}, now)
+
+    def _changed(self, pool: Pool) -> tuple[int, list[Step]]:
+        dropped = pool.clamp(self.lent)
+        pool.recall(self.lent)
+        return dropped
+
+    def all_of(self, now: int) -> Lending:
+        """Return what is in the pools."""
         for pool in self._all():
-            pool.clamp(self.lent)
-            pool.recall(self.lent)
+            pool.settle(now, self.lent)
+        pools = {key: (pool.level, pool.cooling.steps) for key, pool in self.pools.items()}
+        return _lending(self.untouched.level, pools, now)
 
     def forget_unused(self, now: int) -> None:
         """Drop pools that are as full as one that nobody has asked for."""
@@ -217,5 +274,18 @@ class LentLimit:
         for key, pool in list(self.pools.items()):
             if not pool.accounts:
                 pool.settle(now, self.lent)
-                if pool.level >= self.untouched.level:
+                if pool.level >= self.untouched.level and not pool.cooling.total:
                     del self.pools[key]
+
+
+def _lending(untouched: int, pools: Mapping[str, tuple[int, list[Step]]], now: int) -> Lending:
+    """Return free grains and cooling ones, by key, for a message."""
+    return Lending(
+        untouched,
+        {key: level for key, (level, _) in pools.items()},
+        {
+            key: coarse(Step(max(0, at - now), grains) for at, grains in steps)
+            for key, (_, steps) in pools.items()
+            if steps
+        },
+    )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Mapping
 
-    from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.messages import Poll, PoolId
     from ratectl.cluster.protocol.pool import Account
 
 __all__ = ["Session"]
+
+_NONE = Size(0, 0)
 
 
 class Session:
@@ -30,6 +33,8 @@ class Session:
         self.has_lent = False
         """What the member brings is counted once."""
         self.lend_until = 0
+        self.steady_since = now
+        """Since when the share is the same, and no size has become smaller."""
         self.polled_at = now
         self.poll = 0
         """Number of the newest poll."""
@@ -38,6 +43,27 @@ class Session:
         """Accounts with something that the member has not confirmed."""
         self.replies = replies
         """Number and time of the answers that a poll may still echo."""
+
+    def resize(self, share: int, sizes: Mapping[str, Size], now: int) -> dict[str, int]:
+        """Take over another share and other sizes.
+
+        Returns grains by limit: those of windows that are larger now, or new. If nothing has
+        become smaller for as long as the window, nobody has spent them in it.
+        """
+        unused = {}
+        is_steady, steady_since = share == self.share, self.steady_since
+        for name in {**self.sizes, **sizes}:
+            old, new = self.sizes.get(name, _NONE), sizes.get(name, _NONE)
+            grown = new.burst - old.burst
+            window = max(old.window, new.window)
+            if grown < 0 or (old != new and old.burst and not old.window):
+                is_steady = False
+            elif new.window and now - steady_since > window and share == self.share:
+                unused[name] = grown * share * GRAINS // WHOLE
+        if not is_steady:
+            self.steady_since = now
+        self.share, self.sizes = share, sizes
+        return unused
 
     def sent_at(self, reply: int) -> int | None:
         """Return when an answer was sent. None: it is not known any more."""

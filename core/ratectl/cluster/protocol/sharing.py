@@ -34,17 +34,20 @@ def common_gap(fast: int, members: int) -> int:
     return max(fast, members * SECOND // _POLLS_PER_SECOND)
 
 
-def idle_stock(lent: Lent, members: int, *, scarce: bool) -> int:
+def idle_stock(lent: Lent, members: int, *, scarce: bool, free: int = 0) -> int:
     """Return how many tokens a member should hold while it has no requests.
 
     With a token in its hand it admits the next request at once.
 
     :param members: how many may be asked: all, for a limit with one bucket; of one key, those that
         were asked for it lately.
+    :param free: whole tokens in the pool. Members hold a third of what is free in a window.
     """
     tokens = lent.most
     if tokens < 2 * members:
         return 1 if tokens >= members else 0
+    if lent.window:
+        tokens = free
     return 1 if scarce else max(1, tokens // (3 * members))
 
 
@@ -55,16 +58,20 @@ def share_out(pool: Pool, lent: Lent, is_live: Callable[[str], bool]) -> Iterato
     If there is not one token for each member, the first in line get one. Those that got some
     are last in line then. A member that waits for one large request waits for its turn: when it
     is the first in line, the pool saves for it, and grants nothing to others.
+
+    A window is short as long as somebody waits, and until an eighth of it is free: a token that is
+    held without requests is lost to others. In a bucket, others accrue meanwhile.
     """
     most = lent.most
-    pool.short = False
+    lasts = pool.short and 8 * pool.level < lent.capacity
+    pool.short = lent.window > 0 and (lasts or bool(pool.waiting))
     line = [(member, account) for member, account in pool.waiting.items() if is_live(member)]
     for member, account in line:
         if not account.saves(most):
             break
         needs = account.least - account.held
         if pool.free < needs:
-            pool.short = needs * GRAINS > pool.room(lent)
+            pool.short = pool.short or needs * GRAINS > pool.room(lent)
             return
         pool.grant(account, needs)
         _to_the_end(pool, member, account, most)

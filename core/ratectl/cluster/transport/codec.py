@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.protocol.cooling import Step
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -42,7 +43,7 @@ from ratectl.cluster.transport.hello import Hello, Refusal
 from ratectl.cluster.transport.json_arrays import parse_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Message", "decode", "encode"]
 
@@ -62,15 +63,18 @@ _OPEN: Final = Shape("open", **_SESSION)
 _WELCOME: Final = Shape("welcome", **_OWNED, reply=NUMBER)
 _POLL: Final = Shape(
     "poll", **_OWNED, number=NUMBER, echo=NUMBER, share=NUMBER,
-    sizes=FLAT_OR_NULL, lending=FLAT, touched=FLAT, drawn=FLAT,
+    sizes=FLAT_OR_NULL, lending=FLAT_OR_NULL, touched=FLAT, cooling=FLAT, drawn=FLAT,
 )  # fmt: skip
 _REPLY: Final = Shape(
     "reply", **_OWNED, number=NUMBER, poll=NUMBER, gap=NUMBER, settled=FLAG, granted=FLAT
 )
 
-_SIZES: Final = Shape("sizes of a poll", limit=TEXT, rate=NUMBER, burst=NUMBER)
-_LENDING: Final = Shape("lending of a poll", limit=TEXT, untouched=NUMBER)
-_TOUCHED: Final = Shape("touched of a poll", limit=TEXT, key=TEXT, level=NUMBER)
+_CLOSED: Final = Shape("closed", **_OWNED, lending=FLAT, touched=FLAT, cooling=FLAT)
+
+_SIZES: Final = Shape("sizes of a poll", limit=TEXT, rate=NUMBER, burst=NUMBER, window=NUMBER)
+_LENDING: Final = Shape("lending", limit=TEXT, untouched=NUMBER)
+_TOUCHED: Final = Shape("touched", limit=TEXT, key=TEXT, level=NUMBER)
+_COOLING: Final = Shape("cooling", limit=TEXT, key=TEXT, after=NUMBER, grains=NUMBER)
 _DRAWN: Final = Shape(
     "drawn of a poll", **_POOL,
     spent=NUMBER, voided=NUMBER, returned=NUMBER, want=NUMBER, least=NUMBER,
@@ -117,8 +121,10 @@ def _fields(message: Message) -> list[Any]:
             return ["open", message.member, message.session]
         case Welcome():
             return [*_head("welcome", message), message.reply]
-        case Close() | Closed() | Unknown():
+        case Close() | Unknown():
             return _head(type(message).__name__.lower(), message)
+        case Closed():
+            return [*_head("closed", message), *_lending_fields(message.lending)]
         case Hello():
             return ["hello", message.version, message.environment, message.member]
         case Refusal():
@@ -130,7 +136,6 @@ def _head(kind: str, message: Poll | Reply | Welcome | Close | Closed | Unknown)
 
 
 def _poll_fields(poll: Poll) -> list[Any]:
-    lent = poll.lending.items()
     sizes = None
     if poll.sizes is not None:
         sizes = [field for limit, size in poll.sizes.items() for field in (limit, *size)]
@@ -140,14 +145,28 @@ def _poll_fields(poll: Poll) -> list[Any]:
         poll.echo,
         poll.share,
         sizes,
-        [field for limit, lending in lent for field in (limit, lending.untouched)],
+        *([None, [], []] if poll.lending is None else _lending_fields(poll.lending)),
+        [field for drawn in poll.drawn for field in (*drawn[0], *drawn[1:])],
+    ]
+
+
+def _lending_fields(lending: Mapping[str, Lending]) -> list[Any]:
+    lent = lending.items()
+    return [
+        [field for limit, tokens in lent for field in (limit, tokens.untouched)],
         [
             field
-            for limit, lending in lent
-            for key, level in lending.touched.items()
+            for limit, tokens in lent
+            for key, level in tokens.touched.items()
             for field in (limit, key, level)
         ],
-        [field for drawn in poll.drawn for field in (*drawn[0], *drawn[1:])],
+        [
+            field
+            for limit, tokens in lent
+            for key, steps in tokens.cooling.items()
+            for step in steps
+            for field in (limit, key, *step)
+        ],
     ]
 
 
@@ -178,8 +197,9 @@ def _poll(
     echo: int,
     share: int,
     sizes: list[Any] | None,
-    lending: list[Any],
+    lending: list[Any] | None,
     touched: list[Any],
+    cooling: list[Any],
     drawn: list[Any],
 ) -> Poll:
     return Poll(
@@ -190,7 +210,7 @@ def _poll(
         echo,
         share,
         None if sizes is None else _sizes(sizes),
-        _lending(lending, touched) if lending or touched else {},
+        None if lending is None else _lending(lending, touched, cooling),
         tuple([Drawn(PoolId(limit, key), *totals) for limit, key, *totals in _DRAWN.rows(drawn)]),
     )
 
@@ -199,17 +219,31 @@ def _sizes(flat: list[Any]) -> Mapping[str, Size]:
     return unique("sizes", [(limit, Size(*size)) for limit, *size in _SIZES.rows(flat)])
 
 
-def _lending(flat: list[Any], touched: list[Any]) -> Mapping[str, Lending]:
+def _lending(flat: list[Any], touched: list[Any], cooling: list[Any]) -> Mapping[str, Lending]:
     untouched = unique("lending", [(limit, level) for limit, level in _LENDING.rows(flat)])
-    touched_of: dict[str, dict[str, int]] = {limit: {} for limit in untouched}
+    levels = _ByLimit("touched", untouched)
     for limit, key, level in _TOUCHED.rows(touched):
-        levels = touched_of.get(limit)
-        if levels is None:
-            raise FrameError(f"touched of a poll: limit {limit[:40]!r} is not lent")
-        if key in levels:
-            raise FrameError(f"touched of a poll: key {key[:40]!r} is there twice")
-        levels[key] = level
-    return {limit: Lending(level, touched_of[limit]) for limit, level in untouched.items()}
+        if key in levels[limit]:
+            raise FrameError(f"touched: key {key[:40]!r} is there twice")
+        levels[limit][key] = level
+    steps = _ByLimit("cooling", untouched)
+    for limit, key, *step in _COOLING.rows(cooling):
+        steps[limit].setdefault(key, []).append(Step(*step))
+    return {
+        limit: Lending(level, levels[limit], {k: tuple(s) for k, s in steps[limit].items()})
+        for limit, level in untouched.items()
+    }
+
+
+class _ByLimit(dict[str, dict[str, Any]]):
+    """Entries by key, of each limit that is lent."""
+
+    def __init__(self, what: str, limits: Iterable[str]) -> None:
+        super().__init__({limit: {} for limit in limits})
+        self._what = what
+
+    def __missing__(self, limit: str) -> dict[str, Any]:
+        raise FrameError(f"{self._what}: limit {limit[:40]!r} is not lent")
 
 
 def _reply(
@@ -243,6 +277,19 @@ def _owned(kind: Callable[..., Message]) -> Callable[..., Message]:
     return built
 
 
+def _closed(
+    member: str,
+    session: int,
+    owner: str,
+    incarnation: int,
+    lending: list[Any],
+    touched: list[Any],
+    cooling: list[Any],
+) -> Closed:
+    left = _lending(lending, touched, cooling)
+    return Closed(member, session, OwnerId(owner, incarnation), left)
+
+
 _READERS: Final[Mapping[str, tuple[Shape, Callable[..., Message]]]] = {
     "hello": (_HELLO, Hello),
     "refusal": (_REFUSAL, Refusal),
@@ -251,6 +298,6 @@ _READERS: Final[Mapping[str, tuple[Shape, Callable[..., Message]]]] = {
     "poll": (_POLL, _poll),
     "reply": (_REPLY, _reply),
     "close": (Shape("close", **_OWNED), _owned(Close)),
-    "closed": (Shape("closed", **_OWNED), _owned(Closed)),
+    "closed": (_CLOSED, _closed),
     "unknown": (Shape("unknown", **_OWNED), _owned(Unknown)),
 }

@@ -115,7 +115,8 @@ class Limit(NamedTuple):
         """True if it is one limit for all processes that follow a store."""
         return (
             self.across == "cluster"
-            and self.algorithm == "token-bucket"
+            and self.algorithm
+            in (("token-bucket",) if self.per else ("token-bucket", "sliding-window"))
             and self.mode != "off"
             and not self.unlimited
         )

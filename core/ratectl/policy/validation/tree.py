@@ -6,7 +6,7 @@ values and never rejects a generation for a cap.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     from ratectl.policy.validation.caps import CapFinding
 
 __all__ = ["check_tree"]
+
+_SHARED: Final = frozenset({"token-bucket", "sliding-window"})
+"""Algorithms of limits that processes may have together,"""
+_SHARED_PER_KEY: Final = frozenset({"token-bucket"})
+"""and of those that count per key."""
+_SHORT: Final = 10 * 10**9
+"""Windows below so many nanoseconds are used badly: see docs/cluster.md."""
 
 
 def check_tree(
@@ -108,13 +115,26 @@ class _Checker:
         for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
             for name, fields in declared.items():
                 limit = self._in_force(part, name) if fields.across is not None else None
-                if limit is not None and (limit.per or limit.algorithm != "token-bucket"):
+                if limit is None:
+                    continue
+                path = f"{part}.{name}.across"
+                if limit.algorithm not in (_SHARED_PER_KEY if limit.per else _SHARED):
                     yield self._finding(
                         codes.ACROSS_LOCAL,
-                        f"{part}.{name}.across",
+                        path,
                         f"'{name}' is enforced in each agent for now, not across the cluster: only "
-                        "token buckets without 'per' are shared",
+                        "token buckets are shared per key",
                         "set the values for one agent, until a release of ratectl shares it",
+                        severity="warning",
+                    )
+                elif _is_short(limit):
+                    yield self._finding(
+                        codes.ACROSS_SHORT,
+                        path,
+                        f"'{name}' has the window of {limit.rate}: processes hear of each other's "
+                        "requests a little late, so less than the limit is admitted in a window "
+                        "below 10s",
+                        "use a window of 10s or longer, or algorithm: token-bucket",
                         severity="warning",
                     )
 
@@ -214,3 +234,11 @@ class _Checker:
         cap = self.here.caps.get(name)
         if cap and limit is not None and limit.rate is None and name not in self.policy.caps:
             yield from unbounded(self.tree, name, limit, cap)
+
+
+def _is_short(limit: Limit) -> bool:
+    """Return True if the limit is a window that is too short to be used well by a cluster."""
+    rate = limit.rate
+    if limit.algorithm != "sliding-window" or rate is None or rate.unlimited:
+        return False
+    return rate.window_ns is not None and rate.window_ns < _SHORT
