@@ -28,6 +28,12 @@ def windows(count: int, window: int) -> Any:
     return policies(**{"/": {"budgets": {"fleet": fleet}}})
 
 
+def by_tenant(rate: int, burst: int) -> Any:
+    """Return a limit of each tenant."""
+    each = {"rate": f"{rate}/s", "burst": burst, "per": "tenant", "across": "cluster"}
+    return policies(**{"/": {"limits": {"each": each}}})
+
+
 class Fleet:
     """Worker processes that follow one store, by default SQLite."""
 
@@ -43,14 +49,14 @@ class Fleet:
         with open_store(self.store) as store:
             publish_policies(store, tree)
 
-    def start(self, count: int, seconds: float, pace: float = 400) -> None:
+    def start(self, count: int, seconds: float, pace: float = 400, tenants: int = 1) -> None:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         for number in range(len(self.workers), len(self.workers) + count):
             own = self.variables[number] if number < len(self.variables) else {}
             self.workers.append(
                 subprocess.Popen(
                     [sys.executable, str(WORKER), self.store, str(self.folder / f"worker-{number}"),
-                     str(self.folder / f"out-{number}"), str(pace), str(seconds)],
+                     str(self.folder / f"out-{number}"), str(pace), str(seconds), str(tenants)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**env, **own},
                 )
             )  # fmt: skip
@@ -63,10 +69,20 @@ class Fleet:
 
     def wait(self, *numbers: int) -> list[int]:
         """Wait until workers are done; return the instants of all that was admitted."""
+        return sorted(
+            now for instants in self.wait_by_tenant(*numbers).values() for now in instants
+        )
+
+    def wait_by_tenant(self, *numbers: int) -> dict[str, list[int]]:
+        """Wait until workers are done; return the instants by tenant."""
         for number in numbers or range(len(self.workers)):
             assert _line(self.workers[number]) == "done"  # and no problems
-        outs = self.folder.glob("out-*")
-        return sorted(int(line) for out in outs for line in out.read_text("utf-8").split())
+        found: dict[str, list[int]] = {}
+        for out in self.folder.glob("out-*"):
+            for line in out.read_text("utf-8").splitlines():
+                now, tenant = line.split()
+                found.setdefault(tenant, []).append(int(now))
+        return {tenant: sorted(instants) for tenant, instants in found.items()}
 
     def kill_owner(self) -> list[int]:
         """Kill the process that owns the limits; return the numbers of the others."""

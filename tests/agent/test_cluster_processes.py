@@ -18,6 +18,7 @@ from agent.cluster_fleet import (
     SECOND,
     Fleet,
     admitted_between,
+    by_tenant,
     excess,
     limits,
     most_in_a_window,
@@ -67,6 +68,18 @@ def test_the_owner_is_killed(fleet: Fleet) -> None:
     admitted = fleet.wait(*fleet.kill_owner())
     assert excess(admitted) == 0
     assert admitted_between(admitted, 4.5, 6.5) > 0.4 * RATE * 2
+
+
+def test_each_tenant_has_one_limit_though_the_owner_is_killed(fleet: Fleet) -> None:
+    fleet.publish(by_tenant(40, 40))
+    fleet.start(4, 7, tenants=4)
+    fleet.go()
+    time.sleep(1)
+    admitted = fleet.wait_by_tenant(*fleet.kill_owner())
+    assert set(admitted) == {"t0", "t1", "t2", "t3"}
+    assert [excess(instants, 40, 40) for instants in admitted.values()] == [0] * 4
+    for instants in admitted.values():
+        assert admitted_between(instants, 4.5, 6.5) > 0.4 * 40 * 2
 
 
 def test_a_stopped_owner(fleet: Fleet) -> None:
