@@ -1,7 +1,8 @@
 """A process that asks an agent as fast as it may, and writes when it was admitted.
 
 Arguments: store, state directory, file for the instants, requests for each second, seconds, and
-number of tenants, of which each request is of the next one. It prints ``ready`` when its agent has a generation, and begins when it reads a line.
+number of tenants, of which each request is of the next one. It prints ``ready`` when its agent has
+a generation, and begins when it reads a line.
 """
 
 from __future__ import annotations
