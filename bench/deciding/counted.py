@@ -33,6 +33,7 @@ CASES = (
     ours.SLOTS_BESIDE,
     ours.LOCAL,
     ours.POOLED,
+    ours.POOLED_BY_KEY,
 )
 _WARM = 200
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECK", "EXPORTED", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "LOCAL", "MANY", "POOLED",
+    "POOLED_BY_KEY",
     "SIX", "SLOTS", "SLOTS_BESIDE", "WINDOW", "agent_on", "engine_on", "engines", "of",
 ]  # fmt: skip
 
@@ -37,6 +38,7 @@ SLOTS = "agent.check and release, slots"
 SLOTS_BESIDE = "agent.check and release, slots and rate"
 LOCAL = "engine.check, one bucket"
 POOLED = "engine.check, one bucket across processes"
+POOLED_BY_KEY = "engine.check, per key across processes"
 GATE = "gate"
 GATE_WINDOW = "gate, sliding window"
 GATE_WIDE = "gate, sliding window of 10^9"
@@ -210,6 +212,32 @@ def _check_one_bucket(engine: Side, setting: Setting, *, pooled: bool) -> Candid
     return Candidate(engine, "check('/', attributes)", names)
 
 
+def _check_by_key(engine: Side, setting: Setting) -> Candidate:
+    """Return ``check`` on a limit of each tenant, of whom one has a full wallet."""
+    from ratectl.engine.algorithms.keyed_bucket import KeyedBucket, OwnPart
+    from ratectl.engine.api import PlanSet, ScopePlan
+    from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
+
+    made = _class(engine)(time.monotonic_ns)
+    wallets = made.new_key_wallets()
+    wallets.name_keys(StableKeys(bytes(16)))
+    part = OwnPart(0, 10**9, 10**9, 10**9, 0)
+    bucket = KeyedBucket(setting.most, setting.most, 10**6, part, wallets, 1)
+    plan = LimitPlan(scope="/", name="l", algorithm=bucket, per=("tenant",), shadow=False)
+    made.swap(PlanSet(1, {"/": ScopePlan("/", (plan,), True)}))
+    attributes = {"tenant": KEY}
+    wallets.until = wallets.deadline = 1 << 61
+    for _ in range(2):  # the first takes the process's own part
+        made.check("/", attributes)
+    ((_, key, *_),) = wallets.collect()
+    wallets.deposit(key, setting.most)
+    made.check("/", attributes)
+    return Candidate(
+        engine, "check('/', attributes)", {"check": made.check, "attributes": attributes}
+    )
+
+
 def _check_many(engine: Side, tenants: int, setting: Setting) -> Candidate:
     many = _there(agent_on(engine, setting), "check_many")
     batch = [("/one", {"tenant": f"{KEY}-{n % tenants}"}) for n in range(_BATCH)]
@@ -244,6 +272,7 @@ _HOT: dict[str, tuple[Any, ...]] = {
     "engine.check": (_engine_check,),
     LOCAL: (partial(_check_one_bucket, pooled=False),),
     POOLED: (partial(_check_one_bucket, pooled=True),),
+    POOLED_BY_KEY: (_check_by_key,),
     CHECK: (_check, "/one"),
     EXPORTED: (_check_exported,),
     "agent.check, attributes made": (_check_made,),

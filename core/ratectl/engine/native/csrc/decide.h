@@ -61,7 +61,7 @@ typedef struct {
     i64 wait, cost;
     Slot *slot;
     u32 serial;     /* of the bucket; 0: not tracked */
-    int drawn;      /* the tokens come from the wallet of its key */
+    KeyWallet *drawn;   /* the tokens come from this wallet; NULL: from the bucket */
 } Look;
 
 /* A request while it is being decided. */
@@ -247,8 +247,10 @@ keyed_allows(Request *q, int i, Look *l)
         return 1;
     }
     KeyWallet *wallet = wanted(q, i, l);
-    l->drawn = wallet != NULL && q->now < wallets_of(r)->deadline && wallet->left >= l->cost;
-    return l->drawn;
+    if (wallet == NULL || q->now >= wallets_of(r)->deadline || wallet->left < l->cost)
+        return 0;
+    l->drawn = wallet;
+    return 1;
 }
 
 static i64
@@ -265,14 +267,14 @@ keyed_look(Request *q, int i, Look *l)
     return keyed_wait(r, l->cost);
 }
 
-/* Take the cost of a request out of a wallet. Returns what is left. */
+/* Take the cost of a request out of a wallet. Returns what is left. No wallet of its limit was made
+   since the look: they have not moved. */
 static i64
 wallet_charge(const Look *l)
 {
-    KeyWallet *wallet = wallet_find(wallets_of(l->group->rule), l->key);
-    wallet->left -= l->cost;
-    wallet->spent += l->cost;
-    return wallet->left;
+    l->drawn->left -= l->cost;
+    l->drawn->spent += l->cost;
+    return l->drawn->left;
 }
 
 /* Look at every bucket. 1: all enforced limits admit the request; 0: some refuse; SLOW. */
@@ -285,7 +287,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         Look *l = &q->looks[i];
         Group *g = l->group = q->selection->groups[i];
         l->slot = NULL;
-        l->drawn = 0;
+        l->drawn = NULL;
         l->key = keys[i];
         l->cost = q->cost;
         if (unlikely(g->unit != NULL))
@@ -336,8 +338,7 @@ decided_by(Request *q, int i, Reason reason)
         q->ahead = b->tokens.at > q->now ? b->tokens.at - q->now : 0;
     } else {
         const Look *l = &q->looks[i];
-        q->remaining = l->drawn ? wallet_find(wallets_of(r), l->key)->left
-                                : remaining_of(r, b, q->now);
+        q->remaining = l->drawn ? l->drawn->left : remaining_of(r, b, q->now);
         q->reset_after = reset_of(r, b, q->now);
     }
 }
