@@ -82,7 +82,7 @@ class CallLimiter:
         if isinstance(question, Decision):
             return question
         if self.wait == 0:
-            return self.agent.check(*question)
+            return self.agent.check_blocking(*question)
         return self.agent.acquire_sync(*question, wait=self.wait)
 
     async def ask_in_task(self, *args: Any, **kwargs: Any) -> Decision:
@@ -91,7 +91,7 @@ class CallLimiter:
         if isinstance(question, Decision):
             return question
         if self.wait == 0:
-            return self.agent.check(*question)
+            return await self.agent.acheck(*question)
         return await self.agent.acquire(*question, wait=self.wait)
 
     def question(self, *args: Any, **kwargs: Any) -> Question | Decision:

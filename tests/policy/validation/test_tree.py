@@ -347,7 +347,7 @@ def test_a_concurrency_limit_without_max_is_explained() -> None:
         "a concurrency limit takes no burst: max is the most admitted at once": one(
             **SLOTS, burst=1
         ),
-        "a concurrency limit takes no across: slots are counted in each agent": one(
+        "a concurrency limit takes no across: cluster: only a server counts it (redis)": one(
             **SLOTS, across="cluster"
         ),
         "limit 'spike' has no max: neither this scope nor one above gives it": one(
