@@ -52,7 +52,8 @@ def counts_of(
     reader: Any = Reader(attributes)
     counts: list[Count] = []
     others: list[Count] = []
-    for limit in plan.deciding(reader):
+    # Slots come last, as in an engine.
+    for limit in sorted(plan.deciding(reader), key=lambda limit: limit.algorithm.holds):
         key = [reader.get(name) for name in limit.per]
         if limit.skips and None in key:
             continue
