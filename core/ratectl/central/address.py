@@ -81,7 +81,7 @@ def _read(url: str) -> ServerAddress:
     # The hosts are read here: a list of them is no URL for the standard library.
     parts = urlsplit(f"{scheme}://{rest[len(netloc) :]}")
     if parts.fragment:
-        raise ValueError("it has a fragment: write # in a password as %23")
+        raise ValueError("it has a fragment")
     query = _query(parts.query)
     path = unquote(parts.path)
     hosts = () if kind == "unix" else tuple(_host(place, port) for place in places.split(","))

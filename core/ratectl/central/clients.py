@@ -65,7 +65,10 @@ def _of_sentinels(address: ServerAddress, package: str, given: dict[str, Any]) -
     redis, sentinel = import_module(package), import_module(f"{package}.sentinel")
     for name in ("max_connections", "timeout"):  # its pool does not wait for connections
         del given[name]
-    asked = {name: given[name] for name in ("socket_timeout", "socket_connect_timeout", "protocol")}
+    asked = {
+        name: given[name]
+        for name in ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
+    }
     watch = sentinel.Sentinel(
         list(address.hosts), sentinel_kwargs=asked | _tls(address), **given, **_tls(address)
     )

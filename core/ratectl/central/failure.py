@@ -15,6 +15,9 @@ __all__ = ["Breaker", "ServerFailed"]
 _MOST: Final = 3
 """Failures in a row that open the breaker."""
 
+_LASTING: Final = 0.05
+"""Seconds from the first to the last of them, at least; less if the deadline is shorter."""
+
 
 class ServerFailed(Exception):
     """Raised when the server did not decide in time, or answered with an error."""
@@ -29,10 +32,10 @@ class Breaker:
     def __init__(self, changed: Callable[[str | None], None], deadline: float) -> None:
         """``changed`` is called with the failure when it opens, and with None when it closes.
 
-        ``deadline``: seconds for one decision. Failures within this time count as one: many
-        requests that came at once may be too many for it.
+        ``deadline``: seconds for one decision. Failures at one time count as one: many requests
+        that came at once may be too many for the deadline.
         """
-        self._deadline = deadline
+        self._lasting = min(deadline, _LASTING)
         self._first = 0.0
         self.is_open = False
         self._failures = 0
@@ -51,7 +54,7 @@ class Breaker:
             if not self._failures:
                 self._first = now
             self._failures += 1
-            lasts = now - self._first >= self._deadline
+            lasts = now - self._first >= self._lasting
             opens = lasts and self._failures >= _MOST and not self.is_open
             self.is_open = self.is_open or opens
         if opens:

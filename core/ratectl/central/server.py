@@ -191,6 +191,9 @@ async def _living(client: Any) -> AsyncGenerator[None]:
         yield
     finally:
         await client.aclose()
+        manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+        for sentinel in () if manager is None else manager.sentinels:
+            await sentinel.aclose()
 
 
 def _by_sha(call: Call) -> tuple[Any, ...]:
