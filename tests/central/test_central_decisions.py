@@ -244,7 +244,7 @@ def test_other_questions_refuse_or_wait(agent_of: Any) -> None:
         lambda: agent.check_many([("/", ACME)]),
         lambda: agent.gate("/", "tenant")("acme"),
     ):
-        with pytest.raises(UsageError, match="use `await agent.acheck"):
+        with pytest.raises(UsageError, match=r"use `await agent\.acheck"):
             call()
     assert agent.check_blocking("/", ACME, 0).remaining == 3  # they charged nothing
     assert agent.acquire_sync("/", ACME, 3).allowed

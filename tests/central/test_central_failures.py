@@ -93,7 +93,7 @@ def test_each_process_uses_its_part_of_a_limit_meanwhile(
     agents = [agent_of(own_valkey.url, policies, redis_deadline=0.1) for _ in range(3)]
     wait_for(lambda: all(each._central._service.keeper.live == 3 for each in agents), "the beats")
     own_valkey.kill()
-    wait_for(lambda: all([is_alone(each) for each in agents]), "the breakers to open")
+    wait_for(lambda: all(is_alone(each) for each in agents), "the breakers to open")
     assert [drain(each, "a") for each in agents] == [2, 2, 2]  # 8 // 3
     too_large = ask(agents[0], "b", 5)
     assert (too_large.allowed, too_large.reason, too_large.retry_after) == (False, "limited", None)

@@ -34,7 +34,8 @@ def admitted():
     return sum(agent.check_blocking("/").allowed for _ in range(60))
 
 async def in_tasks():
-    return sum([each.allowed for each in await asyncio.gather(*[agent.acheck("/") for _ in range(60)])])
+    answers = await asyncio.gather(*[agent.acheck("/") for _ in range(60)])
+    return sum(each.allowed for each in answers)
 
 count = admitted() + asyncio.run(in_tasks())
 children = []

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ratectl.central.keys import PREFIX
 from ratectl.errors import UsageError
-from ratectl.runtime.urls import scrubbed, shown
+from ratectl.runtime.urls import shown
 
 __all__ = ["ServerAddress"]
 
@@ -60,9 +60,10 @@ class ServerAddress:
         try:
             return _read(url)
         except ValueError as error:
+            # Errors of the standard library may quote a part of the password.
+            reason = error if isinstance(error, _Wrong) else "it is no URL"
             raise UsageError(
-                f"redis {shown(url)!r} cannot be used: {scrubbed(str(error), [url])}: "
-                f"write {_FORMS}"
+                f"redis {shown(url)!r} cannot be used: {reason}: write {_FORMS}"
             ) from None
 
     def hidden(self, text: str) -> str:
@@ -70,10 +71,14 @@ class ServerAddress:
         return text.replace(self.password, "…") if self.password else text
 
 
+class _Wrong(ValueError):
+    """Raised with the reason why a URL cannot be used; the text has no part of the URL."""
+
+
 def _read(url: str) -> ServerAddress:
     scheme, mark, rest = url.partition("://")
     if not mark or scheme.lower() not in _KINDS:
-        raise ValueError("it has no such scheme")
+        raise _Wrong("it has no such scheme")
     kind, tls, port = _KINDS[scheme.lower()]
     netloc, _, _ = rest.partition("?")[0].partition("/")
     user, at, places = netloc.rpartition("@")
@@ -81,12 +86,12 @@ def _read(url: str) -> ServerAddress:
     # The hosts are read here: a list of them is no URL for the standard library.
     parts = urlsplit(f"{scheme}://{rest[len(netloc) :]}")
     if parts.fragment:
-        raise ValueError("it has a fragment")
+        raise _Wrong("it has a fragment")
     query = _query(parts.query)
     path = unquote(parts.path)
     hosts = () if kind == "unix" else tuple(_host(place, port) for place in places.split(","))
     if kind == "single" and len(hosts) > 1:
-        raise ValueError("one server has one host: several are for sentinels or a cluster")
+        raise _Wrong("one server has one host: several are for sentinels or a cluster")
     name, db = _name_and_db(kind, path, query.get("db"))
     return ServerAddress(
         kind, hosts, name, db, tls,
@@ -103,7 +108,7 @@ def _query(text: str) -> dict[str, str]:
     query = dict(pairs)
     unknown = [name for name in query if name not in _PARAMETERS]
     if unknown or len(query) != len(pairs):
-        raise ValueError(f"its parameters are {', '.join(_PARAMETERS)}, each once")
+        raise _Wrong(f"its parameters are {', '.join(_PARAMETERS)}, each once")
     return query
 
 
@@ -114,7 +119,7 @@ def _host(text: str, default: int) -> tuple[str, int]:
     else:
         host, _, port = text.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)):
-        raise ValueError("a host or a port is missing or wrong")
+        raise _Wrong("a host or a port is missing or wrong")
     return host, int(port or default)
 
 
@@ -123,34 +128,34 @@ def _name_and_db(kind: str, path: str, db: str | None) -> tuple[str, int]:
     name = ""
     if kind == "unix":
         if not path.startswith("/") or "\0" in path:
-            raise ValueError("the path of a socket begins with /")
+            raise _Wrong("the path of a socket begins with /")
         name = path
     else:
         name, _, number = path.removeprefix("/").partition("/")
         if kind != "sentinel":
             name, number = "", path.removeprefix("/")
         elif not name:
-            raise ValueError("the name of the master is missing")
+            raise _Wrong("the name of the master is missing")
         if number and db:
-            raise ValueError("the database is named twice")
+            raise _Wrong("the database is named twice")
         db = db or number
     if db and not (db.isascii() and db.isdigit() and len(db) < 6):
-        raise ValueError("the database is a number")
+        raise _Wrong("the database is a number")
     if kind == "cluster" and int(db or 0):
-        raise ValueError("a cluster has only database 0")
+        raise _Wrong("a cluster has only database 0")
     return name, int(db or 0)
 
 
 def _prefix(text: str | None) -> str | None:
     if text is not None and not PREFIX.fullmatch(text):
-        raise ValueError("a prefix is 1 to 100 letters, digits, '.', '_', ':', '/' and '-'")
+        raise _Wrong("a prefix is 1 to 100 letters, digits, '.', '_', ':', '/' and '-'")
     return text
 
 
 def _files(query: dict[str, str], *, tls: bool) -> dict[str, str]:
     files = {name: path for name, path in query.items() if name in ("ca", "cert", "key")}
     if files and not tls:
-        raise ValueError("files of certificates are for TLS")
+        raise _Wrong("files of certificates are for TLS")
     if ("cert" in files) != ("key" in files):
-        raise ValueError("cert and key belong together")
+        raise _Wrong("cert and key belong together")
     return files
