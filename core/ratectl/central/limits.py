@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ratectl.central.fallback import Fallback
     from ratectl.central.question import Question
     from ratectl.central.service import Service
-    from ratectl.engine.api import Engine
+    from ratectl.engine.api import Engine, ScopePlan
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
@@ -114,6 +114,11 @@ class CentralLimits:
             self._problem(_NO_ADDRESS if self.any else None)
 
     # Questions ----------------------------------------------------------------------------------
+
+    def plan(self, scope: str) -> ScopePlan | None:
+        """Return the central limits that govern a scope now; None if there are none."""
+        plan = self._plans[0].find(scope)
+        return plan if plan is not None and plan.limits else None
 
     def met_by(
         self, scope: str, attributes: Mapping[str, str], cost: Cost, generation: int
