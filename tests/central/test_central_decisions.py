@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -343,6 +344,45 @@ def test_a_cancelled_task_gives_back_what_it_took(agent_of: Any) -> None:
         pytest.fail("the slots are still held")
 
     asyncio.run(cancelled())
+
+
+def test_a_loop_that_stands_still_does_not_lose_the_answer(agent_of: Any) -> None:
+    agent = agent_of(SPIKE, redis_deadline=0.1)
+
+    async def ask() -> ratectl.Decision:
+        await agent.acheck("/", ACME)
+        task = asyncio.create_task(agent.acheck("/", ACME))
+        await asyncio.sleep(0)
+        time.sleep(0.3)
+        return await task
+
+    assert asyncio.run(ask()).remaining == 1
+    assert agent.check_blocking("/", ACME, 0).remaining == 1
+    assert agent._central._service.breaker._failures == 0
+
+
+def test_a_user_with_few_rights_is_enough(agent_of: Any, valkey: ValkeyServer) -> None:
+    rights = (
+        "+eval +evalsha +time +get +set +del +zadd +zrem +zcard +zrevrange +zremrangebyscore "
+        "+pexpire +pexpireat"
+    )
+    valkey.command("ACL", "SETUSER", "ratectl", "on", ">pw", "~ratectl:*", *rights.split())
+    url = valkey.url.replace("redis://", "redis://ratectl:pw@")
+    agent = agent_of(
+        SPIKE + "  window: {algorithm: sliding-window, rate: 9/min, across: redis}\n"
+        "  day: {algorithm: quota, rate: 9/day, across: redis}\n"
+        "  slots: {algorithm: concurrency, max: 9, across: redis}\n",
+        redis=url,
+    )
+    for ask in (in_task, in_thread):
+        decision = ask(agent, "/", ACME)
+        decision.settle(2)
+        decision.release()
+    wait_for(lambda: agent._central._service.keeper.is_idle, "the corrections")
+    valkey.command("ACL", "DELUSER", "ratectl")
+    assert agent._central._service.breaker._failures == 0
+    assert dict(agent.status.problems) == {}
+    assert agent_of(SPIKE).check_blocking("/", {"tenant": "acme"}, 0).remaining == 0
 
 
 HOSTILE = [

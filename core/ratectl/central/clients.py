@@ -15,6 +15,9 @@ __all__ = ["check_installed", "client_of", "task_client_of"]
 _MOST_CONNECTIONS: Final = 64
 """Connections of one client. A decision that waits for one longer than its deadline has failed."""
 
+_TASKS_CONNECT: Final = 2.0
+"""Seconds for a connection of an event loop to be made, TLS included."""
+
 
 def check_installed() -> None:
     """:raises UsageError: redis-py is not installed."""
@@ -33,13 +36,17 @@ def client_of(address: ServerAddress, timeout: float) -> Any:
 
 
 def task_client_of(address: ServerAddress, timeout: float) -> Any:
-    """Return a client for the tasks of one event loop."""
-    return _client(address, timeout, "redis.asyncio")
+    """Return a client for the tasks of one event loop. To connect may take longer: no task waits
+    for that beyond its own deadline."""
+    return _client(address, timeout, "redis.asyncio", max(timeout, _TASKS_CONNECT))
 
 
-def _client(address: ServerAddress, timeout: float, package: str) -> Any:
+def _client(
+    address: ServerAddress, timeout: float, package: str, connect: float | None = None
+) -> Any:
     redis = import_module(package)
     given = _arguments(address, timeout, package)
+    given["socket_connect_timeout"] = connect or timeout
     if address.kind == "cluster":
         nodes = [
             import_module(f"{package}.cluster").ClusterNode(host, port)
@@ -82,7 +89,6 @@ def _arguments(address: ServerAddress, timeout: float, package: str) -> dict[str
         "username": address.username,
         "password": address.password,
         "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
         # A decision is not repeated: it may have been made.
         "retry": retry(backoff(), 0),
         "protocol": 2,
