@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 import time
@@ -321,6 +322,8 @@ def test_many_threads_ask_at_once(agent_of: Any) -> None:
 def test_every_event_loop_has_its_own_connections(agent_of: Any) -> None:
     agent = agent_of(SPIKE)
     assert [in_task(agent, "/", ACME).allowed for _ in range(4)] == [True, True, True, False]
+    gc.collect()
+    assert len(agent._central._service._loops) == 0  # nothing of a closed loop is kept
 
 
 def test_a_cancelled_task_gives_back_what_it_took(agent_of: Any) -> None:

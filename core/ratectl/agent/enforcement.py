@@ -39,6 +39,9 @@ class Central(Protocol):
     def follow(self, plans: PlanSet | None) -> None:
         """Use these limits from the next decision of their generation on; None: there are none."""
 
+    def followed(self) -> None:
+        """Note that the engine has that generation."""
+
 
 _LOOK_SECONDS: Final = 1.0
 """Longest delay until a step of the wall clock is noticed, if the tree has exceptions."""
@@ -114,6 +117,8 @@ class Enforcement:
                     plans = activated(tree, generation, self._wall, now, part="central").plans
                 central.follow(plans)
             self._engine.swap(compiled.plans)
+            if central is not None:
+                central.followed()
         self.swaps += 1
         self.proxies = proxies
         spent, self._compiled = self._compiled.parts(), compiled

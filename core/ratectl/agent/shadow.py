@@ -103,6 +103,9 @@ class _NotEvaluated:
     def follow(self, plans: PlanSet | None) -> None:
         """Do nothing."""
 
+    def followed(self) -> None:
+        """Do nothing."""
+
 
 class _Trial:
     """Evaluation of one candidate, as a mirror of the engine in force."""

@@ -31,7 +31,7 @@ _PARAMETERS: Final = ("prefix", "db", "ca", "cert", "key")
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the server is, and how to sign in. Its text shows no secret."""
+    """Address of the server, with a user and a password. Its text shows no secret."""
 
     kind: str
     """``single``, ``unix``, ``sentinel`` or ``cluster``."""

@@ -19,7 +19,7 @@ __all__ = ["Answer", "Look", "admission", "both", "read_answer", "refusal"]
 
 
 class Look(NamedTuple):
-    """What the server says of one limit. Times in microseconds, or ``NEVER`` or ``UNKNOWN``."""
+    """Answer of the server about one limit. Times in microseconds, or ``NEVER`` or ``UNKNOWN``."""
 
     plan: LimitPlan
     wait: int

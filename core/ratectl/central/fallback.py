@@ -68,7 +68,7 @@ class Fallback:
             return engine
 
     def after_fork_in_child(self) -> None:
-        """Begin anew in a forked child: its limits count from empty."""
+        """Start with full buckets in a forked child."""
         self._changing = threading.Lock()
         self._engine = self._in_force = None
 

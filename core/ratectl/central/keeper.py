@@ -108,7 +108,7 @@ class Keeper:
     # The thread ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Let the thread look again at what there is to do."""
+        """Wake the thread: there may be work, or the breaker has opened."""
         self._wakeup.set()
 
     def _run(self) -> None:

@@ -77,19 +77,25 @@ class CentralLimits:
         """Called when ``any`` has changed."""
         self._clock = clock
         self._plans: tuple[PlanSet, ...] = (PlanSet(0),)
-        """Those of the generation in force, and of the one before: a decision may be between."""
+        """Plans of the generation in force, and of the one before: a decision may still have it."""
         self._requests = count(1)
         self._id = os.urandom(6).hex()
 
     def follow(self, plans: PlanSet | None) -> None:
         """Use these central limits from the next decision of their generation on; None: none."""
-        latest = plans or PlanSet(0)
-        self._plans = latest, *self._plans[:1]
-        self.any = plans is not None
+        self._plans = plans or PlanSet(0), *self._plans[:1]
+        self._found(plans is not None or self.any)
+
+    def followed(self) -> None:
+        """Note that the engine has the generation of ``follow``: earlier ones are over."""
+        self._found(bool(self._plans[0].generation))
+
+    def _found(self, is_any: bool) -> None:
+        self.any = is_any
         if self.changed is not None:
             self.changed()
         if self._service is not None:
-            self._service.needed(self.any)
+            self._service.needed(is_any)
         self._note_alone()
 
     def belong_to(self, environment: str | None) -> None:
@@ -256,7 +262,7 @@ class CentralLimits:
             self._service.close()
 
     def in_child(self) -> None:
-        """Begin anew in a forked child: with its own connections, and its own name."""
+        """Use new connections and another name in a forked child."""
         self._id = os.urandom(6).hex()
         self._fallback.after_fork_in_child()
         if self._service is not None:

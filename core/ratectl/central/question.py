@@ -37,9 +37,9 @@ class Question(NamedTuple):
     """Central limits of one request."""
 
     counts: tuple[Count, ...]
-    """Those that are consulted."""
+    """Limits that are consulted."""
     others: tuple[Count, ...]
-    """Those of units that the cost does not name: a settlement may charge them."""
+    """Limits of units that the cost does not name: a settlement may charge them."""
 
 
 def counts_of(

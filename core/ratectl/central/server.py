@@ -39,6 +39,18 @@ class Call(NamedTuple):
     argument: str
 
 
+class _Waiting:
+    """A call of a task, and the future of its answer."""
+
+    __slots__ = ("answer", "call", "sent")
+
+    def __init__(self, call: Call, answer: asyncio.Future[Any]) -> None:
+        self.call = call
+        self.answer = answer
+        self.sent = False
+        """True once the server may run the script."""
+
+
 class ThreadServer:
     """The server, for threads. Thread-safe."""
 
@@ -97,7 +109,7 @@ class TaskServer:
         """``deadline``: seconds for one call, from the first step on."""
         self._address = address
         self._deadline = deadline
-        self._queue: deque[tuple[Call, asyncio.Future[Any]]] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
         self._client: Any = None
         self._life: AsyncGenerator[Any] | None = None
@@ -111,7 +123,8 @@ class TaskServer:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._queue.append((call, answer))
+        waiting = _Waiting(call, answer)
+        self._queue.append(waiting)
         if len(self._flushes) < _PIPELINES:
             task = loop.create_task(self._flush())
             self._flushes.add(task)
@@ -123,11 +136,13 @@ class TaskServer:
                 # The loop itself stood still: the answer may be there, unread.
                 await asyncio.wait((answer,), timeout=self._deadline)
         finally:
-            if not answer.done():
+            if not waiting.sent:
+                answer.cancel()  # the script never runs
+            elif not answer.done():
                 answer.add_done_callback(
                     lambda done: (done.cancelled() or done.exception(), late())
                 )
-        if not answer.done():
+        if not answer.done() or answer.cancelled():
             raise ServerFailed(f"no answer within {self._deadline * 1e3:g} ms")
         return answer.result()
 
@@ -136,27 +151,28 @@ class TaskServer:
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
             try:
-                answers = await self._sent([call for call, _ in batch])
+                client = self._client or await self._opened()
+                batch = [waiting for waiting in batch if not waiting.answer.done()]
+                for waiting in batch:
+                    waiting.sent = True
+                answers = await self._sent(client, [waiting.call for waiting in batch])
             except BaseException as error:
-                self._settle_all(batch, [error] * len(batch))
+                self._tell(batch, [error] * len(batch))
                 if not isinstance(error, Exception):
                     raise
             else:
-                self._settle_all(batch, answers)
+                self._tell(batch, answers)
 
-    def _settle_all(
-        self, batch: Sequence[tuple[Call, asyncio.Future[Any]]], answers: Sequence[Any]
-    ) -> None:
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
+    def _tell(self, batch: Sequence[_Waiting], answers: Sequence[Any]) -> None:
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.answer.done():
                 continue
             if isinstance(answer, BaseException):
-                future.set_exception(_failed(self._address, answer))
+                waiting.answer.set_exception(_failed(self._address, answer))
             else:
-                future.set_result(answer)
+                waiting.answer.set_result(answer)
 
-    async def _sent(self, calls: list[Call]) -> list[Any]:
-        client = self._client or await self._opened()
+    async def _sent(self, client: Any, calls: list[Call]) -> list[Any]:
         answers = await self._round(client, [_by_sha(call) for call in calls])
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, _no_script())]
         if unknown:
@@ -181,26 +197,28 @@ class TaskServer:
         """Return the client. The loop closes it at its own end, as it does all generators."""
         if self._client is None:
             self._client = task_client_of(self._address, self._deadline)
-            self._life = _living(self._client)
+            self._life = self._living(self._client)
             await anext(self._life)
         return self._client
 
+    async def _living(self, client: Any) -> AsyncGenerator[None]:
+        """Yield once, and close the client at the end."""
+        try:
+            yield
+        finally:
+            if self._client is client:
+                self._client = self._life = None  # they refer to the loop, which would stay
+            await client.aclose()
+            manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+            for sentinel in () if manager is None else manager.sentinels:
+                await sentinel.aclose()
+
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
-        self._client = None
-        life, self._life = self._life, None
+        life = self._life
+        self._client = self._life = None
         if life is not None:
             await life.aclose()
-
-
-async def _living(client: Any) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        await client.aclose()
-        manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-        for sentinel in () if manager is None else manager.sentinels:
-            await sentinel.aclose()
 
 
 def _by_sha(call: Call) -> tuple[Any, ...]:
