@@ -25,8 +25,7 @@ def check_installed() -> None:
         import_module("redis")
     except ImportError:
         raise UsageError(
-            "limits across: redis need redis-py, which is not installed: "
-            "pip install 'ratectl[redis]'"
+            "limits across: redis need the package redis: pip install 'ratectl[redis]'"
         ) from None
 
 

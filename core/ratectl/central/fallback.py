@@ -54,6 +54,11 @@ class Fallback:
             )  # fmt: skip
         return decision
 
+    def keep_up(self, plans: PlanSet, processes: int) -> None:
+        """Follow a change of the limits at once, if they were ever counted here."""
+        if self._engine is not None:
+            self._follow(plans, processes)
+
     def _follows(self, plans: PlanSet, processes: int) -> bool:
         in_force = self._in_force
         return in_force is not None and in_force[0] is plans and in_force[1] == processes

@@ -88,6 +88,7 @@ class CentralLimits:
 
     def followed(self) -> None:
         """Note that the engine has the generation of ``follow``: earlier ones are over."""
+        self._fallback.keep_up(self._plans[0], self._live)
         self._found(bool(self._plans[0].generation))
 
     def _found(self, is_any: bool) -> None:
@@ -238,13 +239,18 @@ class CentralLimits:
 
     def _here(self, local: Decision, asked: Asked) -> Decision:
         """Decide by this process's part of the limits."""
-        service = self._service
-        live = 1 if service is None else service.keeper.live or 1
-        own = self._fallback.decide(asked.plans, live, asked.scope, asked.attributes, asked.cost)
+        own = self._fallback.decide(
+            asked.plans, self._live, asked.scope, asked.attributes, asked.cost
+        )
         if not own.allowed and not asked.all_shadow:
             give_back(local, asked.cost)
             return own
         return charged(both(local, own), asked.scope, asked.cost, (local, own))
+
+    @property
+    def _live(self) -> int:
+        """Live processes, as far as that is known."""
+        return 1 if self._service is None else self._service.keeper.live or 1
 
     def _new_id(self) -> str:
         return f"{self._id}{next(self._requests):x}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha1
-from importlib.resources import files
+from pathlib import Path
 from typing import Final, NamedTuple
 
 __all__ = ["BEAT", "DECIDE", "SETTLE", "Script"]
@@ -17,9 +17,8 @@ class Script(NamedTuple):
 
 
 def _script(name: str) -> Script:
-    folder = files(__package__)
-    texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("algorithms", name)]
-    text = "\n".join(texts)
+    files = [Path(__file__).with_name(f"{part}.lua") for part in ("algorithms", name)]
+    text = "\n".join([file.read_text("utf-8") for file in files])
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
