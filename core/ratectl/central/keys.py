@@ -24,7 +24,7 @@ PREFIX: Final = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
 """Prefixes that an address may name. No braces: these begin and end the hash tag."""
 
 _LONGEST: Final = 200
-"""Longest identity that is readable in a name, in bytes. Others are 64 hexadecimal digits."""
+"""Longest value, and longest identity, that is readable in a name. Of others, it has a digest."""
 
 
 def count_name(prefix: str, algorithm: str, group: GroupName, key: Sequence[str | None]) -> str:
@@ -33,9 +33,10 @@ def count_name(prefix: str, algorithm: str, group: GroupName, key: Sequence[str 
     ``key``: values of the attributes that the limit counts per; None for an absent one, which is
     another key than an empty text. Any text has its own name: JSON escapes what is not ASCII.
     """
-    identity = f"{_group_text(algorithm, group)},{_json(list(key))}]"
+    values = [value if value is None or len(value) <= _LONGEST else _digest(value) for value in key]
+    identity = f"{_group_text(algorithm, group)},{_json(values)}]"
     if len(identity) > _LONGEST:
-        identity = blake2b(identity.encode(), digest_size=32).hexdigest()
+        (identity,) = _digest(identity)
     return f"ratectl:{{{prefix}}}:{identity}"
 
 
@@ -48,6 +49,11 @@ def alive_name(prefix: str) -> str:
 def _group_text(algorithm: str, group: GroupName) -> str:
     scope, name, budget, overrides, per, unit = group
     return _json([algorithm, scope, name, budget, overrides, per, unit])[:-1]
+
+
+def _digest(text: str) -> list[str]:
+    """Return the digest of a text, as a list: no text has the same JSON."""
+    return [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()]
 
 
 def _json(value: object) -> str:
