@@ -82,7 +82,8 @@ class CallLimiter:
         if isinstance(question, Decision):
             return question
         if self.wait == 0:
-            return self.agent.check_blocking(*question)
+            check = self.agent.check_blocking if self.agent.asks_server else self.agent.check
+            return check(*question)
         return self.agent.acquire_sync(*question, wait=self.wait)
 
     async def ask_in_task(self, *args: Any, **kwargs: Any) -> Decision:
@@ -91,7 +92,9 @@ class CallLimiter:
         if isinstance(question, Decision):
             return question
         if self.wait == 0:
-            return await self.agent.acheck(*question)
+            if self.agent.asks_server:
+                return await self.agent.acheck(*question)
+            return self.agent.check(*question)
         return await self.agent.acquire(*question, wait=self.wait)
 
     def question(self, *args: Any, **kwargs: Any) -> Question | Decision:

@@ -58,8 +58,8 @@ def central_limits(
     if given is not None and (url is not None or not fake):
         if fake:
             raise UsageError("a fake clock moves no server: leave out redis, or the clock")
-        service = Service(ServerAddress.of(given), deadline)
-    return CentralLimits(engine, Fallback(open_engine), service, wall.time_ns, silent=fake)
+        service = Service(ServerAddress.of(given), deadline, wall.time_ns)
+    return CentralLimits(engine, Fallback(open_engine), service, silent=fake)
 
 
 class Deciding:
@@ -67,6 +67,7 @@ class Deciding:
     them waits."""
 
     _central: CentralLimits
+    check: Callable[..., Decision]
     _engine: Engine
     _failures: Failures
 
@@ -115,7 +116,7 @@ class Deciding:
         """Return the decision of local limits; with the central ones to ask, if they admit it."""
         central = self._central
         if not central.any:
-            return self._engine.check(scope, attributes, cost)
+            return self.check(scope, attributes, cost)
         cost = checked_cost(cost)
         local = self._engine.check(scope, attributes, cost)
         if not local.allowed or local.reason in ("error", "no_policy"):

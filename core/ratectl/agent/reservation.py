@@ -120,7 +120,8 @@ class Reservation(Closing):
         if not self._begins():
             return self
         agent, wait = self._agent, self._terms.wait
-        ask = agent.check_blocking if wait == 0 else partial(agent.acquire_sync, wait=wait)
+        check = agent.check_blocking if agent.asks_server else agent.check
+        ask = check if wait == 0 else partial(agent.acquire_sync, wait=wait)
         try:
             # In one step for signal handlers: a decision that was made is in `_got`.
             self._got[:] = map(ask, (self._scope,), (self._attributes,), (self._cost,))

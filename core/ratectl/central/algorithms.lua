@@ -199,15 +199,15 @@ end
 local quota = {}
 
 -- parameters: starts of calendar windows, ascending: from one before the present to two after it.
--- state: {start, end, used}
+-- state: {start, end, used, time of the first count}
 function quota.load(key, limit, now)
   local state = read(key)
   if state then now = math.max(now, state[1]) end -- a clock that steps back reopens no window
   local starts = limit[5]
   for i = 1, #starts - 1 do
     if starts[i] <= now and now < starts[i + 1] then
-      if state and now < state[2] then return {starts[i], starts[i + 1], state[3]} end
-      return {starts[i], starts[i + 1], 0}
+      if state and now < state[2] then return {starts[i], starts[i + 1], state[3], state[4]} end
+      return {starts[i], starts[i + 1], 0, now}
     end
   end
   return nil
@@ -223,10 +223,15 @@ function quota.reset_after(limit, state, now)
   return state[3] > 0 and state[2] - now or 0
 end
 
-function quota.take(limit, state, cost) state[3] = state[3] + cost end
+function quota.take(limit, state, cost, now)
+  if state[3] == 0 then state[4] = now end
+  state[3] = state[3] + cost
+end
 
 function quota.settle(limit, state, more, now, since)
-  if more > 0 or since >= state[1] then state[3] = math.max(0, state[3] + more) end
+  if more > 0 then quota.take(limit, state, more, now) return end
+  -- What came before the first count is not known here.
+  if since >= state[4] then state[3] = math.max(0, state[3] + more) end
 end
 
 function quota.left(limit, state) return math.max(0, limit[4] - state[3]) end

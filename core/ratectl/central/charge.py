@@ -88,7 +88,9 @@ class Charger:
             ]
             if changes:
                 made = charge.on_server
-                made.service.keeper.correct(correction(changes, made.answer.now, made.answer.now))
+                made.service.keeper.correct(
+                    correction(changes, made.answer.now, made.service.wall_us())
+                )
 
     def explain_decision(self, decision: Decision) -> Explanation:
         """Return what the decision itself says."""

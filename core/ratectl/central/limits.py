@@ -58,14 +58,10 @@ class CentralLimits:
         engine: Engine,
         fallback: Fallback,
         service: Service | None,
-        clock: Callable[[], int],
         *,
         silent: bool = False,
     ) -> None:
-        """``service``: the server; None: this process counts alone.
-
-        ``clock``: the wall clock in nanoseconds since 1970. ``silent``: to count alone is meant.
-        """
+        """``service``: the server; None: this process counts alone. ``silent``: that is meant."""
         self.any = False
         """True if any limit of the policies in force is a central one."""
         self._engine = engine
@@ -75,7 +71,6 @@ class CentralLimits:
         self._problem: Callable[[str | None], object] | None = None
         self.changed: Callable[[], object] | None = None
         """Called when ``any`` has changed."""
-        self._clock = clock
         self._plans: tuple[PlanSet, ...] = (PlanSet(0),)
         """Plans of the generation in force, and of the one before: a decision may still have it."""
         self._requests = count(1)
@@ -211,16 +206,14 @@ class CentralLimits:
         raise ServerFailed("no calendar window holds the server's time")
 
     def _call(self, asked: Asked, request: str, service: Service, freed: Any) -> Any:
-        wall = service.wall_us(self._clock())
-        return decision_call(
-            asked.question.counts, request, wall, freed, all_shadow=asked.all_shadow
-        )
+        counts, wall = asked.question.counts, service.wall_us()
+        return decision_call(counts, request, wall, freed, all_shadow=asked.all_shadow)
 
     def _read(self, asked: Asked, raw: Any, service: Service, freed: Any) -> Answer | None:
         """Return the answer; None if the call has to be repeated with the server's time."""
         answer = read_answer(asked.question.counts, raw)
         now = answer if isinstance(answer, int) else answer.now
-        service.heard(now, self._clock())
+        service.heard(now)
         if isinstance(answer, int):
             return None
         service.keeper.are_free(freed)

@@ -28,14 +28,15 @@ _DEFAULT_PREFIX: Final = "default"
 class Service:
     """One server. Thread-safe."""
 
-    def __init__(self, address: ServerAddress, deadline: float) -> None:
-        """``deadline``: seconds for one decision.
+    def __init__(self, address: ServerAddress, deadline: float, clock: Callable[[], int]) -> None:
+        """``deadline``: seconds for one decision. ``clock``: nanoseconds since 1970.
 
         :raises UsageError: redis-py is not installed.
         """
         check_installed()
         self._address = address
         self._deadline = deadline
+        self._clock = clock
         self.problem: Callable[[str | None], object] = _ignored
         """Told of failures, and with None of their end."""
         self.prefix = address.prefix or _DEFAULT_PREFIX
@@ -86,13 +87,13 @@ class Service:
 
     # The server's clock -------------------------------------------------------------------------
 
-    def wall_us(self, local_ns: int) -> int:
-        """Return the server's time in microseconds since 1970; ``local_ns``: this machine's."""
-        return local_ns // 1000 + self._offset_us
+    def wall_us(self) -> int:
+        """Return about the server's time, in microseconds since 1970."""
+        return self._clock() // 1000 + self._offset_us
 
-    def heard(self, now_us: int, local_ns: int) -> None:
+    def heard(self, now_us: int) -> None:
         """Note the server's time."""
-        self._offset_us = now_us - local_ns // 1000
+        self._offset_us = now_us - self._clock() // 1000
 
     # The end ------------------------------------------------------------------------------------
 
