@@ -209,7 +209,7 @@ def _offset(server: ValkeyServer) -> int:
 
 
 def _info(server: ValkeyServer) -> bytes:
-    """Return what the server says of replication; nothing while it changes its role."""
+    """Return the server's replication state; nothing while it changes its role."""
     try:
         found = server.client().info("replication")
     except redis.ConnectionError:

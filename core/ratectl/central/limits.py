@@ -139,6 +139,8 @@ class CentralLimits:
         question = counts_of(plan, attributes, cost, self._prefix)
         if question is None:
             return None
+        if type(attributes) is dict:  # the caller may use it for another request meanwhile
+            attributes = attributes.copy()
         return Asked(question, plans, scope, attributes, cost, waiver == "shadow")
 
     @property
@@ -171,7 +173,7 @@ class CentralLimits:
             call = self._call(asked, request, service, freed)
             try:
                 raw = service.keeper.server.run(call)
-            except ServerFailed:
+            except BaseException:  # also of a signal handler: it may have been decided
                 self._abandon(asked, request, service)
                 raise
             answer = self._read(asked, raw, service, freed)
