@@ -107,6 +107,17 @@ def test_without_an_address_check_begins_to_refuse_such_requests(
         assert "redis" not in agent.status.problems
 
 
+def test_a_check_that_the_program_replaced_stays(source: str, tmp_path: Path) -> None:
+    publish(source, spike={"rate": "1/h", "burst": 4})
+    with Agent(source, state_dir=tmp_path) as agent:
+        own = agent.check
+        agent.check = lambda *question: own(*question)  # type: ignore[method-assign]
+        replaced = agent.check
+        publish(source, spike={"rate": "1/h", "burst": 5})
+        follow([agent], 3)
+        assert agent.check is replaced
+
+
 def test_exceptions_begin_and_end() -> None:
     clock = FakeClock("2036-01-01T00:00Z")
     documents = """

@@ -124,6 +124,7 @@ class Agent(Deciding, Explaining, Lifecycle):
         self._central = central_limits(
             redis, redis_deadline, self._engine, open_new, wall, fake=self._fake_clock is not None
         )
+        self._check_directly = self._engine.check
         self._central.changed = self._bind
         self._bind()
         settings = Settings(
@@ -155,11 +156,12 @@ class Agent(Deciding, Explaining, Lifecycle):
     def _bind(self) -> None:
         """Let ``check`` be the engine's own function, unless it has to look for central limits:
         no Python call in front of a compiled one."""
-        if type(self).check is Agent.check:
-            if self._central.is_configured or self._central.any:
-                vars(self).pop("check", None)
-            else:
-                self.check = self._engine.check  # type: ignore[method-assign,assignment]
+        bound = vars(self).get("check")
+        if self._central.is_configured or self._central.any:
+            if bound is self._check_directly:  # not one that the program has put there
+                del self.check
+        elif bound is None and type(self).check is Agent.check:
+            self.check = self._check_directly  # type: ignore[method-assign,assignment]
 
     def _log_waiting(self) -> None:
         """Log that nothing is in force, unless a logged problem says why already."""
