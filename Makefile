@@ -36,7 +36,7 @@ lint: .venv/dev
 	$(BIN)/lint-imports
 
 # The whole suite on the compiled engine, where it was built; what decides, on the pure one too.
-unit: .venv/dev .venv/etcd .venv/prometheus
+unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready
 	if $(BIN)/python -c 'import ratectl.engine.native._fast'; then \
 	    RATECTL_ENGINE=c $(BIN)/pytest $(WORKERS) || exit 1; \
 	    RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS) -m "not etcd" $(DECIDING_TESTS); \
@@ -114,6 +114,10 @@ fuzz: .venv/dev .venv/atheris
 # A real Prometheus for the tests of alerts and dashboards: elsewhere they are skipped, and the script says so.
 .venv/prometheus: .venv/python
 	@.ci/install-prometheus && touch $@ || true
+
+# A real Valkey or Redis for the tests of limits across redis: elsewhere they are skipped, too.
+.venv/valkey-ready: .venv/python
+	@.ci/install-valkey && touch $@ || true
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz bench/out

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench import (
     beside,
+    central,
     choosing,
     cluster,
     decisions,
@@ -49,6 +50,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "stable_keys": stable_keys.run,
     "middleware": middleware.run,
     "cluster": cluster.run,
+    "redis": central.run,
 }
 
 

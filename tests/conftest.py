@@ -15,6 +15,7 @@ import profiles  # noqa: F401 - importing it loads the profile of property tests
 from etcd_server import EtcdServer
 from ratectl.stores import open_store
 from support import STANDARD_ERROR
+from valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,21 @@ def etcd_server() -> Iterator[EtcdServer]:
     server = EtcdServer.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[ValkeyServer]:
+    """One healthy server for each test process."""
+    server = ValkeyServer.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(shared_valkey: ValkeyServer) -> ValkeyServer:
+    """The healthy server, empty."""
+    shared_valkey.command("FLUSHALL")
+    return shared_valkey
 
 
 @pytest.fixture

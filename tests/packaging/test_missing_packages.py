@@ -23,6 +23,7 @@ OWN: Final = {"ratectl", "ratectl_cli"}
 SIGNING: Final = "signing needs the package cryptography: pip install 'ratectl[signing]'"
 ETCD: Final = "pip install grpcio protobuf"
 METRICS: Final = "metrics need the package prometheus-client: pip install 'ratectl[prometheus]'"
+REDIS: Final = "limits across: redis need the package redis: pip install 'ratectl[redis]'"
 OPTIONAL: Final = {"cryptography", "prometheus-client", "opentelemetry-api"}
 AGENT: Final = """
 import ratectl
@@ -65,6 +66,11 @@ def test_command_names_the_package_to_install(
 
 def test_agent_with_public_keys_names_the_extra(tmp_path: Path) -> None:
     assert without("cryptography", AGENT, folder=tmp_path) == (1, SIGNING + "\n")
+
+
+def test_agent_with_a_server_names_the_extra(tmp_path: Path) -> None:
+    code = AGENT.replace('public_keys=["key.pub"]', 'redis="redis://127.0.0.1:1"')
+    assert without("redis", code, folder=tmp_path) == (1, REDIS + "\n")
 
 
 def test_every_imported_package_is_declared_or_an_extra() -> None:

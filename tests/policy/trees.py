@@ -53,7 +53,7 @@ _slots = {
 }
 _rare = {
     "resets": st.sampled_from(RESETS),
-    "across": st.just("cluster"),
+    "across": st.sampled_from(("cluster", "redis")),
     "precision": st.sampled_from((24, 30, 128)),
     **_slots,
 }

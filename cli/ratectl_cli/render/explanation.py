@@ -212,7 +212,9 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     if limit["per"]:
         what += f" per {', '.join(limit['per'])}"
     head: list[Piece] = [bold(title or limit["name"]), what]
-    if limit["across"]:
+    if limit["across"] == "redis":
+        head.append(dim("on a Valkey or Redis server"))
+    elif limit["across"]:
         head.append(dim("one for all processes" if limit["shared"] else "in each agent for now"))
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))

@@ -115,7 +115,8 @@ class Adoption:
                 return
             goal = Goal.of(good)
             with self._quarantine.trying(goal.trial):
-                self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
+                tree = verified(good.data, good.bundle)
+                self._enforcement.enforce(tree, good.generation, good.environment)
         except BundleError as error:
             self._state.problem("disk", str(error))
             return
@@ -280,7 +281,9 @@ class Adoption:
         """Put a goal's policies in force; return the objects to release (see ``cooperative``)."""
         with self._cooperative():
             tree = self._verified(goal, data)
-            spent: list[list[Any]] = self._enforcement.enforce(tree, goal.generation)
+            spent: list[list[Any]] = self._enforcement.enforce(
+                tree, goal.generation, goal.environment
+            )
             spent.append(list(tree.policies.values()))
             del tree
         return spent

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
+from ratectl.agent.deciding import Deciding, central_limits
 from ratectl.agent.expiries import Expiries
 from ratectl.agent.explaining import Explaining
 from ratectl.agent.failures import Failures
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from ratectl.agent.limited import F
     from ratectl.agent.serving.endpoints import Endpoints, Tls
     from ratectl.agent.usage.summary import AgentUsage
-    from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.fleet.shown_keys import Keys
@@ -53,7 +53,7 @@ __all__ = ["Agent"]
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-class Agent(Explaining, Lifecycle):
+class Agent(Deciding, Explaining, Lifecycle):
     """Decides requests by the live policies of a store. Safe across threads, asyncio and fork.
 
     >>> agent = Agent("sqlite:///rates.db")                                # doctest: +SKIP
@@ -78,6 +78,8 @@ class Agent(Explaining, Lifecycle):
         environment: str | None = None,
         stable_keys: bytes | None = None,
         keys: Keys = "plain",
+        redis: str | None = None,
+        redis_deadline: float = 0.05,
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -96,6 +98,8 @@ class Agent(Explaining, Lifecycle):
         it, so that the same key has the same number in all of them.
         ``keys``: how usage shows keys: ``plain`` (addresses are cut to their network), ``full``,
         ``hashed`` (under ``stable_keys``, if given) or ``off``.
+        ``redis``: URL of the Valkey or Redis server that counts limits with ``across: redis``.
+        Default: ``$RATECTL_REDIS_URL``. ``redis_deadline``: seconds for one of its decisions.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -117,9 +121,12 @@ class Agent(Explaining, Lifecycle):
         self._line = Line(self._engine, wall.monotonic_ns)
         self._expiries = Expiries(wall.monotonic_ns, by_thread=self._fake_clock is None)
         self._meter = UsageMeter(self._engine, self._failures, self._line, wall.monotonic_ns)
-        if type(self).check is Agent.check:
-            # The engine's own function: no Python call in front of a compiled one.
-            self.check = self._engine.check  # type: ignore[method-assign,assignment]
+        self._central = central_limits(
+            redis, redis_deadline, self._engine, open_new, wall, fake=self._fake_clock is not None
+        )
+        self._check_directly = self._engine.check
+        self._central.changed = self._bind
+        self._bind()
         settings = Settings(
             source=source_of(source) if given is None else "",
             given=given,
@@ -131,7 +138,9 @@ class Agent(Explaining, Lifecycle):
             wall=wall,
             failures=self._failures,
             meter=self._meter,
+            central=self._central,
         )
+        self._companions.join(self._central)
         self._following = follow(settings, self._engine)
         try:
             self._following.start()
@@ -143,6 +152,16 @@ class Agent(Explaining, Lifecycle):
         except BaseException:  # the caller has no agent that it could close
             self.close()
             raise
+
+    def _bind(self) -> None:
+        """Let ``check`` be the engine's own function, unless it has to look for central limits:
+        no Python call in front of a compiled one."""
+        bound = vars(self).get("check")
+        if self._central.is_configured or self._central.any:
+            if bound is self._check_directly:  # not one that the program has put there
+                del self.check
+        elif bound is None and type(self).check is Agent.check:
+            self.check = self._check_directly  # type: ignore[method-assign,assignment]
 
     def _log_waiting(self) -> None:
         """Log that nothing is in force, unless a logged problem says why already."""
@@ -166,6 +185,8 @@ class Agent(Explaining, Lifecycle):
         max_bytes: int = DEFAULT_MAX_BYTES,
         stable_keys: bytes | None = None,
         keys: Keys = "plain",
+        redis: str | None = None,
+        redis_deadline: float = 0.05,
     ) -> Self:
         """Return an agent that enforces these policies for ever, without a store and without files.
 
@@ -185,6 +206,8 @@ class Agent(Explaining, Lifecycle):
             max_bytes=max_bytes,
             stable_keys=stable_keys,
             keys=keys,
+            redis=redis,
+            redis_deadline=redis_deadline,
         )
 
     # Deciding -----------------------------------------------------------------------------------
@@ -204,34 +227,11 @@ class Agent(Explaining, Lifecycle):
         Never blocks, and never raises for a failure of the limiter: ``on_error`` answers then.
 
         :raises UsageError: ``cost`` is neither a whole number, 0 or more, nor a mapping of units
-            to these.
+            to these; or a limit with ``across: redis`` decides the request (see ``acheck``).
         """
+        if self._central.any:
+            self._refuse_central("check", scope, attributes, cost)
         return self._engine.check(scope, attributes, cost)
-
-    def check_many(self, requests: Iterable[Request]) -> list[Decision]:
-        """Decide requests in order, all as of one reading of the clock.
-
-        Each is ``(scope, attributes)`` or ``(scope, attributes, cost)``. They are decided one by
-        one: a refused request does not undo those before it. If the limiter fails, ``on_error``
-        answers, as for ``check``.
-
-        :raises UsageError: an entry has another form, or a cost that ``check`` does not take.
-        """
-        return self._engine.check_many(requests)
-
-    def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
-        """Return a fast ``check`` for hot loops: a function of attribute values, for one scope.
-
-        It takes the values in the order of ``names``, None for an absent one, and returns True or
-        False. It stays valid across reloads. If the limiter fails, ``on_error`` answers. Slots of
-        concurrency limits cannot be released through a gate: they are freed after their ``hold``.
-
-        >>> admits = agent.gate("/payments/checkout", "tenant")  # doctest: +SKIP
-        >>> if not admits("acme"): ...                           # doctest: +SKIP
-
-        :raises UsageError: ``check`` does not take ``cost``.
-        """
-        return self._engine.gate(scope, *names, cost=cost)
 
     async def acquire(
         self,
@@ -245,10 +245,13 @@ class Agent(Explaining, Lifecycle):
 
         Returns the refusal at once if the request can never pass, or if its wait is known to be
         longer. ``check`` does not wait its turn: it may take what a waiting request waits for.
-        Cancelling the task takes nothing.
+        Cancelling the task takes nothing. A request that meets a limit with ``across: redis`` asks
+        again and again, and not in the order of arrival.
 
         :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
+        if self._meets_central(scope, attributes, cost):
+            return await self._acquire_central(scope, attributes, cost, wait)
         return await pass_in_task(self._line, scope, attributes, cost, wait)
 
     def acquire_sync(
@@ -263,6 +266,8 @@ class Agent(Explaining, Lifecycle):
 
         :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
+        if self._meets_central(scope, attributes, cost):
+            return self._acquire_central_sync(scope, attributes, cost, wait)
         return pass_in_thread(self._line, scope, attributes, cost, wait)
 
     def reserve(

@@ -82,7 +82,8 @@ class CallLimiter:
         if isinstance(question, Decision):
             return question
         if self.wait == 0:
-            return self.agent.check(*question)
+            check = self.agent.check_blocking if self.agent.asks_server else self.agent.check
+            return check(*question)
         return self.agent.acquire_sync(*question, wait=self.wait)
 
     async def ask_in_task(self, *args: Any, **kwargs: Any) -> Decision:
@@ -91,6 +92,8 @@ class CallLimiter:
         if isinstance(question, Decision):
             return question
         if self.wait == 0:
+            if self.agent.asks_server:
+                return await self.agent.acheck(*question)
             return self.agent.check(*question)
         return await self.agent.acquire(*question, wait=self.wait)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.agent.client_address import proxies_by_scope
 from ratectl.agent.log import log
@@ -13,6 +13,7 @@ from ratectl.cluster.pools import PooledLimits
 from ratectl.compiler.activation import activated
 from ratectl.compiler.plans import Compiled
 from ratectl.engine.api import PlanSet
+from ratectl.policy.resolution.algorithms.registry import has_central
 from ratectl.runtime.cooperative import cooperative, release
 
 if TYPE_CHECKING:
@@ -23,11 +24,24 @@ if TYPE_CHECKING:
     from ratectl.agent.state import AgentState
     from ratectl.agent.wall_clock import WallClock
     from ratectl.cluster.pools import UnsharedLimits
-    from ratectl.compiler.surroundings import Pools
+    from ratectl.compiler.surroundings import Part, Pools
     from ratectl.engine.api import Engine, ScopePlan
     from ratectl.policy.language.model import PolicyTree
 
-__all__ = ["Enforcement"]
+__all__ = ["Central", "Enforcement"]
+
+
+class Central(Protocol):
+    """Limits that a server counts."""
+
+    def belong_to(self, environment: str | None) -> None:
+        """Count the limits of this environment."""
+
+    def follow(self, plans: PlanSet | None) -> None:
+        """Use these limits from the next decision of their generation on; None: there are none."""
+
+    def followed(self) -> None:
+        """Note that the engine has that generation."""
 
 
 _LOOK_SECONDS: Final = 1.0
@@ -44,12 +58,15 @@ class Enforcement:
         now_ns: Callable[[], int] | None = None,
         state: AgentState | None = None,
         pools: PooledLimits | UnsharedLimits | None = None,
+        central: Central | None = None,
     ) -> None:
         """``now_ns``: time for exceptions, in nanoseconds since 1970; by default that of ``wall``.
 
         ``state``: takes the problem of exceptions that cannot start or end. ``pools``: takes the
-        limits across the cluster; without it, they count in this process.
+        limits across the cluster; without it, they count in this process. ``central``: takes those
+        that a server counts; without it, the engine counts them.
         """
+        self._central = central
         self.pools = pools
         self._engine = engine
         self._state = state
@@ -83,12 +100,18 @@ class Enforcement:
             self._share_changed = True
             self._changed.notify_all()
 
-    def enforce(self, tree: PolicyTree, generation: int) -> list[list[object]]:
+    def enforce(
+        self, tree: PolicyTree, generation: int, environment: str | None = None
+    ) -> list[list[object]]:
         """Put a tree in force. Returns the parts of the old plans (see ``cooperative.release``).
+
+        ``environment``: identity of the environment that published it.
 
         :raises BundleError: it must not be enforced; the tree in force stays.
         """
         with self._swapping:
+            if self._central is not None:
+                self._central.belong_to(environment)
             return self._swap(tree, generation)
 
     def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
@@ -97,9 +120,18 @@ class Enforcement:
             nullcontext() if self.pools is None else self.pools.collected()
         )
         with collected as pools:
-            compiled = activated(tree, generation, self._wall, now, pools)
+            central = self._central
+            part: Part = "all" if central is None else "local"
+            compiled = activated(tree, generation, self._wall, now, pools, part)
             proxies = proxies_by_scope(tree)
+            if central is not None:
+                plans = None
+                if has_central(tree):
+                    plans = activated(tree, generation, self._wall, now, part="central").plans
+                central.follow(plans)
             self._engine.swap(compiled.plans)
+            if central is not None:
+                central.followed()
         self.swaps += 1
         self.proxies = proxies
         spent, self._compiled = self._compiled.parts(), compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.in_force import LimitInForce, limits_in_force
@@ -11,11 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.agent.failures import Failures
+    from ratectl.central.limits import CentralLimits
     from ratectl.engine.api import Engine
     from ratectl.engine.cost import Cost
     from ratectl.engine.explanation import Explanation
 
 __all__ = ["Explaining"]
+
+_ON_SERVER: Final = "limits across: redis are not shown: a server counts them"
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -23,6 +27,7 @@ _NOTHING: Final[Mapping[str, str]] = {}
 class Explaining:
     """Agent's questions about limits; they charge and count nothing."""
 
+    _central: CentralLimits
     _engine: Engine
     _failures: Failures
 
@@ -45,10 +50,13 @@ class Explaining:
             raise
         except Exception as error:  # noqa: BLE001  attributes may raise anything
             return self._failures.answer(scope, error).explain()
-        return explanation or self._failures.answer_unready(scope).explain()
+        explanation = explanation or self._failures.answer_unready(scope).explain()
+        if self._central.any and self._central.plan(scope) is not None:
+            return replace(explanation, notes=(*explanation.notes, _ON_SERVER))
+        return explanation
 
     def limits(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING
     ) -> list[LimitInForce] | None:
         """Return the limits that decide such a request; None if no policy covers the scope."""
-        return limits_in_force(self._engine, scope, attributes)
+        return limits_in_force(self._engine, self._central, scope, attributes)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ratectl.agent.last_good import Slot
     from ratectl.agent.usage.meter import UsageMeter
     from ratectl.agent.wall_clock import WallClock
+    from ratectl.central.limits import CentralLimits
     from ratectl.cluster.peers import Peers
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
@@ -67,6 +68,8 @@ class Settings:
     open_engine: Callable[[], Engine]
     failures: Failures
     meter: UsageMeter
+    central: CentralLimits
+    """Limits that a server counts."""
     given: GivenPolicies | None = None
     """Policies in place of a source."""
 
@@ -95,7 +98,11 @@ class Following(ABC):
             self.board = Switchboard(engine, self.state)
             self.wall = settings.wall
             self.enforcement = Enforcement(
-                engine, self.wall, state=self.state, pools=self._new_pools()
+                engine,
+                self.wall,
+                state=self.state,
+                pools=self._new_pools(),
+                central=settings.central,
             )
         else:
             self.state = AgentState(parent.state.now)
@@ -104,6 +111,7 @@ class Following(ABC):
             self.enforcement = parent.enforcement
             self.enforcement.after_fork_in_child(self.state)
         engine.describe_by(self.note_of)
+        settings.central.report_to(partial(self.state.problem, "redis"))
         self._delay = 0.0 if parent is None else _CHILD_WAITS
         self._parts: dict[str, _Part] = {}
         self._threads: list[threading.Thread] = []

@@ -12,6 +12,7 @@ from ratectl.engine.algorithms.quota import Quota
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ratectl.central.limits import CentralLimits
     from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.api import Engine, ScopePlan
     from ratectl.engine.limit_plan import LimitPlan
@@ -55,11 +56,13 @@ class LimitInForce(NamedTuple):
 
 
 def limits_in_force(
-    engine: Engine, scope: str, attributes: Mapping[str, str]
+    engine: Engine, central: CentralLimits, scope: str, attributes: Mapping[str, str]
 ) -> list[LimitInForce] | None:
     """Return the limits that decide a request; None if no policy covers the scope."""
-    plan = engine.plan(scope)
-    return None if plan is None else [_shown(limit) for limit in plan.deciding(attributes)]
+    plans = [engine.plan(scope), central.plan(scope)]
+    if plans[0] is None:
+        return None
+    return [_shown(limit) for plan in plans if plan for limit in plan.deciding(attributes)]
 
 
 def counted_here(scopes: Mapping[str, ScopePlan]) -> str | None:

@@ -101,7 +101,8 @@ class Lifecycle(Closing):
         try:
             self._meter = self._meter.in_child()
             self._following = self._following.in_child(self._meter)
-            self._companions.in_child()
         except Exception as error:
             self._following.failed_in_child(error)
             raise
+        finally:
+            self._companions.in_child()

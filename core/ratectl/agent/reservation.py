@@ -120,7 +120,8 @@ class Reservation(Closing):
         if not self._begins():
             return self
         agent, wait = self._agent, self._terms.wait
-        ask = agent.check if wait == 0 else partial(agent.acquire_sync, wait=wait)
+        check = agent.check_blocking if agent.asks_server else agent.check
+        ask = check if wait == 0 else partial(agent.acquire_sync, wait=wait)
         try:
             # In one step for signal handlers: a decision that was made is in `_got`.
             self._got[:] = map(ask, (self._scope,), (self._attributes,), (self._cost,))
@@ -133,11 +134,13 @@ class Reservation(Closing):
         return self.open()
 
     async def __aenter__(self) -> Self:
-        if self._terms.wait == 0 or not self._begins():
+        agent, wait = self._agent, self._terms.wait
+        if (wait == 0 and not agent.asks_server) or not self._begins():
             return self.open()
         question = self._scope, self._attributes, self._cost
+        asking = agent.acheck(*question) if wait == 0 else agent.acquire(*question, wait=wait)
         try:
-            self._got[:] = [await self._agent.acquire(*question, wait=self._terms.wait)]
+            self._got[:] = [await asking]
             return self._begun()
         except BaseException:
             self._give_back()

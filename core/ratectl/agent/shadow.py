@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ratectl.agent.wall_clock import WallClock
-    from ratectl.engine.api import Engine
+    from ratectl.engine.api import Engine, PlanSet
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.policy.language.model import PolicyTree
@@ -65,7 +65,7 @@ class ShadowEvaluator:
         """
         self.end()
         engine = self._make()
-        enforcement = Enforcement(engine, self._wall)
+        enforcement = Enforcement(engine, self._wall, central=_NotEvaluated())
         enforcement.enforce(tree, candidate.generation)
         trial = _Trial(candidate, engine, enforcement, slots=holds_slots(tree))
         self._trial = trial
@@ -92,6 +92,19 @@ class ShadowEvaluator:
             self.failed = trial.candidate.rollout, f"an exception of it cannot begin: {error}"
             return None
         return trial.report()
+
+
+class _NotEvaluated:
+    """Central limits of a candidate: a server counts them, so that nothing is known of them."""
+
+    def belong_to(self, environment: str | None) -> None:
+        """Do nothing."""
+
+    def follow(self, plans: PlanSet | None) -> None:
+        """Do nothing."""
+
+    def followed(self) -> None:
+        """Do nothing."""
 
 
 class _Trial:

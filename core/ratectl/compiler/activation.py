@@ -23,7 +23,7 @@ from ratectl.runtime.gc_pause import paused_collector
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.compiler.surroundings import Pools
+    from ratectl.compiler.surroundings import Part, Pools
     from ratectl.engine.algorithms.quota import WallOffset
     from ratectl.engine.api import Engine, ScopePlan
     from ratectl.engine.limit_plan import LimitPlan
@@ -83,6 +83,7 @@ def activated(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
     pools: Pools | None = None,
+    part: Part = "all",
 ) -> Compiled:
     """Compile a tree (see ``compiled``) and check its plans by deciding synthetic requests.
 
@@ -93,7 +94,7 @@ def activated(
     if too_much:
         scope, message = too_much
         raise BundleError(f"{scope}: {message}")
-    made = compiled(tree, generation, offset, now_ns, pools)
+    made = compiled(tree, generation, offset, now_ns, pools, part)
     engine = engine_type()
     try:
         _self_check(made.plans, engine)

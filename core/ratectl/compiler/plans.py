@@ -19,7 +19,7 @@ from ratectl.runtime.gc_pause import paused_collector
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.compiler.surroundings import Pools
+    from ratectl.compiler.surroundings import Part, Pools
     from ratectl.engine.conditional_limit import LimitChoice
     from ratectl.engine.limit_plan import LimitPlan, Origins
     from ratectl.policy.language.model import PolicyTree
@@ -63,18 +63,20 @@ def compiled(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
     pools: Pools | None = None,
+    part: Part = "all",
 ) -> Compiled:
     """Return the plans of every declared scope, caps applied, and what they keep alive.
 
     ``offset`` is the wall clock's difference from the engine's clock, for quotas; without it, both
     are the same. The exceptions in force at ``now_ns``, by the wall clock, apply; None leaves all
     of them out. ``pools``: the limits across the cluster; without it, they count in this process.
+    ``part``: which limits; the others are left out.
 
     :raises BundleError: a limit cannot be used (``validate`` reports that).
     """
     release()  # leftovers of earlier compilations
     resolver = Resolver(tree, now_ns)
-    compiler = _Compiler(tree, resolver, Surroundings(offset or _SAME_CLOCK, pools))
+    compiler = _Compiler(tree, resolver, Surroundings(offset or _SAME_CLOCK, pools, part))
     scopes: dict[str, ScopePlan] = {}
     with paused_collector():
         for scope in paced(tree.policies):

@@ -88,8 +88,8 @@ class _Merged:
         values, touched = self.values, self.touched
         algorithm = next((value for field, value in fields if field == "algorithm"), None)
         if algorithm is not None:
-            kept = ALGORITHMS[algorithm].fields
-            for field in [field for field in values if field not in kept]:
+            rules = ALGORITHMS[algorithm]
+            for field in [name for name, value in values.items() if not rules.takes(name, value)]:
                 del values[field], touched[field], self.sources[field]
         for field, value in fields:
             earlier = touched.get(field, 0) if exception or field == "algorithm" else 0
@@ -209,7 +209,7 @@ def limit_plan(
 ) -> LimitPlan | None:
     """Return the plan of a limit; None if there is nothing to decide."""
     rate = parameters.rate
-    if mode == "off" or (rate is not None and rate.unlimited):
+    if mode == "off" or (rate is not None and rate.unlimited) or not surroundings.takes(across):
         return None
     bucket = engine_algorithm(algorithm, parameters, surroundings.offset)
     pools = surroundings.pools

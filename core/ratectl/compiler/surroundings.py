@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["Pools", "Surroundings"]
+__all__ = ["Part", "Pools", "Surroundings"]
+
+Part = Literal["all", "local", "central"]
+"""Limits to be compiled: all of them, those that engines count, or those that a server counts
+(``across: redis``)."""
 
 
 class Pools(Protocol):
@@ -31,3 +35,8 @@ class Surroundings(NamedTuple):
     """The wall clock's difference from the engine's clock, for quotas."""
     pools: Pools | None = None
     """None: this process counts limits across the cluster alone, as others."""
+    part: Part = "all"
+
+    def takes(self, across: str | None) -> bool:
+        """Return True if a limit with this ``across`` is to be compiled."""
+        return self.part == "all" or (across == "redis") == (self.part == "central")

@@ -41,7 +41,7 @@ def rate_limit(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
         asking = AiohttpRequest(request)
-        asked = limiter.ask(asking)
+        asked = await limiter.ask_in_task(asking)
         if asked is None:
             return await handler(request)
         if not asked.decision.allowed:

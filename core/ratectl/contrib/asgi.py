@@ -60,7 +60,7 @@ class RateLimitMiddleware:
         if kind not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        asked = self._limiter.ask(AsgiRequest(scope, self._routes))
+        asked = await self._limiter.ask_in_task(AsgiRequest(scope, self._routes))
         if asked is None:
             await self.app(scope, receive, send)
             return

@@ -14,7 +14,6 @@ import weakref
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
@@ -24,15 +23,17 @@ from django.http.response import HttpResponseBase
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from ratectl.contrib.web.django_routes import template_of, templates_in
+from ratectl.contrib.web.django_request import DjangoRequest
+from ratectl.contrib.web.django_routes import templates_in
 from ratectl.contrib.web.limiter import Limiter
-from ratectl.contrib.wsgi import WsgiRequest, escaped, put_headers
+from ratectl.contrib.wsgi import put_headers
 from ratectl.engine.cost import REQUESTS
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from ratectl.contrib.web.limiter import Asked
     from ratectl.engine.decision import Decision
 
     View = Callable[..., Any]
@@ -88,18 +89,25 @@ class RateLimitMiddleware:
 
     async def _respond(self, request: Any) -> HttpResponseBase:
         async with _releasing_async(request):
-            return self._finish(request, await self.get_response(request))
+            response = await self.get_response(request)
+            if response.status_code == 404 and request.resolver_match is None:
+                response = await self._begin_in_task(request) or response
+            return _finished(request, response)
 
     def process_view(self, request: Any, view: View, *_: Any) -> HttpResponseBase | None:
         """Check a request whose view is known; called by Django."""
         return None if getattr(view, _LIMITED, False) else self._begin(request)
 
     async def _process_view(self, request: Any, view: View, *_: Any) -> HttpResponseBase | None:
-        return RateLimitMiddleware.process_view(self, request, view)
+        return None if getattr(view, _LIMITED, False) else await self._begin_in_task(request)
 
     def _begin(self, request: Any) -> HttpResponseBase | None:
         """Check a request, once if the settings name the middleware twice."""
         return None if hasattr(request, _ASKED) else self._checks.begin(request, _ASKED)
+
+    async def _begin_in_task(self, request: Any) -> HttpResponseBase | None:
+        asked = hasattr(request, _ASKED)
+        return None if asked else await self._checks.begin_in_task(request, _ASKED)
 
     def _finish(self, request: Any, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code == 404 and request.resolver_match is None:
@@ -143,7 +151,7 @@ def _async_view(checks: _Checks, view: View) -> View:
     async def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
         async with _releasing_async(request):
             _give_back(request)
-            response = checks.begin(request) or await view(request, *args, **kwargs)
+            response = await checks.begin_in_task(request) or await view(request, *args, **kwargs)
             return _finished(request, response)
 
     return checked
@@ -153,39 +161,6 @@ def _is_async(view: Any) -> bool:
     """Return True for coroutine functions, and for ``dispatch`` of classes with async methods."""
     owner = getattr(getattr(view, "func", view), "__self__", None)
     return iscoroutinefunction(view) or getattr(owner, "view_is_async", False)
-
-
-class DjangoRequest(WsgiRequest):
-    """A request of Django; ``native`` is its ``HttpRequest``."""
-
-    __slots__ = ()
-
-    def __init__(self, request: Any) -> None:
-        super().__init__(request.META, request)
-
-    @property
-    def method(self) -> str:
-        return str(self.native.method)
-
-    @property
-    def path(self) -> str:
-        return str(self.native.path)
-
-    @property
-    def route(self) -> str | None:
-        return template_of(self.native)
-
-    def query(self, name: str) -> str | None:
-        try:
-            return self.native.GET.get(name)  # type: ignore[no-any-return]
-        except Exception:  # noqa: BLE001  many fields, for example: no way around a limit
-            encoding = "utf-8" if isinstance(self.native, ASGIRequest) else "latin-1"
-            text = self._environ.get("QUERY_STRING", "").encode(encoding, "replace")
-            return dict(parse_qsl(escaped(text), keep_blank_values=True)).get(name)
-
-    def path_parameter(self, name: str) -> object | None:
-        match = self.native.resolver_match
-        return None if match is None else match.kwargs.get(name)
 
 
 class _Checks:
@@ -212,7 +187,18 @@ class _Checks:
         ``kept``: the attribute of the request that keeps what was asked.
         """
         limiter, view_of_it = self.limiter, DjangoRequest(request)
-        asked = limiter.ask(view_of_it)
+        return self._answer(request, kept, limiter, view_of_it, limiter.ask(view_of_it))
+
+    async def begin_in_task(self, request: Any, kept: str | None = None) -> HttpResponseBase | None:
+        """Decide a request like ``begin``, without blocking the event loop."""
+        limiter, view_of_it = self.limiter, DjangoRequest(request)
+        asked = await limiter.ask_in_task(view_of_it)
+        return self._answer(request, kept, limiter, view_of_it, asked)
+
+    def _answer(
+        self, request: Any, kept: str | None, limiter: Limiter, view_of_it: DjangoRequest,
+        asked: Asked | None,
+    ) -> HttpResponseBase | None:  # fmt: skip
         if kept:
             setattr(request, kept, asked and (limiter.agent, asked))
         request.ratectl = None if asked is None else asked.decision

@@ -59,7 +59,7 @@ def Limited(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:  # noqa: N
         connection: HTTPConnection, response: Response
     ) -> AsyncIterator[Decision | None]:
         asking = AsgiRequest(connection.scope, routes)
-        asked = limiter.ask(asking)
+        asked = await limiter.ask_in_task(asking)
         if asked is None:
             yield None
             return

@@ -245,7 +245,7 @@ def _tell_of_task(loop: Any, task: Any, _: Any, ended: Callable[[], None]) -> No
 
 def _async_unary(limits: _Limits, behavior: Any, details: Any) -> Any:
     async def handle(request: Any, context: Any) -> Any:
-        with limits.ask(GrpcCall(details, context)) as decision:
+        with await limits.ask_in_task(GrpcCall(details, context)) as decision:
             if not decision:
                 await context.abort(*refusal_of(decision))
             return await behavior(request, context)
@@ -255,7 +255,7 @@ def _async_unary(limits: _Limits, behavior: Any, details: Any) -> Any:
 
 def _async_stream(limits: _Limits, behavior: Any, details: Any) -> Any:
     async def handle(request: Any, context: Any) -> Any:
-        with limits.ask(GrpcCall(details, context)) as decision:
+        with await limits.ask_in_task(GrpcCall(details, context)) as decision:
             if not decision:
                 await context.abort(*refusal_of(decision))
             async with aclosing(behavior(request, context)) as responses:

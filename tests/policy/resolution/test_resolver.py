@@ -279,6 +279,16 @@ def test_changing_to_a_quota_drops_burst_and_across() -> None:
     assert set(spike(documents).settings) == {"rate", "algorithm"}
 
 
+def test_changing_the_algorithm_keeps_across_redis() -> None:
+    for algorithm in ("quota", "sliding-window", "concurrency"):
+        documents = {
+            "/": one(rate="5/day", across="redis"), "/a": one(algorithm=algorithm, max=5)
+        }  # fmt: skip
+        if algorithm != "concurrency":
+            del documents["/a"]["limits"]["spike"]["max"]
+        assert spike(documents).across == "redis"
+
+
 # -- precision
 
 WINDOW = {"algorithm": "sliding-window", "rate": "90/min"}
@@ -467,9 +477,10 @@ def test_following_the_hint_for_half_a_request_is_valid() -> None:
 LACKS = {
     "token-bucket": ("resets", "max", "hold"),
     "sliding-window": ("burst", "resets", "max", "hold"),
-    "quota": ("burst", "across", "max", "hold"),
-    "concurrency": ("rate", "burst", "resets", "across"),
+    "quota": ("burst", "max", "hold"),
+    "concurrency": ("rate", "burst", "resets"),
 }
+NOT_ACROSS_CLUSTER = ("quota", "concurrency")
 MONTH_NS = 28 * 86_400 * 10**9
 RESETTABLE = {"day": ("",), "week": ("", "Mon"), "month": ("", "31")}
 """Possible days before the time in ``resets``, for each unit."""
@@ -487,8 +498,11 @@ def second_reading(documents: Written, scope: str) -> dict[str, tuple[object, ..
         for name in documents[up].get("unset", ()):
             fields.pop(name, None)
         for name, fresh in documents[up]["limits"].items():
-            for field in LACKS.get(fresh.get("algorithm", ""), ()):
-                fields.get(name, {}).pop(field, None)
+            known, algorithm = fields.get(name, {}), fresh.get("algorithm", "")
+            for field in LACKS.get(algorithm, ()):
+                known.pop(field, None)
+            if algorithm in NOT_ACROSS_CLUSTER and known.get("across") == "cluster":
+                del known["across"]
             fields[name] = {**fields.get(name, {}), **fresh}
         for name, cap in documents[up].get("caps", {}).items():
             pace[name] = min(pace[name], _pace(cap.get("rate", "unlimited")))
@@ -506,6 +520,8 @@ def _effect(of: dict[str, Any], pace: Any, most: Any) -> tuple[object, ...] | st
     if ("max" if algorithm == "concurrency" else "rate") not in of:
         return "RC203"
     if not of.keys().isdisjoint(LACKS[algorithm]):
+        return "RC204"
+    if algorithm in NOT_ACROSS_CLUSTER and of.get("across") == "cluster":
         return "RC204"
     if algorithm == "concurrency":
         hold = HOLDS[of.get("hold", "60s")]

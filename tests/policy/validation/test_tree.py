@@ -20,6 +20,17 @@ WINDOW = {"algorithm": "sliding-window", "rate": "600/min"}
 GOOD: dict[str, Written] = {
     "nothing at all": {},
     "an empty document": {"/": {}},
+    "a server counts everything": {
+        "/": {
+            "limits": {
+                "a": {**BASE, "across": "redis"},
+                "b": {**QUOTA, "across": "redis"},
+                "c": {**SLOTS, "max": 100_000, "across": "redis", "per": ["tenant"]},
+                "d": {"rate": "5/min", "algorithm": "sliding-window", "across": "redis"},
+            },
+            **budget(algorithm="quota", rate="9/day", across="redis"),
+        }
+    },
     "exactly the cap": {"/": {**one(**BASE), **cap(**CAP)}, "/a": one(rate="40/s", burst=100)},
     "a default burst above a cap": {"/": {**one(rate="40/s"), **cap(rate="40/s", burst=5)}},
     "a cap elsewhere": {"/": one(**BASE), "/a": cap(rate="11/s"), "/d": one(rate="99/s")},
@@ -166,6 +177,10 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
     ),
     "slots across the cluster": (
         {"/": one(**SLOTS, across="cluster")}, [("RC204", "/", "limits.spike.across")],
+    ),
+    "more slots than a server keeps": (
+        {"/": one(algorithm="concurrency", max=100_001, across="redis")},
+        [("RC204", "/", "limits.spike.max")],
     ),
     "slots without a number": (
         {"/": one(algorithm="concurrency"), "/a": budget(hold="60s", algorithm="concurrency")},
@@ -365,7 +380,7 @@ def test_a_concurrency_limit_without_max_is_explained() -> None:
         "a concurrency limit takes no burst: max is the most admitted at once": one(
             **SLOTS, burst=1
         ),
-        "a concurrency limit takes no across: slots are counted in each agent": one(
+        "a concurrency limit takes no across: cluster: only a server counts it (redis)": one(
             **SLOTS, across="cluster"
         ),
         "limit 'spike' has no max: neither this scope nor one above gives it": one(

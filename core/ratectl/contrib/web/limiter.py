@@ -109,9 +109,24 @@ class Limiter:
                 return None
             scope = self._scope(request)
             attributes = self._attributes(scope, request)
-            return Asked(
-                self.agent.check(scope, attributes, self._cost(request)), scope, attributes
-            )
+            cost = self._cost(request)
+            check = self.agent.check_blocking if self.agent.asks_server else self.agent.check
+            return Asked(check(scope, attributes, cost), scope, attributes)
+        except Exception as error:  # noqa: BLE001  a function of the user's may raise anything
+            return Asked(self.agent.failed(scope, error), scope, {})
+
+    async def ask_in_task(self, request: HttpRequest) -> Asked | None:
+        """Decide a request like ``ask``; a server may be asked, without blocking the loop."""
+        if not self.agent.asks_server:
+            return self.ask(request)
+        scope = "/"
+        try:
+            if self._exempt(request):
+                return None
+            scope = self._scope(request)
+            attributes = self._attributes(scope, request)
+            decision = await self.agent.acheck(scope, attributes, self._cost(request))
+            return Asked(decision, scope, attributes)
         except Exception as error:  # noqa: BLE001  a function of the user's may raise anything
             return Asked(self.agent.failed(scope, error), scope, {})
 

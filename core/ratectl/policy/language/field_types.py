@@ -43,7 +43,7 @@ MIN_HOLD_NS = 10**6
 MAX_HOLD_NS = 52 * UNIT_NS["week"]
 
 Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
-Across = Literal["cluster"]
+Across = Literal["cluster", "redis"]
 Mode = Literal["enforce", "shadow", "off"]
 Absent = Literal["share", "skip"]
 OnError = Literal["allow", "deny"]

@@ -138,8 +138,10 @@ class LimitFields(_Model):
     )
     across: Across | None = Field(
         None,
-        description="cluster: one limit for all agents together, instead of one in each.",
-        examples=["cluster"],
+        description="One limit for all agents together, instead of one in each. cluster: agents "
+        "share it among themselves; redis: a Valkey or Redis server counts it, and requests ask "
+        "with acheck or check_blocking. Quotas and concurrency: redis only.",
+        examples=["cluster", "redis"],
     )
 
 

@@ -114,7 +114,7 @@ def _problem(
     name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
 ) -> Problem | None:
     """Return the first reason why these fields make no limit."""
-    wrong = next((field for field in values if field not in rules.fields), None)
+    wrong = next((name for name, value in values.items() if not rules.takes(name, value)), None)
     if rules.required not in values:
         return _incomplete(name, rules, values, wrong, budget=budget)
     if budget and "absent" in values:
@@ -162,4 +162,6 @@ def _misfit(
     if {field, needed} == {"rate", "max"}:
         takes = f"a {needed}" if needed == "rate" else f"{needed}, a number of requests in progress"
         return f"a {noun} takes no {field}, it takes {takes}"
+    if field == "across":
+        return f"a {noun} takes no across: {values['across']}: only a server counts it (redis)"
     return f"a {noun} takes no {field}: {rules.why_lacking[field]}"

@@ -61,8 +61,8 @@ def merge_fields(
     """
     merged: dict[str, Setting] = dict(inherited) if inherited else {}
     if declared.algorithm is not None and inherited:
-        kept = ALGORITHMS[declared.algorithm].fields
-        merged = {name: setting for name, setting in merged.items() if name in kept}
+        rules = ALGORITHMS[declared.algorithm]
+        merged = {name: each for name, each in merged.items() if rules.takes(name, each.value)}
     for name, value in declared.__dict__.items():
         if value is not None:
             merged[name] = Setting(value, scope, merged.get(name), via)

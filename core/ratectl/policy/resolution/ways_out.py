@@ -22,6 +22,8 @@ def ways_out(rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
     """
     wrong = _lacking(rules, values)
     ways = [f"remove {joined(wrong)}"]
+    if wrong == ["across"]:
+        ways.insert(0, "write across: redis")
     if rules.required not in values:
         ways = [_required_instead(rules, values, joined(wrong))]
     fitting = [other for other in ALGORITHMS.values() if _fits(other, values)]
@@ -46,10 +48,10 @@ def _required_instead(rules: AlgorithmRules, values: Mapping[str, Any], wrong: s
 
 def _with_less(field: str, values: Mapping[str, Any]) -> Iterable[str]:
     """Yield the way that keeps ``field`` and gives up others, if there is one."""
-    others = [other for other in ALGORITHMS.values() if field in other.fields]
+    others = [other for other in ALGORITHMS.values() if other.takes(field, values[field])]
     others.sort(key=lambda other: len(_lacking(other, values)))
     for other in others:
-        less = {name: value for name, value in values.items() if name in other.fields}
+        less = {name: value for name, value in values.items() if other.takes(name, value)}
         if _fits(other, less):
             removed = joined(_lacking(other, values))
             yield f"use algorithm: {other.name} and remove {removed}"
@@ -57,7 +59,7 @@ def _with_less(field: str, values: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _lacking(rules: AlgorithmRules, values: Mapping[str, Any]) -> list[str]:
-    return [field for field in values if field not in rules.fields]
+    return [name for name, value in values.items() if not rules.takes(name, value)]
 
 
 def _fits(rules: AlgorithmRules, values: Mapping[str, Any]) -> bool:

@@ -114,7 +114,7 @@ class _Checker:
     def _across(self) -> Iterator[Diagnostic]:
         for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
             for name, fields in declared.items():
-                limit = self._in_force(part, name) if fields.across is not None else None
+                limit = self._in_force(part, name) if fields.across == "cluster" else None
                 if limit is None:
                     continue
                 path = f"{part}.{name}.across"

@@ -5,26 +5,32 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from ratectl.policy import codes
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.rates import NS
 from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules, Parameters, sign
 from ratectl.policy.resolution.clipping import clip_count
+from ratectl.policy.resolution.effective_limit import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ratectl.policy.resolution.clipping import Clipped
-    from ratectl.policy.resolution.effective_limit import Limit, Problem
+    from ratectl.policy.resolution.effective_limit import Limit
 
 __all__ = ["DEFAULT_HOLD", "ConcurrencyRules"]
 
 DEFAULT_HOLD: Final = Duration(60 * NS)
 
+MOST_ON_SERVER: Final = 100_000
+"""Largest ``max`` with ``across: redis``."""
+
 
 class ConcurrencyRules(AlgorithmRules):
     name = "concurrency"
     noun = "concurrency limit"
-    own_fields = frozenset({"max", "hold"})
+    own_fields = frozenset({"max", "hold", "across"})
+    across = frozenset({"redis"})
     required = "max"
     example_field = "max: 50"
     holds_slots = True
@@ -33,11 +39,17 @@ class ConcurrencyRules(AlgorithmRules):
         "burst": "max is the most admitted at once",
         "precision": "slots are counted exactly",
         "resets": "a slot is free when its request is over",
-        "across": "slots are counted in each agent",
     }
 
-    def problem(self, values: Mapping[str, Any]) -> Problem | None:  # noqa: ARG002
-        return None
+    def problem(self, values: Mapping[str, Any]) -> Problem | None:
+        if values.get("across") != "redis" or values["max"] <= MOST_ON_SERVER:
+            return None
+        return Problem(
+            codes.MISFIT,
+            "max",
+            f"a server keeps each slot of a limit across: redis, and {values['max']} are too many",
+            f"write at most {MOST_ON_SERVER}, or remove across: redis",
+        )
 
     def parameters(
         self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]

@@ -52,6 +52,8 @@ class AlgorithmRules(ABC):
     """Name in messages: ``quota``, ``concurrency limit``."""
     why_lacking: ClassVar[Mapping[str, str]]
     """Reason, for messages, why the algorithm lacks a field."""
+    across: ClassVar[frozenset[str]] = frozenset({"cluster", "redis"})
+    """Values that the field ``across`` may have."""
     calendar: ClassVar[bool] = False
     """True if the windows are those of the calendar."""
     holds_slots: ClassVar[bool] = False
@@ -60,6 +62,10 @@ class AlgorithmRules(ABC):
     def __init__(self) -> None:
         self.fields: Final = _COMMON | self.own_fields
         """All fields that a limit of this algorithm may have."""
+
+    def takes(self, field: str, value: object) -> bool:
+        """Return True if a limit of this algorithm may have this field with this value."""
+        return field in self.fields and (field != "across" or value in self.across)
 
     # From fields to a limit ---------------------------------------------------------------------
 

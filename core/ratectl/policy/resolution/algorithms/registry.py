@@ -9,13 +9,20 @@ from ratectl.policy.resolution.algorithms.token_bucket import TokenBucketRules
 from ratectl.policy.resolution.algorithms.windows import QuotaRules, SlidingWindowRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ratectl.policy.language.model import LimitFields, PolicyTree
     from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules
     from ratectl.policy.resolution.effective_limit import Limit, Setting
 
-__all__ = ["ALGORITHMS", "DEFAULT_ALGORITHM", "algorithm_name", "holds_slots", "rules_of"]
+__all__ = [
+    "ALGORITHMS",
+    "DEFAULT_ALGORITHM",
+    "algorithm_name",
+    "has_central",
+    "holds_slots",
+    "rules_of",
+]
 
 DEFAULT_ALGORITHM: Final = TokenBucketRules.name
 
@@ -40,14 +47,23 @@ def algorithm_name(settings: Mapping[str, Setting]) -> str:
 
 def holds_slots(tree: PolicyTree) -> bool:
     """Return True if any limit of a tree may hold slots until a request is over."""
-    parts: list[Mapping[str, LimitFields]] = []
-    for policy in tree.policies.values():
-        parts += [policy.limits, policy.budgets, *(each.limits for each in policy.overrides)]
-    for exception in tree.exceptions:
-        parts += [exception.limits, exception.budgets]
     return any(
         ALGORITHMS[fields.algorithm].holds_slots
-        for part in parts
-        for fields in part.values()
+        for fields in _all_fields(tree)
         if fields.algorithm is not None
     )
+
+
+def has_central(tree: PolicyTree) -> bool:
+    """Return True if a server may count any limit of a tree (``across: redis``)."""
+    return any(fields.across == "redis" for fields in _all_fields(tree))
+
+
+def _all_fields(tree: PolicyTree) -> Iterator[LimitFields]:
+    """Yield what documents declare of limits and budgets."""
+    for policy in tree.policies.values():
+        for part in (policy.limits, policy.budgets, *(each.limits for each in policy.overrides)):
+            yield from part.values()
+    for exception in tree.exceptions:
+        yield from exception.limits.values()
+        yield from exception.budgets.values()

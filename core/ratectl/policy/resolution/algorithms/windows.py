@@ -118,13 +118,13 @@ class QuotaRules(_WindowRules):
 
     name = noun = "quota"
     example_field = "rate: 500_000/day"
-    own_fields = frozenset({"rate", "resets"})
+    own_fields = frozenset({"rate", "resets", "across"})
+    across = frozenset({"redis"})
     calendar = True
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
         "burst": "the number in rate is the most that can come at once",
         "precision": "it counts exactly",
-        "across": "a quota is counted in each agent",
     }
 
     def problem(self, values: Mapping[str, Any]) -> Problem | None:

@@ -1,0 +1,1 @@
+"""Central limits: limits that a Valkey or Redis server counts for all processes."""
