@@ -253,6 +253,7 @@ def test_the_store_is_gone_and_new(source: str, make_agent: MakeAgent) -> None:
 
 
 class _Joined:
+    standing = None
     starts_full = True
 
 

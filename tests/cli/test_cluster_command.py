@@ -31,7 +31,7 @@ apiVersion: ratectl/v1
 scope: /fleet
 limits:
   all: {rate: 5000/s, burst: 10000, across: cluster}
-  each: {rate: 5/s, per: tenant, across: cluster}
+  each: {algorithm: sliding-window, rate: 5/min, per: tenant, across: cluster}
 budgets:
   total: {algorithm: sliding-window, rate: 5/min, across: cluster}
 """
@@ -117,7 +117,7 @@ def test_no_member(cli: Cli, shared: str) -> None:
 def test_no_member_and_no_limit_to_share(cli: Cli, published: str) -> None:
     run = cli("cluster")
     assert (run.code, run.out) == (0, "members:  none\nshared:   no limit\n")
-    assert "write `across: cluster` in a limit without `per`" in run.err
+    assert "write `across: cluster` in a token bucket or a window" in run.err
 
 
 def test_nothing_published(cli: Cli, store_url: str) -> None:
@@ -338,11 +338,10 @@ def test_explain_says_who_shares_a_limit_and_what_it_promises(
     cli: Cli, golden: Golden, members: str
 ) -> None:
     golden("explain-shared", cli("explain", "/fleet", "--live").out)
-    (limit,) = [
-        each
-        for each in cli("explain", "/fleet", "--live", "-o", "json").document["limits"]
-        if each["shared"]
-    ]
+    document = cli("explain", "/fleet", "--live", "-o", "json").document
+    (limit,) = [each for each in document["limits"] if each["shared"]]
+    (total,) = [each for each in document["budgets"] if each["shared"]]
+    assert total["shared"]["bound"].endswith("at most 5/min, in any window of that length")
     assert (limit["name"], limit["shared"]["members"]) == ("all", 3)
     assert limit["shared"]["bound"].endswith("at most 10000 + 5000/s · w")
     files = cli("explain", "/fleet", "--policies", "policies").out

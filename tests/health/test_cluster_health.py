@@ -210,6 +210,7 @@ limits:
   plain: {rate: 5/s, burst: 5}
   fleet: {rate: 5/s, burst: 5, across: cluster}
   each: {rate: 5/s, per: [tenant, route], across: cluster}
+  counted: {algorithm: sliding-window, rate: 5/min, per: [tenant, route], across: cluster}
   window: {algorithm: sliding-window, rate: 5/min, across: cluster}
   idle: {rate: 5/s, burst: 5, across: cluster, mode: "off"}
   open: {rate: unlimited, across: cluster}
@@ -230,11 +231,11 @@ def reasons(scope: str) -> dict[str, str | None]:
 
 def test_limits_across_the_cluster_are_shared_or_have_a_reason() -> None:
     found = reasons("/shop")
-    assert list(found) == ["each", "fleet", "idle", "open", "total", "window"]
-    assert (found["fleet"], found["total"], found["window"]) == (None, None, None)
-    assert "it counts per tenant, route" in str(found["each"])
+    assert list(found) == ["counted", "each", "fleet", "idle", "open", "total", "window"]
+    assert [found[name] for name in ("each", "fleet", "total", "window")] == [None] * 4
+    assert "it is a sliding-window" in str(found["counted"])
     assert (found["idle"], found["open"]) == ("it is off", "its rate is unlimited")
 
 
 def test_limits_of_scopes_below_have_buckets_of_their_own_and_budgets_have_not() -> None:
-    assert list(reasons("/shop/cart")) == ["each", "fleet", "idle", "open", "window"]
+    assert list(reasons("/shop/cart")) == ["counted", "each", "fleet", "idle", "open", "window"]

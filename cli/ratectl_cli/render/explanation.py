@@ -171,8 +171,7 @@ def _limit(
 
 def _shared(limit: Limit) -> dict[str, Any]:
     """Return what a limit across the cluster promises. ``members``: processes that share it."""
-    assert limit.burst is not None
-    bound = bound_text(limit.burst, str(limit.rate))
+    bound = bound_text(limit.burst, str(limit.rate), limit.per)
     return {"members": None, "bound": bound, "fallback": list(FALLBACK)}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from ratectl.cluster.keyed import KeyedLimit
 from ratectl.cluster.pools import UnsharedLimits
 from ratectl.cluster.promise import FALLBACK, bound_text
+from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.tally import Tally
 from ratectl.cluster.transport.counters import Counters
 
@@ -67,11 +68,15 @@ def note_of(limit: PooledLimit | KeyedLimit, drift: int, status: ClusterStatus) 
     several = status.members is not None and status.members != 1
     count = f"{status.members} processes" if several else "all processes"
     size = limit.whole if isinstance(limit, KeyedLimit) else limit.size
-    rate = f"{size.rate * (1_000_000 + drift) / 10**15:.6g}/s"
+    *_, per, _ = limit.name
+    if size.window:
+        bound = bound_text(None, f"{size.burst} in {size.window / 10**9:.6g} s", per)
+    else:
+        bound = bound_text(size.burst, f"{size.rate * (WHOLE + drift) / 10**15:.6g}/s", per)
     return (
         f"{_label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "
         "left is what this one may admit now: "
-        f"{'; '.join((bound_text(size.burst, rate), *FALLBACK))}"
+        f"{'; '.join((bound, *FALLBACK))}"
     )
 
 

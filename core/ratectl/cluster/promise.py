@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["FALLBACK", "bound_text"]
 
@@ -13,6 +16,17 @@ FALLBACK: Final = (
 )
 
 
-def bound_text(burst: int, rate: str) -> str:
-    """Return the bound of a limit. ``rate``: as it is written, such as ``200/s``."""
-    return f"in any window of length w, all processes together admit at most {burst} + {rate} · w"
+def bound_text(burst: int | None, rate: str, per: Sequence[str]) -> str:
+    """Return the bound of a limit.
+
+    :param burst: None: it is a sliding window.
+    :param rate: as it is written, such as ``200/s``.
+    :param per: attributes that it counts per.
+    """
+    of_each = f" of each {', '.join(per)}" if per else ""
+    if burst is None:
+        return f"all processes together admit at most {rate}{of_each}, in any window of that length"
+    return (
+        "in any window of length w, all processes together admit at most "
+        f"{burst} + {rate} · w{of_each}"
+    )

@@ -55,5 +55,5 @@ def _not_shared(limit: Limit) -> str | None:
     if limit.unlimited:
         return "its rate is unlimited"
     if limit.per and limit.algorithm != "token-bucket":
-        return f"only token buckets are shared per {', '.join(limit.per)}"
+        return f"only token buckets are shared per key, and it is a {limit.algorithm}"
     return None
