@@ -13,6 +13,7 @@ import pytest
 from machine import LASTS, Machine
 
 from engine.engines import ENGINES
+from ratectl.cluster.entries import RosterState
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 
@@ -182,6 +183,39 @@ def happen(machine: Machine, random_: random.Random) -> None:
         member.keeper.hand_over()
     else:
         member.publish(member.sizes)
+
+
+def test_a_limit_that_was_gone_for_a_while(machine: Machine) -> None:
+    """Its wallets are gone: what was in them is void, or owners would wait for it for ever."""
+    members = machine.start(3)
+    used(machine, ["a", "b"], 2 * SECOND)
+    limits = machine.by_tenant
+    for pause in (300 * MS, 3 * SECOND):
+        machine.by_tenant = {}
+        for member in members:
+            member.publish({})
+        machine.run(pause)
+        machine.by_tenant = limits
+        for member in members:
+            member.publish({})
+        used(machine, ["a", "b"], 3 * SECOND)
+        assert min(used(machine, ["a", "b"], 3 * SECOND)) > 0.9
+    owner = machine.owner.node.owner
+    assert owner is not None
+    assert not any(limit.lent.recalling for limit in owner.limits.values())
+
+
+def test_a_part_that_belongs_to_somebody_else_is_not_used(machine: Machine) -> None:
+    """A forked child has the plans of its parent for a moment, and no share."""
+    member, *_ = machine.start(2)
+    used(machine, ["a"], 2 * SECOND)
+    standing = member.keeper.standing
+    assert standing is not None
+    assert member.ask_for("rare")
+    nobody = RosterState({}, {}, 0, 0, 0)
+    member.keeper.standing = standing._replace(share=0, roster=nobody)
+    member.node.round(0)
+    assert not member.engine.check("/", {"tenant": "other"}).allowed
 
 
 def test_a_fork_is_a_member_of_its_own(machine: Machine) -> None:

@@ -139,8 +139,11 @@ class Node:
         lost = self._is_store_lost(standing, now)
         until = now + SECOND if lost else standing.use_until
         self._own.tick(now, until)
-        self._wallets.use_own_part_until(until)
-        counted = max(self.lender.counted, self._limits.share_in_force)
+        part = self._limits.share_in_force
+        owned = standing.roster.share_of(self._links.name)
+        # Before plans follow the roster, they may have the part of a parent, or of an old entry.
+        self._wallets.use_own_part_until(until if part <= owned else LONG_AGO)
+        counted = max(self.lender.counted, part)
         self._keeper.seen = standing.number, counted
         if self.lender.session is not None:
             self._keeper.reached_at = now

@@ -105,6 +105,7 @@ class Draw:
         :param standing: the limit has one bucket, and is in force: the interest lasts.
         """
         purse = wallets.read(pool)
+        self._void_lost(purse)
         self._measure(purse, now, horizon)
         if not standing and (not pool.key or now - self.used_at >= interest):
             self._wish = self._stock = self._least = 0
@@ -116,7 +117,7 @@ class Draw:
         self.is_final = not standing and self._want == self._least == purse.tokens == 0
         self._reported = purse
         want = max(self._wish, self._stock)
-        state = (purse.spent - self._base, self._voided, self._returned, want, self._least)
+        state = (max(0, purse.spent - self._base), self._voided, self._returned, want, self._least)
         if state != self._state:
             self._state, self._told_in = state, None
         if self._told_in is None:
@@ -124,6 +125,11 @@ class Draw:
         elif self._told_in <= answered:
             return None
         return Drawn(pool, self.number, *state)
+
+    def _void_lost(self, purse: Purse) -> None:
+        """Count the tokens of a wallet that is gone: its limit was out of force for a while."""
+        known = max(0, purse.spent - self._base) + purse.tokens + self._voided + self._returned
+        self._voided += max(0, self._granted - known)
 
     def _measure(self, purse: Purse, now: int, horizon: int) -> None:
         passed = now - self._measured_at

@@ -43,7 +43,7 @@ class LeftShares:
 
     def add(self, member: str, session: int, lending: Mapping[str, Lending], now: int) -> None:
         """Keep what was left of a share."""
-        self._left[member] = Left(session, now, lending)
+        self._left[member] = Left(session, now, fitting(lending))
 
     def pop(self, member: str, now: int) -> Mapping[str, Lending]:
         """Return what was left of a share, and forget it: it is lent again."""
@@ -55,7 +55,7 @@ class LeftShares:
         left = self._left.get(member)
         if left is None or left.session != session:
             return {}
-        return fitting(left.now(now))
+        return left.now(now)
 
     def forget(self, before: int) -> None:
         """Forget what was left before an instant."""

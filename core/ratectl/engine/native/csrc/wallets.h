@@ -222,8 +222,10 @@ key_wallets_collect(KeyWallets *w, PyObject *unused)
         if (found == NULL)
             continue;
         found->used = 0;
-        if (!found->number)
-            continue; /* named by the next request, and noted again */
+        if (!found->number) { /* Python has decided: the next request makes a wallet with a number */
+            wallet_remove(w, found);
+            continue;
+        }
         KeyWallet row = *found;
         found->spent = found->missed = found->largest = 0;
         PyObject *made = Py_BuildValue("(KKLLLL)", row.number, row.key, row.left, row.spent,
