@@ -10,7 +10,7 @@ from machine import TIMING, bucket, name_of
 
 from engine.engines import ENGINES
 from ratectl.cluster.pools import PooledLimits
-from ratectl.cluster.protocol.lender import FOREVER
+from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.cluster.wallets import EngineWallets

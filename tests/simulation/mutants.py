@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.draw import Draw
-from ratectl.cluster.protocol.lender import FOREVER, Lender
+from ratectl.cluster.protocol.lender import Lender
+from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.cluster.protocol.messages import Lending
 from ratectl.cluster.protocol.owner import Owner

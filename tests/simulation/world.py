@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS, Size, size_of, window_size
-from ratectl.cluster.protocol.lender import FOREVER, Lender
+from ratectl.cluster.protocol.lender import Lender
+from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.cluster.protocol.messages import OwnerId, PoolId, ToMember, ToOwner
 from ratectl.cluster.protocol.owner import Owner

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.cooling import fitting
-from ratectl.cluster.protocol.lender import FOREVER
+from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
 from ratectl.cluster.protocol.pool import Account, LentLimit
 from ratectl.cluster.protocol.timing import SECOND

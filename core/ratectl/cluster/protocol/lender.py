@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.draw import Draw
+from ratectl.cluster.protocol.member_session import FOREVER, MemberSession
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lender", "Own"]
 
-FOREVER: Final = 1 << 62
 MOST_DRAWN: Final = 2_000
 """Most pools that one poll tells of. The others come next."""
 
@@ -52,46 +51,6 @@ class Own(Protocol):
 
         :param left: what an owner gave back, by limit. A limit that is not there has no token.
         """
-
-
-class Session:
-    """The member's record of a session at an owner."""
-
-    def __init__(self, number: int, owner: OwnerId, echo: int, timing: Timing) -> None:
-        self.number = number
-        self.owner = owner
-        self.poll = 0
-        """Number of the newest poll."""
-        self.answered = 0
-        """Number of the newest poll that the owner has answered."""
-        self.sent: deque[tuple[int, int]] = deque()
-        """Number and time of the polls that an answer may still name."""
-        self.echo = echo
-        self.echoed = 0
-        """Number of the newest answer that a poll has echoed."""
-        self.polled_at = -FOREVER
-        self.gap = timing.gap
-        self.round_trip = timing.shortest_gap
-        self.share_in = 0
-        """Number of the first poll with the share as it is now; 0: no poll has it."""
-        self.sizes_in = 0
-        """Number of the first poll with the sizes as they are now; 0: no poll has them."""
-        self.draws: dict[PoolId, Draw] = {}
-        self.touched: dict[PoolId, None] = {}
-        """Draws that were asked for since they were reported."""
-        self.untold: dict[PoolId, None] = {}
-        """Draws of which the owner has not confirmed all."""
-        self.ending: dict[PoolId, None] = {}
-        """Draws that are over as soon as the owner has confirmed it."""
-        self.in_turn: OrderedDict[PoolId, None] = OrderedDict()
-        """Draws in the order in which they were reported: those that nobody asks for have a turn
-        as well."""
-        self.turned_at = -FOREVER
-
-    @property
-    def waits(self) -> bool:
-        """Return True if the newest poll has no answer yet."""
-        return self.answered < self.poll
 
 
 class Lender:
@@ -124,7 +83,7 @@ class Lender:
         self.lend_until = FOREVER
         """The member sends no poll from then on: its entry in the roster may end."""
         self.lent = resume_at is not None
-        self.session: Session | None = None
+        self.session: MemberSession | None = None
         self._timing = timing
         self._wallets = wallets
         self._own = own
@@ -240,7 +199,7 @@ class Lender:
         self._asked_for = None
         self._lending = self._brought(message.owner, now)
         self.lent, self._lent_to = True, message.owner
-        self.session = Session(message.session, message.owner, message.reply, self._timing)
+        self.session = MemberSession(message.session, message.owner, message.reply, self._timing)
         self._wallets.deadline = now + self._timing.lease  # nothing is in them
         return self._poll(self.session, now)
 
@@ -281,7 +240,7 @@ class Lender:
             return self._poll(session, now)
         return []
 
-    def _look_at_touched(self, session: Session, now: int) -> None:
+    def _look_at_touched(self, session: MemberSession, now: int) -> None:
         for pool in (*self._wallets.touched(), *self._standing):
             draw = session.draws.get(pool)
             if draw is None or draw.is_final:
@@ -292,7 +251,7 @@ class Lender:
                 draw.used_at = now
             session.touched[pool] = None
 
-    def _poll(self, session: Session, now: int) -> list[ToOwner]:
+    def _poll(self, session: MemberSession, now: int) -> list[ToOwner]:
         if now >= self.lend_until:
             return []
         self._look_at_touched(session, now)
@@ -319,7 +278,7 @@ class Lender:
             )
         ]
 
-    def _drawn(self, session: Session, now: int) -> tuple[Drawn, ...]:
+    def _drawn(self, session: MemberSession, now: int) -> tuple[Drawn, ...]:
         """Return what a poll says about pools: those that were asked for, those of which the owner
         has not confirmed all, and of the others so many that each has a turn in time."""
         horizon = self._timing.horizon(session.gap, session.round_trip)
@@ -346,7 +305,7 @@ class Lender:
         size = self._sizes.get(pool.limit)
         return self._timing.interest if size is None else self._timing.interest_in(size)
 
-    def _turns(self, session: Session, now: int) -> dict[PoolId, None]:
+    def _turns(self, session: MemberSession, now: int) -> dict[PoolId, None]:
         """Return the draws that have a turn, for the time since the last poll."""
         since = min(now - session.turned_at, self._timing.poll_every)
         session.turned_at = now
@@ -374,7 +333,7 @@ class Lender:
         session.gap = message.gap
         return self._poll_if_due(now)
 
-    def _granted(self, session: Session, granted: Granted) -> None:
+    def _granted(self, session: MemberSession, granted: Granted) -> None:
         draw = session.draws.get(granted.pool)
         if draw is None or draw.number != granted.draw:
             return
@@ -389,7 +348,7 @@ class Lender:
         if more > 0:
             self._wallets.add(granted.pool, more)
 
-    def _prolong(self, session: Session, poll: int, now: int) -> None:
+    def _prolong(self, session: MemberSession, poll: int, now: int) -> None:
         """Prolong the lease: it counts from the time when the answered poll was sent."""
         while session.sent and session.sent[0][0] < poll:
             session.sent.popleft()
@@ -405,7 +364,7 @@ class Lender:
             self._end_draws(session, poll)
         self._wallets.deadline = max(self._wallets.deadline, self._lease_from(sent, now))
 
-    def _end_draws(self, session: Session, answered: int) -> None:
+    def _end_draws(self, session: MemberSession, answered: int) -> None:
         """Forget the draws that are over, as the owner has confirmed."""
         for pool in list(session.ending):
             draw = session.draws.get(pool)

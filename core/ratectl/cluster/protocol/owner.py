@@ -201,24 +201,24 @@ class Owner:
     def _reply(self, session: Session, now: int) -> Reply:
         self._replies += 1
         session.replies.append((self._replies, now))
-        granted = []
-        for name, account in islice(session.untold.items(), MOST_GRANTED):
-            if account.told is None:
-                account.told = self._replies
-            stock = self._stock(name, account)
-            granted.append(
-                Granted(
-                    name, account.draw, account.granted, account.hold, account.scarce, stock,
-                    account.in_vain,
-                )
-            )  # fmt: skip
+        untold = islice(session.untold.items(), MOST_GRANTED)
+        granted = tuple([self._granted(name, account) for name, account in untold])
         return Reply(
             session.member, session.number, self.id, self._replies, session.poll, self.gap,
-            not self._recalls(), tuple(granted),
+            not self._recalls(), granted,
+        )  # fmt: skip
+
+    def _granted(self, name: PoolId, account: Account) -> Granted:
+        if account.told is None:
+            account.told = self._replies
+        stock = self._stock(name, account)
+        return Granted(
+            name, account.draw, account.granted, account.hold, account.scarce, stock,
+            account.in_vain,
         )  # fmt: skip
 
     def _stock(self, name: PoolId, account: Account) -> int:
-        limit, members = self.limits[name.limit], len(self.sessions)
+        limit = self.limits[name.limit]
         pool = limit.pools[name.key]
         if pool.short:
             return 0

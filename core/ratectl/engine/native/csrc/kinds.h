@@ -1,6 +1,6 @@
 /* The table of kinds: how buckets of each algorithm begin, end, change and reach Python.
 
-   Deciding itself (wait, charge, remaining, reset) is in the switches of decide.h: there, calls
+   Deciding itself (wait, charge, remaining, reset) is in the switches of request.h: there, calls
    through a table would cost a measurable part of a decision. So a new kind needs its struct in
    rule.h, its functions and an entry here, a case in each of these switches, and a packing in
    packing.py. */
