@@ -44,7 +44,7 @@ unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready
 	else RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS); fi
 
 # One more than the cores of a small machine: many tests wait.
-WORKERS ?= -n 3 --dist loadgroup
+WORKERS ?= -n 4 --dist loadgroup
 DECIDING_TESTS := $(addprefix tests/, agent callers cli/test_explained_is_enforced.py cli/test_conditions.py cli/test_simulate.py compiler conformance engine \
     health simulate testing)
 

@@ -17,6 +17,7 @@ from bench import (
     central,
     choosing,
     cluster,
+    cluster_keys,
     decisions,
     flood,
     loading,
@@ -50,6 +51,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "stable_keys": stable_keys.run,
     "middleware": middleware.run,
     "cluster": cluster.run,
+    "cluster_keys": cluster_keys.run,
     "redis": central.run,
 }
 

@@ -38,7 +38,7 @@ PROCESSES: Final = (2, 5, 20)
 _WORKER = """
 import json, random, sys, time
 from ratectl import Agent
-store, state, number, count, rate, load, seconds, every, begin = sys.argv[1:]
+store, state, number, count, rate, load, seconds, every = sys.argv[1:]
 number, count, rate, seconds, every = int(number), int(count), int(rate), int(seconds), int(every)
 agent = Agent(store, id=f"bench-{number}", state_dir=state, ready_timeout=30)
 rnd = random.Random(number)
@@ -59,7 +59,7 @@ while True:
         time.sleep(wait / 1e9)
     at = time.monotonic_ns()
     stall = max(stall, at - now)
-    asked.append((at, int(check("/", {}, 1, at).allowed)))
+    asked.append((at, number, int(check("/", {}, 1, at).allowed)))
 print(json.dumps([asked, stall]), flush=True)
 sys.stdin.readline()
 agent.close()
@@ -90,44 +90,56 @@ def run() -> dict[str, object]:
 
 def _asked(folder: Path, count: int) -> tuple[list[tuple[int, int, bool]], int]:
     """Return the requests (instant, process, admitted) in order, and the longest stall."""
-    store = f"sqlite:///{folder}/rates.db"
     fleet = {"rate": f"{RATE}/s", "burst": RATE, "across": "cluster"}
-    policy = Policy.model_validate({"scope": "/", "budgets": {"fleet": fleet}})
+    arguments = [str(each) for each in (count, RATE, LOAD, SECONDS, EVERY)]
+    return answers_of(folder, {"budgets": {"fleet": fleet}}, _WORKER, count, arguments)
+
+
+def answers_of(
+    folder: Path, policy_fields: dict[str, object], worker: str, count: int, arguments: list[str]
+) -> tuple[list[tuple[int, int, bool]], int]:
+    """Return what workers report, in the order of the instants, and the longest stall.
+
+    A worker is Python source. Its arguments are the store, a state directory, its number and
+    ``arguments``. It prints ``ready``, reads an instant, and prints as JSON rows (instant, number,
+    admitted) and its longest stall.
+    """
+    store = f"sqlite:///{folder}/rates.db"
+    policy = Policy.model_validate({"scope": "/", **policy_fields})
     with open_store(store) as opened:
         publish(opened, PolicyTree({"/": policy}), Provenance("bench", "bench"))
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", _WORKER, store, str(folder / str(n)), str(n), str(count),
-             str(RATE), str(LOAD), str(SECONDS), str(EVERY), "0"],
+            [sys.executable, "-c", worker, store, str(folder / str(n)), str(n), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for n in range(count)
     ]  # fmt: skip
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline().strip() == "ready"
+    for process in workers:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
     time.sleep(3)  # shares are given
     start = time.monotonic_ns() + SECOND
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write(f"{start}\n")
-        worker.stdin.flush()
+    for process in workers:
+        assert process.stdin is not None
+        process.stdin.write(f"{start}\n")
+        process.stdin.flush()
     asked: list[tuple[int, int, bool]] = []
     stall = 0
-    for number, worker in enumerate(workers):
-        assert worker.stdout is not None
-        answers, longest = json.loads(worker.stdout.readline())
-        asked += [(at, number, bool(allowed)) for at, allowed in answers]
+    for process in workers:
+        assert process.stdout is not None
+        answers, longest = json.loads(process.stdout.readline())
+        asked += [(at, number, bool(allowed)) for at, number, allowed in answers]
         stall = max(stall, longest)
-    for worker in workers:
-        worker.communicate("\n")
+    for process in workers:
+        process.communicate("\n")
     return sorted(asked), stall
 
 
 def _measured(asked: list[tuple[int, int, bool]], count: int) -> dict[str, float]:
     start = asked[0][0]
-    ideal, ruler = _Bucket(RATE, RATE, start), _Bucket(RATE, RATE, start)
-    parts = [_Bucket(RATE / count, max(1, RATE / count), start) for _ in range(count)]
+    ideal, ruler = Bucket(RATE, RATE, start), Bucket(RATE, RATE, start)
+    parts = [Bucket(RATE / count, max(1, RATE / count), start) for _ in range(count)]
     here = there = static = 0
     worst = 0.0
     bins = [[0, 0] for _ in range(SECONDS * 20 + 20)]
@@ -158,7 +170,7 @@ def _converged(bins: list[list[int]], second: int) -> float:
     return float("inf")
 
 
-class _Bucket:
+class Bucket:
     def __init__(self, rate: float, burst: float, now: int) -> None:
         self._rate, self._burst, self._level, self._at = rate, burst, burst, now
 

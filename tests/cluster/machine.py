@@ -105,7 +105,7 @@ class Member:
     def __init__(self, machine: Machine, name: str) -> None:
         self.machine = machine
         self.engine = machine.make_engine(lambda: machine.now, max_buckets=10_000)
-        self.limits = PooledLimits(self.engine, TIMING, lambda: machine.now)
+        self.limits = PooledLimits(self.engine, TIMING)
         self.links = FakeLinks(machine, name)
         self.generation = 0
         self.sizes: Mapping[str, Limit] = {}
@@ -154,9 +154,8 @@ class Member:
             for name, (rate, burst) in self.machine.by_tenant.items():
                 central = self.machine.tenants.get((name, tenant))
                 if central is None:
-                    central = self.machine.tenants[name, tenant] = Central(
-                        Size(rate * SECOND, burst)
-                    )
+                    size = Size(rate * SECOND, burst + self.machine.moved)
+                    central = self.machine.tenants[name, tenant] = Central(size)
                 assert central.admit(cost, self.machine.now) >= 0
         return decision.allowed
 
@@ -220,6 +219,8 @@ class Machine:
         self.sizes = sizes
         self.by_tenant: dict[str, tuple[int, int]] = {}
         """Limits that count per tenant."""
+        self.moved = 0
+        """Tokens that a tenant may have beyond its limit, because shares move."""
         self.tenants: dict[tuple[str, str], Central] = {}
         self.make_engine: MakeEngine = PureEngine
         self.store: Store = MemoryStore(f"memory://machine-{next(_numbers)}")

@@ -14,11 +14,14 @@ from machine import LASTS, Machine
 
 from engine.engines import ENGINES
 from ratectl.cluster.entries import RosterState
+from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from machine import Member
 
 RATE, BURST = 100, 100
 
@@ -30,6 +33,14 @@ def machine(request: pytest.FixtureRequest) -> Machine:
     machine.make_engine = ENGINES[request.param]
     machine.by_tenant = {"each": (RATE, BURST)}
     return machine
+
+
+def settled(machine: Machine, count: int) -> list[Member]:
+    """Start members, and wait until each has its share: it does not move any more."""
+    members = machine.start(count)
+    machine.run(2 * SECOND)
+    assert all(abs(each.limits.share_in_force - WHOLE // count) <= 1 for each in members)
+    return members
 
 
 def asking(machine: Machine, tenants: list[str], admitted: dict[str, int]) -> Callable[[int], None]:
@@ -51,13 +62,13 @@ def used(machine: Machine, tenants: list[str], duration: int) -> list[float]:
 
 
 def test_every_key_is_one_limit(machine: Machine) -> None:
-    machine.start(3)
+    settled(machine, 3)
     used(machine, ["a", "b"], 3 * SECOND)
     assert min(used(machine, ["a", "b"], 4 * SECOND)) > 0.97
 
 
 def test_a_key_that_one_member_asks_for(machine: Machine) -> None:
-    first, *_ = machine.start(4)
+    first, *_ = settled(machine, 4)
     admitted = 0
 
     def each(step: int) -> None:
@@ -72,8 +83,7 @@ def test_a_key_that_one_member_asks_for(machine: Machine) -> None:
 
 def test_rare_keys_need_no_other_process(machine: Machine) -> None:
     """Half of the burst is never lent: of 100 tokens, each of four members has twelve."""
-    members = machine.start(4)
-    machine.run(26 * SECOND)  # each has a share, and its part has filled
+    members = settled(machine, 4)
     for member in members:
         for n in range(20):
             assert [member.ask_for(f"rare-{n}") for _ in range(12)] == [True] * 12
@@ -81,8 +91,7 @@ def test_rare_keys_need_no_other_process(machine: Machine) -> None:
 
 
 def test_requests_below_the_rate_are_rarely_refused(machine: Machine) -> None:
-    members = machine.start(4)
-    machine.run(15 * SECOND)
+    members = settled(machine, 4)
     tenants = [f"t{n}" for n in range(5)]
     random_ = random.Random(1)
     asked = refused = 0
@@ -101,7 +110,7 @@ def test_requests_below_the_rate_are_rarely_refused(machine: Machine) -> None:
 
 
 def test_keys_that_nobody_asks_for_are_forgotten(machine: Machine) -> None:
-    members = machine.start(3)
+    members = settled(machine, 3)
     machine.run(SECOND, asking(machine, [f"t{n}" for n in range(50)], {}))
     owner = machine.owner.node.owner
     assert owner is not None
@@ -113,6 +122,17 @@ def test_keys_that_nobody_asks_for_are_forgotten(machine: Machine) -> None:
         assert member.node.lender.session is not None
         assert not member.node.lender.session.draws
         assert [each.wallets.count for each in member.limits.in_force().values()] == [0]  # type: ignore[union-attr]
+
+
+def test_a_process_that_joins_serves_rare_keys_at_once(machine: Machine) -> None:
+    """Its part of a key that it has not been asked for is full, and not what was left elsewhere."""
+    machine.moved = 20
+    members = settled(machine, 4)
+    asking(machine, ["a"], {})(0)
+    (new,) = machine.start()
+    machine.run(2 * SECOND)
+    assert [new.ask_for(f"rare-{n}") for n in range(20)] == [True] * 20
+    assert [members[0].ask_for(f"rare-{n}") for n in range(20)] == [True] * 20
 
 
 def test_the_first_member_begins_full(machine: Machine) -> None:
@@ -139,7 +159,7 @@ def test_costs_larger_than_what_is_lent_never_pass(machine: Machine) -> None:
 
 
 def test_without_an_owner_members_use_their_shares(machine: Machine) -> None:
-    members = machine.start(4)
+    members = settled(machine, 4)
     used(machine, ["a"], 3 * SECOND)
     machine.cut = {member.links.name for member in members}
     used(machine, ["a"], 3 * SECOND)
@@ -153,7 +173,9 @@ def test_without_an_owner_members_use_their_shares(machine: Machine) -> None:
 def test_no_key_exceeds_its_limit_whatever_happens(machine: Machine, seed: int) -> None:
     """Members come, are killed, cut off and stopped, owners hand over, and shares move."""
     random_ = random.Random(seed)
-    machine.by_tenant = {"each": random_.choice([(100, 100), (20, 8), (50, 200)])}
+    rate, burst = random_.choice([(100, 100), (20, 8), (50, 200)])
+    machine.by_tenant = {"each": (rate, burst)}
+    machine.moved = burst // 2
     machine.start(3)
     tenants = ["a", "b", "c"]
 
@@ -187,7 +209,7 @@ def happen(machine: Machine, random_: random.Random) -> None:
 
 def test_a_limit_that_was_gone_for_a_while(machine: Machine) -> None:
     """Its wallets are gone: what was in them is void, or owners would wait for it for ever."""
-    members = machine.start(3)
+    members = settled(machine, 3)
     used(machine, ["a", "b"], 2 * SECOND)
     limits = machine.by_tenant
     for pause in (300 * MS, 3 * SECOND):
@@ -207,7 +229,7 @@ def test_a_limit_that_was_gone_for_a_while(machine: Machine) -> None:
 
 def test_a_part_that_belongs_to_somebody_else_is_not_used(machine: Machine) -> None:
     """A forked child has the plans of its parent for a moment, and no share."""
-    member, *_ = machine.start(2)
+    member, *_ = settled(machine, 2)
     used(machine, ["a"], 2 * SECOND)
     standing = member.keeper.standing
     assert standing is not None
@@ -219,7 +241,7 @@ def test_a_part_that_belongs_to_somebody_else_is_not_used(machine: Machine) -> N
 
 
 def test_a_fork_is_a_member_of_its_own(machine: Machine) -> None:
-    parent, *_ = machine.start(2)
+    parent, *_ = settled(machine, 2)
     used(machine, ["a"], 2 * SECOND)
     parent.engine.after_fork_in_child()
     parent.limits.after_fork_in_child()

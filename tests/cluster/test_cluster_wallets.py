@@ -29,7 +29,7 @@ class Process:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.limits = PooledLimits(engine, TIMING, lambda: 0)
+        self.limits = PooledLimits(engine, TIMING)
         self.generation = 0
         self.publish("one")
         self.wallets = self.another()

@@ -357,7 +357,7 @@ def test_a_share_goes_to_another_owner_with_its_places() -> None:
 
 
 def test_size_and_estimates_of_a_window() -> None:
-    limits = PooledLimits(PureEngine(lambda: 0, max_buckets=10), REAL_TIMING, lambda: 0)
+    limits = PooledLimits(PureEngine(lambda: 0, max_buckets=10), REAL_TIMING)
     with limits.collected() as pools:
         bucket = pools.bucket(name_of("one"), SlidingWindow(500, 10 * SECOND))
         blocked = pools.bucket(name_of("no"), SlidingWindow(0, SECOND, blocked=True))

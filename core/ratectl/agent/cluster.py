@@ -191,7 +191,7 @@ class ClusterPart:
         if self._alone is None:
             wallets = EngineWallets(self._engine)
             self._alone = wallets, OwnShare(wallets, self._clock, full=True)
-            self._limits.begin_share(WHOLE, secrets.token_bytes(16), full=True)
+            self._limits.begin_share(WHOLE, secrets.token_bytes(16))
         wallets, own = self._alone
         limits, now = self._limits.in_force(), self._clock()
         wallets.follow(limits)

@@ -276,7 +276,7 @@ class StoreFollowing(Following):
                 "set RATECTL_CLUSTER_LISTEN to an address at which other agents reach it, and "
                 "certificates (docs/cluster.md)"
             )
-        return PooledLimits(self.engine, TIMING, self.settings.wall.monotonic_ns)
+        return PooledLimits(self.engine, TIMING)
 
     @cached_property
     def _peers(self) -> Peers | None:

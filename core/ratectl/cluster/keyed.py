@@ -15,9 +15,7 @@ from ratectl.cluster.protocol.wallets import Purse
 from ratectl.engine.algorithms.keyed_bucket import OwnPart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
@@ -51,28 +49,17 @@ def lent_size(size: Size) -> Size:
     return Size(size.rate - (size.rate // _RATE_PART if kept else 0), size.burst - kept)
 
 
-def own_part(
-    local: TokenBucket, share: int, drift: int, before: KeyedBucket | None, now: int, *, full: bool
-) -> OwnPart:
+def own_part(local: TokenBucket, share: int, drift: int) -> OwnPart:
     """Return a member's own part of each bucket of a limit, in ticks.
 
     :param local: the bucket if one process alone had the limit.
     :param share: millionths.
     :param drift: how much faster than true time the clock may run, in millionths.
-    :param before: the bucket until ``now``; None: there was none.
-    :param full: nobody has used the limit before: untouched buckets are full. Otherwise growth
-        gives no tokens: whoever had them before may have spent them.
     """
     fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
-    per_token = local.per_token * fine
     kept = local.capacity // _BURST_PART
-    capacity = kept * per_token * share // WHOLE
     rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift)) if kept else 0
-    begins = capacity if full else 0
-    if before is not None and not full:
-        level, *_ = before.full(now)
-        begins = min(capacity, level * per_token // before.per_token)
-    return OwnPart(rate, per_token, capacity, begins, now)
+    return OwnPart(rate, local.per_token * fine, kept * local.per_token * fine * share // WHOLE)
 
 
 @dataclass(slots=True)
@@ -110,8 +97,9 @@ class KeyPurses:
         purse = self._purses.get(text)
         if purse is None:
             purse = self._purses[text] = _KeyPurse(key)
-        purse.left = left
-        purse.spent += spent
+        if purse.key == key:  # another key with the same number has no tokens of its own
+            purse.left = left
+            purse.spent += spent
         purse.missed += missed
         purse.largest = max(purse.largest, largest)
         return text
@@ -144,15 +132,6 @@ class KeyPurses:
         taken = self.engine.with_wallets(lambda: wallets.withdraw(purse.key, at_most))
         purse.left -= taken
         return taken
-
-    def settle(self, keys: Iterable[str]) -> None:
-        """Read wallets for the last time: nothing may be spent of them any more."""
-        wallets = self.limit.wallets
-        for key in keys:
-            purse = self._purses.get(key)
-            if purse is not None:
-                purse.left, spent = self.engine.with_wallets(lambda: wallets.close(purse.key))  # noqa: B023
-                purse.spent += spent
 
     def drop(self, key: str) -> None:
         """Remove a wallet, and its totals."""

@@ -75,20 +75,16 @@ class PooledLimits:
 
     Buckets of limits that count per key have a part that is the process's own: by its share, which
     is in force after the next generation is collected.
-
-    :param clock: that of the engine.
     """
 
-    def __init__(self, engine: Engine, timing: Timing, clock: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, timing: Timing) -> None:
         self._engine = engine
         self._timing = timing
-        self._clock = clock
         self._lock = threading.Lock()
         self._wallets: dict[str, AnyWallet] = {}
         self._wallets_by_key: dict[str, AnyKeyWallets] = {}
         self._keys = StableKeys(secrets.token_bytes(16))
         self._share = 0
-        self._full = False
         self._current = _Generation(self)
         self.changes = 0
         """Number of changes of what :meth:`in_force` returns."""
@@ -151,19 +147,9 @@ class PooledLimits:
         if wallets is None:
             wallets = self._wallets_by_key[pool] = self._engine.new_key_wallets()
             wallets.name_keys(self._keys)
-        before, limit = self._current.buckets.get(pool), self._current.limits.get(pool)
-        full = self._full and (before is None or not before.full_level)
-        part = own_part(local, self._share, self._timing.drift, before, self._clock(), full=full)
+        part = own_part(local, self._share, self._timing.drift)
         most = lent_size(self._size(local)).burst
-        bucket = KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
-        if (
-            before is not None
-            and isinstance(limit, KeyedLimit)
-            and (limit.share, limit.whole) == (self._share, self._size(local))
-            and (before.capacity, before.token_ns) == (bucket.capacity, bucket.token_ns)
-        ):
-            return before
-        return bucket
+        return KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
 
     def _add(self, generation: _Generation, pool: str, limit: PooledLimit | KeyedLimit) -> bool:
         """Return True if what is in force has changed."""
@@ -175,15 +161,13 @@ class PooledLimits:
 
     # The process's own share --------------------------------------------------------------------
 
-    def begin_share(self, share: int, secret: bytes, *, full: bool) -> None:
+    def begin_share(self, share: int, secret: bytes) -> None:
         """Begin to use a share of each key's bucket (millionths).
 
         :param secret: what all members number keys under.
-        :param full: nobody has used the limits before.
         """
         with self._lock:
             self._keys = StableKeys(secret)
-            self._full = full
             self._share = share
             known = list(self._wallets_by_key.values())
         for wallets in known:
@@ -195,7 +179,6 @@ class PooledLimits:
         with self._lock:
             if share == self._share:
                 return
-            self._full = self._full and share < self._share
             self._share = share
         self.on_share()
 
@@ -227,7 +210,7 @@ class PooledLimits:
         """Replace the lock: a thread of the parent, missing here, may have held it."""
         self._lock = threading.Lock()
         self.on_change = self.on_share = lambda: None
-        self._share, self._full = 0, False
+        self._share = 0
         self.changes += 1
 
     def end(self) -> None:

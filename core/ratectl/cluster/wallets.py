@@ -121,6 +121,7 @@ class _WalletsByKey:
             limit = limits.get(pool)
             if limit is None or limit.wallets is not purses.limit.wallets:
                 purses.limit.wallets.deadline = purses.limit.wallets.until = LONG_AGO
+                self._engine.with_wallets(purses.limit.wallets.clear)
                 del self._purses[pool]
         for pool, limit in limits.items():
             if pool not in self._purses:

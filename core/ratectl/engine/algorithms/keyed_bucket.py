@@ -22,6 +22,8 @@ __all__ = ["AnyKeyWallets", "KeyUse", "KeyWallets", "KeyedBucket", "OwnPart"]
 
 _MOST: Final = 1 << 17
 """Most wallets of one limit."""
+_MOST_TIME: Final = 1 << 62
+"""No wallet may be spent so late."""
 
 
 class KeyUse(NamedTuple):
@@ -187,10 +189,6 @@ class OwnPart(NamedTuple):
     per_ns: int
     per_token: int
     capacity: int
-    begins: int
-    """Level of an untouched bucket at ``since``: after the part has grown, it fills like others."""
-    since: int
-    """Nanoseconds of the engine's clock."""
 
 
 class KeyedBucket(TokenBucket):
@@ -205,7 +203,7 @@ class KeyedBucket(TokenBucket):
     :param token_ns: nanoseconds in which one token of the limit accrues, rounded up; 0: none does.
     """
 
-    __slots__ = ("begins", "least_wait", "most", "since", "token_ns", "wallets")
+    __slots__ = ("least_wait", "most", "token_ns", "wallets")
 
     starts_full = True
 
@@ -218,7 +216,7 @@ class KeyedBucket(TokenBucket):
         wallets: AnyKeyWallets,
         least_wait: int,
     ) -> None:
-        self.per_ns, self.per_token, self.full_level, self.begins, self.since = part
+        self.per_ns, self.per_token, self.full_level = part
         self.half_level = self.full_level // 2
         self.capacity = capacity
         self.token_ns = token_ns
@@ -227,16 +225,9 @@ class KeyedBucket(TokenBucket):
         self.most = most
         self._key = (capacity, most, token_ns, part, id(wallets))
 
-    def full(self, now: int) -> TokenState:
-        """Return an untouched bucket."""
-        at = max(now, self.since)
-        level = min(self.full_level, self.begins + (at - self.since) * self.per_ns)
-        return level, at, at, 0
-
     def spent(self, used: int, now: int) -> TokenState:
-        """Return an untouched bucket from which ``used`` tokens are missing, as far as it can."""
-        level, at, _, _ = self.full(now)
-        return max(0, level - used * self.per_token), at, at, 0
+        """Return a bucket from which ``used`` tokens are missing; an empty one if it holds less."""
+        return max(0, self.full_level - used * self.per_token), now, now, 0
 
     def attempt(self, state: TokenState, cost: int, now: int) -> tuple[int, TokenState, int, None]:
         """Take ``cost`` tokens out of the own part (see ``Algorithm.attempt``)."""
@@ -268,7 +259,7 @@ class KeyedBucket(TokenBucket):
             left: int = self.wallets.left(key) if now < self.wallets.deadline else 0
             return left - cost if wait and left >= cost else -1
         if wait:
-            drawn: int = self.wallets.draw(key, cost, now)
+            drawn: int = self.wallets.draw(key, cost, min(now, _MOST_TIME))
             return drawn
         if cost and state[0] < self.half_level:
             self.wallets.want(key)

@@ -250,8 +250,7 @@ class _KeyedPacking(Packing[KeyedBucket, TokenState]):
             even_ns=algorithm.most,
             offset=algorithm.wallets,
         )
-        full, begins = algorithm.full_level, algorithm.begins
-        rule.own_part((full >> 64, full & _HALF), (begins >> 64, begins & _HALF), algorithm.since)
+        rule.own_part(algorithm.full_level >> 64, algorithm.full_level & _HALF)
         return rule
 
     def fields(self, state: TokenState) -> Fields:

@@ -109,32 +109,57 @@ hold_keys(Request *q, const Source *source)
     }
 }
 
-/* Number the keys of new wallets: of those that are texts, so that no Python code runs but the
-   collector's. */
-static __attribute__((noinline)) void
-name_wallets(const Request *q, const Source *source)
+/* The hash of a value of a key for other processes: the pure engine keeps long texts as digests. */
+static u64
+number_step(const Core *core, const KeyWallets *w, PyObject *value, u64 so_far, int *failed)
 {
-    for (int i = 0; i < q->count; i++) {
-        if (!(q->unnamed >> i & 1))
-            continue;
-        const Group *g = q->looks[i].group;
-        KeyWallets *w = wallets_of(g->rule);
-        int failed = 0;
-        u64 number = 0;
-        for (Py_ssize_t j = 0; j < g->per_count && !failed; j++) {
-            PyObject *value = source_get(source, PyTuple_GetItem(g->per, j));
-            if (value == NULL && PyErr_Occurred())
-                failed = -1;
-            else
-                number = key_step(number, value_hash(&w->secret, value, &failed));
-            Py_XDECREF(value);
-        }
-        KeyWallet *wallet = failed ? NULL : wallet_find(w, q->looks[i].key);
-        if (wallet != NULL)
-            wallet->number = key_end(&w->secret, number);
-        else
-            PyErr_Clear();
+    if (value == NULL || !PyUnicode_CheckExact(value) || PyUnicode_GetLength(value) <= 256)
+        return key_step(so_far, value_hash(&w->secret, value, failed));
+    PyObject *plain = PyObject_CallFunctionObjArgs(core->plain, value, NULL);
+    PyObject *text = plain == NULL ? NULL : PyObject_Str(plain);
+    Py_XDECREF(plain);
+    if (text == NULL) {
+        *failed = -1;
+        return 0;
     }
+    u64 step = key_step(so_far, text_hash(&w->secret, text, failed));
+    Py_DECREF(text);
+    return step;
+}
+
+/* Number the key of a new wallet, unless its limit has other wallets by now. */
+static void
+name_wallet(const Core *core, Group *g, u64 key, const Source *source)
+{
+    if (g->rule->kind != KEYED)
+        return;
+    KeyWallets *w = (KeyWallets *)Py_NewRef(g->rule->offset);
+    int failed = 0;
+    u64 number = 0;
+    for (Py_ssize_t j = 0; j < g->per_count && !failed; j++) {
+        PyObject *value = source_get(source, PyTuple_GetItem(g->per, j));
+        if (value == NULL && PyErr_Occurred())
+            failed = -1;
+        else
+            number = number_step(core, w, value, number, &failed);
+        Py_XDECREF(value);
+    }
+    KeyWallet *wallet = failed ? NULL : wallet_find(w, key);
+    if (wallet != NULL)
+        wallet->number = key_end(&w->secret, number);
+    else
+        PyErr_Clear();
+    Py_DECREF((PyObject *)w);
+}
+
+/* Number the keys of new wallets. Python code may run: the decision has been made, and limits may
+   change meanwhile. */
+static __attribute__((noinline)) void
+name_wallets(const Core *core, const Request *q, const Source *source)
+{
+    for (int i = 0; i < q->count; i++)
+        if (q->unnamed >> i & 1)
+            name_wallet(core, q->looks[i].group, q->looks[i].key, source);
 }
 
 /* Count a decision in the limits that count per an attribute which the request lacks. */

@@ -440,7 +440,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
             if (unlikely(q->missed))
                 hold_keys(q, source);
             if (unlikely(q->unnamed))
-                name_wallets(q, source);
+                name_wallets(core, q, source);
             return 1;
         }
     }
@@ -450,7 +450,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     if (unlikely(q->missed))
         hold_keys(q, source);
     if (unlikely(q->unnamed))
-        name_wallets(q, source);
+        name_wallets(core, q, source);
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
     if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);

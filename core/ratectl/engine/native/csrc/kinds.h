@@ -371,15 +371,6 @@ pool_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
 
 /* Buckets of one key across the cluster ----------------------------------------------------------- */
 
-/* An untouched bucket: not full for a while after its part of the limit has grown. */
-static void
-keyed_full(const Rule *r, Packed *b, i64 now)
-{
-    b->tokens.at = b->tokens.high_at = now > r->since ? now : r->since;
-    i128 level = r->begins + (i128)(b->tokens.at - r->since) * r->per_ns;
-    set_level(&b->tokens, level < r->capacity ? level : r->capacity);
-}
-
 /* Growth gives no tokens, and what a smaller part has no room for is gone. */
 static int
 keyed_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
@@ -433,7 +424,7 @@ static const KindTable kinds[] = {
         .change = pool_change, .fields = pool_fields, .pack = pool_pack,
     },
     [KEYED] = {
-        .size = sizeof(Tokens), .field_count = 4, .full = keyed_full, .same = tokens_same,
+        .size = sizeof(Tokens), .field_count = 4, .full = tokens_full, .same = tokens_same,
         .change = keyed_change, .fields = tokens_fields, .pack = keyed_pack,
     },
 };

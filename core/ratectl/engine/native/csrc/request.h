@@ -153,7 +153,7 @@ keyed_allows(Request *q, int i, Look *l)
     if (unlikely(l->cost > r->even || !r->window_ns))
         return 0;
     i128 left = keyed_level(r, &l->bucket->tokens, q->now) - (i128)l->cost * r->per_token;
-    if (left >= 0) {
+    if (left >= 0 && q->now < wallets_of(r)->until) {
         if (left < r->half && l->cost)
             wanted(q, i, l);
         return 1;

@@ -22,12 +22,11 @@ typedef struct {
     i64 quantum;                /* these five: see sliding_window.py */
     u32 unit_bits, count_bits, grain_bits, cells;
     i64 even;                   /* length of each window of a quota; 0: the calendar decides.
-                                   Of a keyed bucket: the largest cost */
+                                   Of a keyed bucket: the largest cost; `window_ns` is the time
+                                   of a token */
     i64 starts, ends;           /* the last window from the calendar, by the wall clock */
     PyObject *offset;           /* a WallOffset; of a pool, its Wallet or KeyWallets */
     i64 hold_ns;                /* of a pool: the shortest wait; and `per_ns` is the time of a token */
-    i128 begins;                /* of a keyed bucket: level of an untouched one, */
-    i64 since;                  /* at this instant; `window_ns` is the time of a token */
 } Rule;
 
 /* The head of every packed bucket. A boxed one is a Python object in its group's `boxed`. */

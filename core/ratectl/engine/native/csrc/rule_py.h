@@ -123,25 +123,17 @@ static PyType_Spec wallet_spec = {
     "ratectl.engine.native._fast.Wallet", sizeof(Wallet), 0, Py_TPFLAGS_DEFAULT, wallet_slots,
 };
 
-static i128
-wide(i64 high, u64 low)
-{
-    return (i128)((u128)(u64)high << 64 | low);
-}
-
-/* own_part((high, low), (high, low), since): capacity of the part of a keyed bucket that is its
-   own, and the level of an untouched one at an instant; in ticks, of 128 bits in two halves. */
+/* own_part(high, low): capacity of the part of a keyed bucket that is its own, in ticks: 128 bits in
+   two halves. */
 static PyObject *
 rule_own_part(Rule *r, PyObject *args)
 {
-    long long high, begins_high, since;
-    unsigned long long low, begins_low;
-    if (!PyArg_ParseTuple(args, "(LK)(LK)L", &high, &low, &begins_high, &begins_low, &since))
+    long long high;
+    unsigned long long low;
+    if (!PyArg_ParseTuple(args, "LK", &high, &low))
         return NULL;
-    r->capacity = wide(high, low);
+    r->capacity = (i128)((u128)(u64)high << 64 | low);
     r->half = r->capacity / 2;
-    r->begins = wide(begins_high, begins_low);
-    r->since = since;
     Py_RETURN_NONE;
 }
 

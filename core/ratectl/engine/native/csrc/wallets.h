@@ -302,10 +302,12 @@ key_wallets_draw(KeyWallets *w, PyObject *args)
     return PyLong_FromLong(-1);
 }
 
-/* left(key) -> tokens in the wallet of a key. */
+/* left(key) -> tokens in the wallet of a key. One of a group that is not made yet has none. */
 static PyObject *
 key_wallets_left(KeyWallets *w, PyObject *key)
 {
+    if (!PyLong_Check(key))
+        return PyLong_FromLong(0);
     u64 k = PyLong_AsUnsignedLongLong(key);
     if (PyErr_Occurred())
         return NULL;
