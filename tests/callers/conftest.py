@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -24,6 +25,18 @@ def _watchdog(pytestconfig: pytest.Config) -> Iterator[None]:
     faulthandler.dump_traceback_later(HANGS, exit=True, file=printed_to)
     yield
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Log nothing: an exception at any moment may leave a handler's lock locked for ever."""
+    logger = logging.getLogger("ratectl")
+    nothing = logging.NullHandler()
+    logger.addHandler(nothing)
+    before, logger.propagate = logger.propagate, False
+    yield
+    logger.propagate = before
+    logger.removeHandler(nothing)
 
 
 @pytest.fixture(params=each_house(), ids=lambda case: "-".join(case))
