@@ -43,8 +43,8 @@ unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready
 	elif [ -n "$$RATECTL_REQUIRE_C" ]; then echo "the compiled engine was not built"; exit 1; \
 	else RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS); fi
 
-# One more than the cores of a small machine: many tests wait.
-WORKERS ?= -n 4 --dist loadgroup
+# More than the cores of a small machine: many tests wait.
+WORKERS ?= -n 5 --dist loadgroup
 DECIDING_TESTS := $(addprefix tests/, agent callers cli/test_explained_is_enforced.py cli/test_conditions.py cli/test_simulate.py compiler conformance engine \
     health simulate testing)
 
