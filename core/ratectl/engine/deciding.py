@@ -110,9 +110,7 @@ class DecidingEngine(CountingEngine):
                 refusal = self._refuse_now(looks, absent, attributes, now, waits=waits)
                 refusal._asked = (self, scope, attributes, cost, looks)  # noqa: SLF001
                 return refusal
-            looks = self._write(looks, states, now)
-            for wallets, key, amount in draws:
-                wallets.spend(key, amount)
+            looks = self._write(looks, states, draws, now)
             decision = self._admission(active.plan, looks, tightest, state_then, least, now)
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001
@@ -167,9 +165,12 @@ class DecidingEngine(CountingEngine):
         return refusal
 
     def _write(
-        self, looks: list[Look], states: list[tuple[Group, object, Any, int]], now: int
-    ) -> list[Look]:
-        """Write charged buckets. Return the looks with the serial numbers of new buckets."""
+        self, looks: list[Look], states: list[tuple[Group, object, Any, int]], draws: list[Draw],
+        now: int,
+    ) -> list[Look]:  # fmt: skip
+        """Write what was charged. Return the looks with the serial numbers of new buckets."""
+        for wallets, key, amount in draws:
+            wallets.spend(key, amount)
         for group, key, state, serial in states:
             if serial:
                 group.write(key, state, serial)

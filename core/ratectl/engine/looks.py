@@ -127,19 +127,18 @@ def attempt_all(
         state, serial = group.find(key, now)
         algorithm = group.algorithm
         wait, after, left, slot = algorithm.attempt(state, amount, now)
-        drawn = -1
-        wallets = algorithm.wallets
-        if wallets is not None:
+        is_drawn = False
+        if algorithm.wallets is not None:
             drawn = algorithm.drawn(key, amount, now, wait, after, is_real=draws is not None)
-        if drawn >= 0:
-            wait, left = 0, drawn
-            if draws is not None:
-                draws.append((wallets, key, amount))
+            if drawn >= 0:
+                is_drawn, wait, left = True, 0, drawn
         looks.append((group, key, state, serial, wait))
         if wait:
             refused = refused or not group.shadow
             continue
-        if drawn < 0 and (serial or amount):
+        if is_drawn and draws is not None:
+            draws.append((algorithm.wallets, key, amount))
+        elif serial or amount:
             states.append((group, key, after, serial))
         lefts.append(left)
         size = algorithm.capacity or 1

@@ -230,12 +230,12 @@ class PureEngine(ExplainingEngine):
                     continue
             buckets = group.buckets
             bucket = buckets.get(key)
-            if bucket is None or group.wallets is not None:
+            if bucket is None:
                 return None
             state, epoch, serial = bucket
-            if epoch != group.epoch:
-                return None
             algorithm = group.algorithm
+            if epoch != group.epoch or algorithm.wallets is not None:
+                return None
             wait, after, left, _ = algorithm.attempt(state, amount, now)  # type: ignore[arg-type]
             looks.append((group, key, state, serial, wait))
             if wait:
@@ -275,13 +275,14 @@ class PureEngine(ExplainingEngine):
             key = plain(key)
         buckets = group.buckets
         bucket = buckets.get(key)
-        if bucket is None or group.wallets is not None:
+        if bucket is None:
             return None
         state, epoch, serial = bucket
-        if epoch != group.epoch:
+        algorithm = group.algorithm
+        if epoch != group.epoch or algorithm.wallets is not None:
             return None
         amount = cost if isinstance(cost, int) else cost[REQUESTS]
-        wait, after, left, _ = group.algorithm.attempt(state, amount, now)
+        wait, after, left, _ = algorithm.attempt(state, amount, now)
         looks: list[Look] = [(group, key, state, serial, wait)]
         lacks = key is None or (single is None and None in key)  # type: ignore[operator]
         absent = (group,) if lacks else ()

@@ -207,6 +207,8 @@ class KeyedBucket(TokenBucket):
 
     starts_full = True
 
+    wallets: AnyKeyWallets
+
     def __init__(
         self,
         capacity: int,
@@ -256,11 +258,10 @@ class KeyedBucket(TokenBucket):
         if wait == NEVER:
             return -1
         if not is_real:
-            left: int = self.wallets.left(key) if now < self.wallets.deadline else 0
+            left = self.wallets.left(key) if now < self.wallets.deadline else 0
             return left - cost if wait and left >= cost else -1
         if wait:
-            drawn: int = self.wallets.draw(key, cost, min(now, _MOST_TIME))
-            return drawn
+            return self.wallets.draw(key, cost, min(now, _MOST_TIME))
         if cost and state[0] < self.half_level:
             self.wallets.want(key)
         return -1

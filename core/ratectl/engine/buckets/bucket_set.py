@@ -56,7 +56,7 @@ class Group:
     __slots__ = (
         "_events", "_followed", "algorithm", "buckets", "budget", "counters", "default", "ended",
         "epoch", "held", "max_debt", "name", "overflow", "overrides", "per", "saved", "scope",
-        "seen", "shadow", "single", "skips", "unit", "wallets",
+        "seen", "shadow", "single", "skips", "unit",
     )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, epoch: int, counters: Counters) -> None:
@@ -69,7 +69,6 @@ class Group:
         self.shadow = limit.shadow
         self.skips = limit.skips
         self.algorithm: Algorithm[Any] = limit.algorithm
-        self.wallets = limit.algorithm.wallets
         self.counters = counters
         self.buckets: dict[Key, Bucket] = {}
         self.overflow: dict[int, Bucket] = {}
@@ -254,8 +253,7 @@ class Group:
             self.saved[seq] = Saved(event, room)
         if changed:
             self.algorithm = limit.algorithm
-            self.wallets = limit.algorithm.wallets
-        self._take(event)
+            self._take(event)
 
     def empty(self, missing: int, seq: int, at: int) -> None:
         """Take so much from every bucket: it is not known what its requests had elsewhere."""

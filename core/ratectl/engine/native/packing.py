@@ -236,10 +236,11 @@ class _PoolPacking(Packing[PooledBucket, int]):
         return int(spent)
 
 
-class _KeyedPacking(Packing[KeyedBucket, TokenState]):
+class _KeyedPacking(_TokenPacking):
     kind = 6
 
-    def rule(self, algorithm: KeyedBucket) -> _fast.Rule:
+    def rule(self, algorithm: TokenBucket) -> _fast.Rule:
+        assert isinstance(algorithm, KeyedBucket)
         rule = _rule(
             self.kind,
             algorithm.capacity,
@@ -253,13 +254,8 @@ class _KeyedPacking(Packing[KeyedBucket, TokenState]):
         rule.own_part(algorithm.full_level >> 64, algorithm.full_level & _HALF)
         return rule
 
-    def fields(self, state: TokenState) -> Fields:
-        level, at, high_at, _ = state
-        return (level >> 64, level & _HALF, at, high_at)
-
-    def state(self, fields: Fields) -> TokenState:
-        high, low, at, high_at = fields
-        return ((high << 64) | low, at, high_at, 0)
+    def follows(self, old: TokenBucket, new: TokenBucket) -> bool:
+        return new.continues(old)
 
 
 # In the order of their kinds.

@@ -80,15 +80,22 @@ tokens_fields(const Packed *b)
 }
 
 static int
-tokens_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+level_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
 {
     int odd = 0;
+    (void)r;
     (void)budget;
     b->tokens.high = field(fields, 0, &odd);
     b->tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
     b->tokens.at = field(fields, 2, &odd);
     b->tokens.high_at = field(fields, 3, &odd);
-    return !odd && !too_deep(r, level_of(&b->tokens));
+    return !odd;
+}
+
+static int
+tokens_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    return level_pack(r, b, fields, budget) && !too_deep(r, level_of(&b->tokens));
 }
 
 /* Sliding windows ------------------------------------------------------------------------------- */
@@ -385,19 +392,6 @@ keyed_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
     return 0;
 }
 
-static int
-keyed_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
-{
-    (void)r;
-    (void)budget;
-    int odd = 0;
-    b->tokens.high = field(fields, 0, &odd);
-    b->tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
-    b->tokens.at = field(fields, 2, &odd);
-    b->tokens.high_at = field(fields, 3, &odd);
-    return !odd;
-}
-
 /* The table ------------------------------------------------------------------------------------- */
 
 static const KindTable kinds[] = {
@@ -425,7 +419,7 @@ static const KindTable kinds[] = {
     },
     [KEYED] = {
         .size = sizeof(Tokens), .field_count = 4, .full = tokens_full, .same = tokens_same,
-        .change = keyed_change, .fields = tokens_fields, .pack = keyed_pack,
+        .change = keyed_change, .fields = tokens_fields, .pack = level_pack,
     },
 };
 
