@@ -15,7 +15,7 @@ from ratectl.cluster.protocol.wallets import Purse
 from ratectl.engine.algorithms.keyed_bucket import OwnPart
 
 if TYPE_CHECKING:
-    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
+    from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
@@ -36,17 +36,25 @@ class KeyedLimit(NamedTuple):
     name: GroupName
     whole: Size
     """Size of the limit."""
-    size: Size
-    """Size of what is lent."""
-    wallets: AnyKeyWallets
+    bucket: KeyedBucket
     share: int
     """Share (millionths) of each bucket that is the process's own part."""
+
+    @property
+    def size(self) -> Size:
+        """Size of what is lent."""
+        return lent_size(self.whole)
+
+    @property
+    def wallets(self) -> AnyKeyWallets:
+        """Wallets by key."""
+        return self.bucket.wallets
 
 
 def lent_size(size: Size) -> Size:
     """Return what is lent of a limit."""
     kept = size.burst // _BURST_PART
-    return Size(size.rate - (size.rate // _RATE_PART if kept else 0), size.burst - kept)
+    return Size(size.rate - (-(-size.rate // _RATE_PART) if kept else 0), size.burst - kept)
 
 
 def own_part(local: TokenBucket, share: int, drift: int) -> OwnPart:
@@ -64,7 +72,7 @@ def own_part(local: TokenBucket, share: int, drift: int) -> OwnPart:
 
 @dataclass(slots=True)
 class _KeyPurse:
-    """What the thread that fills a wallet knows of it. Totals in tokens."""
+    """A wallet as its filling thread knows it. Totals in tokens."""
 
     key: Any
     left: int = 0

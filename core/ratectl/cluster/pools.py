@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.keyed import KeyedLimit, lent_size, own_part
-from ratectl.cluster.protocol.capacity import Size, window_size
+from ratectl.cluster.protocol.capacity import WHOLE, Size, window_size
 from ratectl.cluster.protocol.timing import MILLISECOND
 from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
 from ratectl.engine.algorithms.pooled import PooledBucket
@@ -55,8 +55,6 @@ class _Generation:
     def __init__(self, owner: PooledLimits) -> None:
         self._owner = owner
         self.limits: dict[str, PooledLimit | KeyedLimit] = {}
-        self.buckets: dict[str, KeyedBucket] = {}
-        """Buckets of the limits that count per key."""
 
     def bucket(self, name: GroupName, local: Local) -> PooledBucket | KeyedBucket:
         """Return the bucket of a limit that would be ``local`` if one process alone had it.
@@ -128,28 +126,31 @@ class PooledLimits:
         """Add a limit that counts per key to a generation; return its buckets' parameters."""
         pool = _pool_name(name)
         with self._lock:
-            bucket = generation.buckets.get(pool)
-            if bucket is None:
-                bucket = self._keyed(pool, local)
-                generation.buckets[pool] = bucket
-            whole, share = self._size(local), self._share
-            before = generation.limits.get(pool)
-            if isinstance(before, KeyedLimit):
-                share = before.share
-            limit = KeyedLimit(name, whole, lent_size(whole), bucket.wallets, share)
+            limit = generation.limits.get(pool)
+            if isinstance(limit, KeyedLimit):  # two shares in one generation would be two limits
+                return limit.bucket
+            limit = self._keyed(pool, name, local)
             changed = self._add(generation, pool, limit)
         if changed:
             self.on_change()
-        return bucket
+        return limit.bucket
 
-    def _keyed(self, pool: str, local: TokenBucket) -> KeyedBucket:
+    def _keyed(self, pool: str, name: GroupName, local: TokenBucket) -> KeyedLimit:
         wallets = self._wallets_by_key.get(pool)
         if wallets is None:
             wallets = self._wallets_by_key[pool] = self._engine.new_key_wallets()
             wallets.name_keys(self._keys)
-        part = own_part(local, self._share, self._timing.drift)
-        most = lent_size(self._size(local)).burst
-        return KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
+        whole, share = self._size(local), self._share
+        part = own_part(local, share, self._timing.drift)
+        most = lent_size(whole).burst
+        bucket = KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
+        return KeyedLimit(name, whole, bucket, share)
+
+    def _size(self, local: Local) -> Size:
+        if isinstance(local, SlidingWindow):
+            return window_size(local.capacity, local.window_ns, self._timing.drift)
+        rate = local.per_ns * _NANO * _NANO * WHOLE
+        return Size(rate // (local.per_token * (WHOLE + self._timing.drift)), local.capacity)
 
     def _add(self, generation: _Generation, pool: str, limit: PooledLimit | KeyedLimit) -> bool:
         """Return True if what is in force has changed."""
@@ -198,13 +199,6 @@ class PooledLimits:
         return [each for each in self._current.limits.values() if isinstance(each, KeyedLimit)]
 
     # Other threads and the end ------------------------------------------------------------------
-
-    def _size(self, local: Local) -> Size:
-        if isinstance(local, SlidingWindow):
-            return window_size(local.capacity, local.window_ns, self._timing.drift)
-        drift = 1_000_000 + self._timing.drift
-        rate = local.per_ns * _NANO * _NANO * 1_000_000 // (local.per_token * drift)
-        return Size(rate, local.capacity)
 
     def after_fork_in_child(self) -> None:
         """Replace the lock: a thread of the parent, missing here, may have held it."""
