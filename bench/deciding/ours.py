@@ -213,7 +213,7 @@ def _check_one_bucket(engine: Side, setting: Setting, *, pooled: bool) -> Candid
 
 
 def _check_by_key(engine: Side, setting: Setting) -> Candidate:
-    """Return ``check`` on a limit of each tenant, of whom one has a full wallet."""
+    """Return ``check`` on a limit of each tenant. The tenant that asks has a full wallet."""
     from ratectl.engine.algorithms.keyed_bucket import KeyedBucket, OwnPart
     from ratectl.engine.api import PlanSet, ScopePlan
     from ratectl.engine.limit_plan import LimitPlan

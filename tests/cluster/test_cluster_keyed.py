@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from machine import LASTS, Machine
+from machine import Machine
 
 from engine.engines import ENGINES
 from ratectl.cluster.entries import RosterState
@@ -249,4 +249,3 @@ def test_a_fork_is_a_member_of_its_own(machine: Machine) -> None:
     assert not parent.engine.check("/", {"tenant": "a"}).allowed
     assert parent.limits.share_in_force > 0
     assert parent.limits.is_share_due
-    assert LASTS

@@ -1,4 +1,4 @@
-"""What an owner tells of the limits that it pools: compared with one central bucket."""
+"""The report of an owner about its limits, compared with one central bucket."""
 
 from __future__ import annotations
 

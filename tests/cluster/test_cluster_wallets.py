@@ -10,8 +10,8 @@ from machine import TIMING, bucket, name_of
 
 from engine.engines import ENGINES
 from ratectl.cluster.pools import PooledLimits
-from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.messages import PoolId
+from ratectl.cluster.protocol.timing import FOREVER
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.api import PlanSet, ScopePlan

@@ -1,4 +1,4 @@
-"""Limits across the cluster that count per key: a part of one's own, and wallets by key."""
+"""Limits across the cluster that count per key: buckets of the process itself, and wallets."""
 
 from __future__ import annotations
 

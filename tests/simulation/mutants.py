@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.draw import Draw
 from ratectl.cluster.protocol.lender import Lender
-from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.cluster.protocol.messages import Lending
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
-from ratectl.cluster.protocol.timing import Timing
+from ratectl.cluster.protocol.timing import FOREVER, Timing
 from simulation.buckets import DictWallets
 from simulation.world import Parts
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS, Size, size_of, window_size
 from ratectl.cluster.protocol.lender import Lender
-from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.cluster.protocol.messages import OwnerId, PoolId, ToMember, ToOwner
 from ratectl.cluster.protocol.owner import Owner
+from ratectl.cluster.protocol.timing import FOREVER, SECOND, Timing
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
-from ratectl.cluster.protocol.timing import SECOND, Timing
 from simulation.buckets import Central, CentralWindow, DictWallets, OwnBuckets
 from simulation.schedule import KEYS, Schedule
 

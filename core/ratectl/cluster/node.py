@@ -87,8 +87,7 @@ class Node:
         """Addresses of the newest owners, by name."""
         self._over_since: int | None = None
         """Since when the entry in the roster is too old, as far as this thread knows."""
-        standing = keeper.standing
-        limits.begin_share(standing.share if standing else 0, secret)
+        limits.begin_share(keeper.standing.share if keeper.standing else 0, secret)
         self._used = 0
         self._used_at = clock()
         self._stopping = False

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.cooling import fitting
-from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
 from ratectl.cluster.protocol.pool import Account, LentLimit
-from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.protocol.timing import FOREVER, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -85,17 +84,18 @@ class _Own:
     def fill(self, keys: Iterable[str], now: int) -> None:
         """Fill the wallets of keys that are used."""
         for key in keys:
-            self.hold(key, now)
-            self._held[key].fill(now)
+            self.hold(key, now).fill(now)
         if now - self._swept_at >= SECOND:
             self._sweep(now)
 
-    def hold(self, key: str, now: int) -> None:
+    def hold(self, key: str, now: int) -> _Held:
         """Hold tokens of a key from now on."""
-        if key not in self._held:
+        held = self._held.get(key)
+        if held is None:
             pool = PoolId(self._name, key)
-            self._held[key] = _Held(pool, self.limit, self._wallets, self._clock, now)
-        self._held[key].used_at = now
+            held = self._held[key] = _Held(pool, self.limit, self._wallets, self._clock, now)
+        held.used_at = now
+        return held
 
     def _sweep(self, now: int) -> None:
         self._swept_at = now

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.keyed import KeyedLimit, KeyPurses
 from ratectl.cluster.pools import PooledLimit
-from ratectl.cluster.protocol.member_session import FOREVER
 from ratectl.cluster.protocol.messages import PoolId
+from ratectl.cluster.protocol.timing import FOREVER
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.engine.algorithms.pooled import LONG_AGO
 

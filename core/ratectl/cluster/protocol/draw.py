@@ -110,10 +110,7 @@ class Draw:
         if not standing and (not pool.key or now - self.used_at >= interest):
             self._wish = self._stock = self._least = 0
         self._want = max(self._wish, self._stock, 0 if self._in_vain else self._least)
-        surplus = purse.tokens - self._want
-        if surplus > self._want + 1 or (self._want == 0 and surplus > 0):
-            self._returned += wallets.take(pool, surplus)
-            purse = wallets.read(pool)
+        purse = self._without_surplus(wallets, pool, purse)
         self.is_final = not standing and self._want == self._least == purse.tokens == 0
         self._reported = purse
         want = max(self._wish, self._stock)
@@ -125,6 +122,14 @@ class Draw:
         elif self._told_in <= answered:
             return None
         return Drawn(pool, self.number, *state)
+
+    def _without_surplus(self, wallets: Wallets, pool: PoolId, purse: Purse) -> Purse:
+        """Return tokens that are far more than wanted; return what the wallet has then."""
+        surplus = purse.tokens - self._want
+        if surplus > self._want + 1 or (self._want == 0 and surplus > 0):
+            self._returned += wallets.take(pool, surplus)
+            purse = wallets.read(pool)
+        return purse
 
     def _void_lost(self, purse: Purse) -> None:
         """Count the tokens of a wallet that is gone: its limit was out of force for a while."""

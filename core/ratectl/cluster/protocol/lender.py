@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.draw import Draw
-from ratectl.cluster.protocol.member_session import FOREVER, MemberSession
+from ratectl.cluster.protocol.member_session import MemberSession
 from ratectl.cluster.protocol.messages import (
     Close,
     Closed,
@@ -17,6 +17,7 @@ from ratectl.cluster.protocol.messages import (
     Unknown,
     Welcome,
 )
+from ratectl.cluster.protocol.timing import FOREVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from ratectl.cluster.protocol.timing import FOREVER
 
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.draw import Draw
     from ratectl.cluster.protocol.messages import OwnerId, PoolId
     from ratectl.cluster.protocol.timing import Timing
 
-__all__ = ["FOREVER", "MemberSession"]
-
-FOREVER: Final = 1 << 62
+__all__ = ["MemberSession"]
 
 
 class MemberSession:

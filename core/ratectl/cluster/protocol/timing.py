@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.capacity import Size
 
-__all__ = ["MILLISECOND", "SECOND", "Timing"]
+__all__ = ["FOREVER", "MILLISECOND", "SECOND", "Timing"]
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
+FOREVER: Final = 1 << 62
+"""More than any duration, and than any number of tokens."""
 _PPM: Final = 1_000_000
 _PART_FILLS: Final = 25
 """A part that is never lent takes so much longer to fill than what is lent."""
