@@ -203,9 +203,12 @@ class Owner:
         session.replies.append((self._replies, now))
         untold = islice(session.untold.items(), MOST_GRANTED)
         granted = tuple([self._granted(name, account) for name, account in untold])
+        recalls = self._recalls()
+        # No lease is prolonged while the member does not know of all that is recalled.
+        answered = 0 if recalls and len(session.untold) > MOST_GRANTED else session.poll
         return Reply(
-            session.member, session.number, self.id, self._replies, session.poll, self.gap,
-            not self._recalls(), granted,
+            session.member, session.number, self.id, self._replies, answered, self.gap,
+            not recalls, granted,
         )  # fmt: skip
 
     def _granted(self, name: PoolId, account: Account) -> Granted:
