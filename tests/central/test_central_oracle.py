@@ -31,7 +31,7 @@ from support import once
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.central.server import Call
+    from ratectl.central.scripts import Call
     from valkey_server import ValkeyServer
 
 pytestmark = [once, pytest.mark.valkey]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratectl.central.keeper import Slots
-from ratectl.central.question import correction
+from ratectl.central.question import Slots, correction
 from ratectl.engine.cost import REQUESTS, checked_actual, cost_in, nothing_of
 from ratectl.engine.explanation import explanation_of
 

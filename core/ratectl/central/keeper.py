@@ -9,12 +9,13 @@ import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.central.failure import ServerFailed
 from ratectl.central.keys import alive_name
-from ratectl.central.scripts import BEAT, DECIDE
-from ratectl.central.server import Call, ThreadServer
+from ratectl.central.question import freeing
+from ratectl.central.scripts import BEAT, Call
+from ratectl.central.server import ThreadServer
 from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
     from ratectl.central.address import ServerAddress
     from ratectl.central.failure import Breaker
+    from ratectl.central.question import Slots
 
-__all__ = ["Keeper", "Slots"]
+__all__ = ["Keeper"]
 
 _BEAT: Final = 1.0
 """Seconds between two beats."""
@@ -35,14 +37,6 @@ _MOST_KEPT: Final = 10_000
 """Most slots to free, and most corrections, that wait for the server. More are dropped: slots end
 after their ``hold``."""
 _MOST_AT_ONCE: Final = 100
-
-
-class Slots(NamedTuple):
-    """Slots that one request holds in one count."""
-
-    key: str
-    id: str
-    cost: int
 
 
 class Keeper:
@@ -175,11 +169,3 @@ class Keeper:
                 self._send()
                 self._beat(0)
         self.server.close()
-
-
-def freeing(slots: list[Slots]) -> Call:
-    """Return the call that frees slots, and decides nothing."""
-    keys = list(dict.fromkeys(each.key for each in slots))
-    numbers = {key: at for at, key in enumerate(keys, 1)}
-    free = [[numbers[each.key], each.id, each.cost] for each in slots]
-    return Call(DECIDE, keys, json.dumps({"limits": [], "id": "", "free": free}))

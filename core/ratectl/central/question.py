@@ -6,8 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.central.keys import count_name
-from ratectl.central.scripts import DECIDE, SETTLE
-from ratectl.central.server import Call
+from ratectl.central.scripts import DECIDE, SETTLE, Call
 from ratectl.central.units import algorithm_name, most_more, parameters
 from ratectl.engine.attributes import Reader
 from ratectl.engine.cost import cost_in
@@ -15,12 +14,11 @@ from ratectl.engine.cost import cost_in
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ratectl.central.keeper import Slots
     from ratectl.engine.api import ScopePlan
     from ratectl.engine.cost import Cost
     from ratectl.engine.limit_plan import LimitPlan
 
-__all__ = ["Count", "Question", "correction", "counts_of", "decision_call"]
+__all__ = ["Count", "Question", "Slots", "correction", "counts_of", "decision_call", "freeing"]
 
 
 class Count(NamedTuple):
@@ -40,6 +38,14 @@ class Question(NamedTuple):
     """Limits that are consulted."""
     others: tuple[Count, ...]
     """Limits of units that the cost does not name: a settlement may charge them."""
+
+
+class Slots(NamedTuple):
+    """Slots that one request holds in one count."""
+
+    key: str
+    id: str
+    cost: int
 
 
 def counts_of(
@@ -74,10 +80,11 @@ def decision_call(
 ) -> Call:
     """Return the call that decides a request.
 
-    ``request``: its name, for its slots. ``wall_us``: about the server's time. ``freed``: slots of
-    the same counts that this process has released. ``all_shadow``: nothing refuses.
+    ``request``: its name, for its slots. ``wall_us``: about the server's time. ``freed``: slots
+    that this process has released. ``all_shadow``: nothing refuses.
     """
     names = [count.name for count in counts]
+    names += dict.fromkeys(each.key for each in freed if each.key not in names)
     free = [[names.index(each.key) + 1, each.id, each.cost] for each in freed]
     # A cost above the capacity is never admitted, and may be too large for the script.
     limits = [
@@ -88,6 +95,11 @@ def decision_call(
     ]
     asked = {"limits": limits, "id": request, "free": free, "now": now}
     return Call(DECIDE, names, json.dumps(asked, separators=(",", ":")))
+
+
+def freeing(freed: Sequence[Slots]) -> Call:
+    """Return the call that frees slots, and decides nothing."""
+    return decision_call((), "", 0, freed)
 
 
 def correction(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from hashlib import sha1
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-__all__ = ["BEAT", "DECIDE", "SETTLE", "Script"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["BEAT", "DECIDE", "SETTLE", "Call", "Script"]
 
 
 class Script(NamedTuple):
@@ -14,6 +17,14 @@ class Script(NamedTuple):
 
     text: str
     sha: str
+
+
+class Call(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    keys: Sequence[str]
+    argument: str
 
 
 def _script(name: str) -> Script:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.central.clients import client_of, task_client_of
 from ratectl.central.failure import ServerFailed
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from ratectl.central.address import ServerAddress
-    from ratectl.central.scripts import Script
+    from ratectl.central.scripts import Call
 
-__all__ = ["Call", "TaskServer", "ThreadServer"]
+__all__ = ["TaskServer", "ThreadServer"]
 
 _PIPELINES: Final = 4
 """Pipelines under way for one event loop."""
@@ -29,14 +29,6 @@ _BATCH: Final = 128
 
 _LATE: Final = 0.005
 """Seconds after the deadline from which on the event loop has stood still."""
-
-
-class Call(NamedTuple):
-    """One run of a script."""
-
-    script: Script
-    keys: Sequence[str]
-    argument: str
 
 
 class _Waiting:
