@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.central.failure import ServerFailed
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
@@ -63,21 +64,22 @@ def refusal(answer: Answer, generation: int) -> Decision:
 def admission(local: Decision, answer: Answer) -> Decision:
     """Return the decision of a request that all limits admit, local ones and the server's.
 
-    It names the limit with the least remaining, as a share of its capacity.
+    It names the limit with the least remaining, as a share of its capacity. It has no charges, as
+    no copy has any.
     """
     would_refuse = [look for look in answer.looks if look.wait]
     if local.reason == "shadow":
-        return _copy(local)
+        return copy(local)
     if would_refuse:
         return _decision(_longest(would_refuse), True, "shadow", 0, local.generation)
     counted = [look for look in answer.looks if not look.plan.shadow]
     tightest = min(counted, key=lambda look: _share(look.left, _size(look)), default=None)
     if tightest is None:
-        return _copy(local)
+        return copy(local)
     if local.limit is not None and _share(local.remaining or 0, local.capacity or 1) <= _share(
         tightest.left, _size(tightest)
     ):
-        return _copy(local)
+        return copy(local)
     return _decision(tightest, True, "ok", 0, local.generation)
 
 
@@ -85,12 +87,14 @@ def both(local: Decision, own: Decision) -> Decision:
     """Return the decision of a request that this process decides alone: of local limits, and its
     part of central ones. A refusal is one that the kill switch waives."""
     if not own.allowed:
-        return _copy(own, allowed=True, reason="shadow", retry_after_ns=0)
+        waived = copy(own)
+        waived.allowed, waived.reason, waived.retry_after_ns = True, "shadow", 0
+        return waived
     if local.reason == "shadow" or own.limit is None:
-        return _copy(local)
+        return copy(local)
     if own.reason == "shadow" or local.limit is None:
-        return _copy(own)
-    return _copy(min(local, own, key=lambda one: _share(one.remaining or 0, one.capacity or 1)))
+        return copy(own)
+    return copy(min(local, own, key=lambda one: _share(one.remaining or 0, one.capacity or 1)))
 
 
 def _longest(looks: list[Look]) -> Look:
@@ -116,15 +120,3 @@ def _decision(
         allowed, reason, generation, plan.name, plan.scope, plan.algorithm.capacity, look.left,
         wait, look.reset * 1000 if look.reset >= 0 else None, plan.unit,
     )  # fmt: skip
-
-
-def _copy(one: Decision, **changes: Any) -> Decision:
-    """Return a decision without charges."""
-    fields = {name: getattr(one, name) for name in _FIELDS} | changes
-    return Decision(**fields)
-
-
-_FIELDS: Final = (
-    "allowed", "reason", "generation", "limit", "scope", "capacity", "remaining", "retry_after_ns",
-    "reset_after_ns", "unit",
-)  # fmt: skip

@@ -7,6 +7,7 @@ known, it is the whole limit: a limiter that fails allows requests.
 from __future__ import annotations
 
 import threading
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ratectl.engine.algorithms.concurrency import Concurrency
@@ -15,7 +16,6 @@ from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.conditional_limit import LimitChoice
-from ratectl.engine.decision import Decision
 from ratectl.engine.limit_plan import LimitPlan
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
     from ratectl.engine.conditional_limit import Mask
     from ratectl.engine.cost import Cost
+    from ratectl.engine.decision import Decision
 
 __all__ = ["Fallback", "part_of"]
 
@@ -48,10 +49,8 @@ class Fallback:
         decision = engine.check(scope, attributes, cost)
         if decision.reason == "never" and processes > 1:
             # This part is too small; the limit may not be, and other processes have parts.
-            return Decision(
-                False, "limited", decision.generation, decision.limit, decision.scope,
-                decision.capacity, decision.remaining, None, decision.reset_after_ns, decision.unit,
-            )  # fmt: skip
+            decision = copy(decision)
+            decision.reason, decision.retry_after_ns = "limited", None
         return decision
 
     def keep_up(self, plans: PlanSet, processes: int) -> None:
