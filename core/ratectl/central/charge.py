@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.central.question import Slots, correction
 from ratectl.engine.cost import REQUESTS, checked_actual, cost_in, nothing_of
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
     from ratectl.engine.explanation import Explanation
 
-__all__ = ["Charge", "Charger", "charged", "give_back", "refused", "slots_of"]
+__all__ = ["Charge", "Charger", "OnServer", "charged", "give_back", "refused", "slots_of"]
 
 _NOTE: Final = "a server counts some of the limits: what these have left now is not known here"
 
 
-class _OnServer(NamedTuple):
+class OnServer(NamedTuple):
     """Charges of a request on the server."""
 
     service: Service
@@ -42,7 +42,7 @@ class Charge:
         scope: str,
         cost: Cost,
         parts: tuple[Decision, ...],
-        on_server: _OnServer | None = None,
+        on_server: OnServer | None = None,
     ) -> None:
         self.scope = scope
         self.cost = cost
@@ -103,14 +103,14 @@ _CHARGER: Final = Charger()
 
 
 def charged(
-    decision: Decision, scope: str, cost: Cost, parts: tuple[Decision, ...], *on_server: Any
+    decision: Decision,
+    scope: str,
+    cost: Cost,
+    parts: tuple[Decision, ...],
+    on_server: OnServer | None = None,
 ) -> Decision:
-    """Return the decision with the charges of its request.
-
-    ``parts``: decisions of engines here. ``on_server``: service, question, answer and request.
-    """
-    made = _OnServer(*on_server) if on_server else None
-    decision._charged = (_CHARGER, Charge(scope, cost, parts, made))  # noqa: SLF001
+    """Return the decision with the charges of its request. ``parts``: those of engines here."""
+    decision._charged = (_CHARGER, Charge(scope, cost, parts, on_server))  # noqa: SLF001
     return decision
 
 
@@ -138,7 +138,7 @@ def _charge_of(decision: Decision) -> Charge | None:
     return None if record is None else record[1]
 
 
-def _charged(made: _OnServer) -> Iterator[Count]:
+def _charged(made: OnServer) -> Iterator[Count]:
     """Yield the counts that a request was charged to: a shadow limit may have refused it."""
     for count, look in zip(made.question.counts, made.answer.looks, strict=True):
         if not look.wait:

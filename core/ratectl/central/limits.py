@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.central.answer import admission, both, read_answer, refusal
-from ratectl.central.charge import charged, give_back, refused, slots_of
+from ratectl.central.charge import OnServer, charged, give_back, refused, slots_of
 from ratectl.central.failure import ServerFailed
 from ratectl.central.question import counts_of, decision_call
 from ratectl.engine.api import PlanSet
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ratectl.central.answer import Answer
     from ratectl.central.fallback import Fallback
-    from ratectl.central.question import Question
+    from ratectl.central.question import Question, Slots
+    from ratectl.central.scripts import Call
     from ratectl.central.service import Service
     from ratectl.engine.api import Engine, ScopePlan
     from ratectl.engine.cost import Cost
@@ -36,6 +37,8 @@ _NO_ADDRESS: Final = (
 
 _TRIES: Final = 2
 """Calls of one decision: a second one names other calendar windows."""
+
+_NO_WINDOW: Final = "no calendar window holds the server's time"
 
 
 class Asked(NamedTuple):
@@ -169,8 +172,7 @@ class CentralLimits:
     def _decided(self, local: Decision, asked: Asked, service: Service) -> Decision:
         request = self._new_id()
         for _ in range(_TRIES):
-            freed = service.keeper.to_free(each.name for each in asked.question.counts)
-            call = self._call(asked, request, service, freed)
+            call, freed = self._call(asked, request, service)
             try:
                 raw = service.keeper.server.run(call)
             except BaseException:  # also of a signal handler: it may have been decided
@@ -179,7 +181,7 @@ class CentralLimits:
             answer = self._read(asked, raw, service, freed)
             if answer is not None:
                 return self._made(local, asked, answer, request, service)
-        raise ServerFailed("no calendar window holds the server's time")
+        raise ServerFailed(_NO_WINDOW)
 
     async def decide_in_task(self, local: Decision, asked: Asked) -> Decision:
         """Return the decision as ``decide`` does, without blocking the event loop."""
@@ -199,19 +201,20 @@ class CentralLimits:
         request = self._new_id()
         server = service.for_tasks()
         for _ in range(_TRIES):
-            freed = service.keeper.to_free(each.name for each in asked.question.counts)
-            call = self._call(asked, request, service, freed)
+            call, freed = self._call(asked, request, service)
             raw = await server.run(call, lambda: self._abandon(asked, request, service))
             answer = self._read(asked, raw, service, freed)
             if answer is not None:
                 return self._made(local, asked, answer, request, service)
-        raise ServerFailed("no calendar window holds the server's time")
+        raise ServerFailed(_NO_WINDOW)
 
-    def _call(self, asked: Asked, request: str, service: Service, freed: Any) -> Any:
+    def _call(self, asked: Asked, request: str, service: Service) -> tuple[Call, list[Slots]]:
+        """Return the call that decides a request, and the slots that it frees."""
         counts, wall = asked.question.counts, service.wall_us()
-        return decision_call(counts, request, wall, freed, all_shadow=asked.all_shadow)
+        freed = service.keeper.to_free(count.name for count in counts)
+        return decision_call(counts, request, wall, freed, all_shadow=asked.all_shadow), freed
 
-    def _read(self, asked: Asked, raw: Any, service: Service, freed: Any) -> Answer | None:
+    def _read(self, asked: Asked, raw: Any, service: Service, freed: list[Slots]) -> Answer | None:
         """Return the answer; None if the call has to be repeated with the server's time."""
         answer = read_answer(asked.question.counts, raw)
         now = answer if isinstance(answer, int) else answer.now
@@ -230,7 +233,8 @@ class CentralLimits:
             give_back(local, cost)
             return refused(refusal(answer, local.generation), scope, cost)
         decision = admission(local, answer)
-        return charged(decision, scope, cost, (local,), service, asked.question, answer, request)
+        on_server = OnServer(service, asked.question, answer, request)
+        return charged(decision, scope, cost, (local,), on_server)
 
     def _here(self, local: Decision, asked: Asked) -> Decision:
         """Decide by this process's part of the limits."""
