@@ -9,11 +9,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.waiting import checked_wait
-from ratectl.central.address import ServerAddress
 from ratectl.central.charge import give_back
 from ratectl.central.fallback import Fallback
 from ratectl.central.limits import CentralLimits
-from ratectl.central.service import Service
 from ratectl.engine.cost import checked_cost
 from ratectl.errors import UsageError
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from ratectl.agent.failures import Failures
     from ratectl.agent.wall_clock import WallClock
     from ratectl.central.limits import Asked
+    from ratectl.central.service import Service
     from ratectl.engine.api import Engine, Request
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
@@ -54,10 +53,14 @@ def central_limits(
     if not 0.001 <= deadline <= 60:  # refuses NaN, too
         raise UsageError("redis_deadline is 0.001 to 60 seconds")
     given = os.environ.get("RATECTL_REDIS_URL") or None if url is None else url
-    service = None
+    service: Service | None = None
     if given is not None and (url is not None or not fake):
         if fake:
             raise UsageError("a fake clock moves no server: leave out redis, or the clock")
+        # Most agents have no server, and begin faster without its parts.
+        from ratectl.central.address import ServerAddress
+        from ratectl.central.service import Service
+
         service = Service(ServerAddress.of(given), deadline, wall.time_ns)
     return CentralLimits(engine, Fallback(open_engine), service, silent=fake)
 
