@@ -54,6 +54,6 @@ def _not_shared(limit: Limit) -> str | None:
         return "it is off"
     if limit.unlimited:
         return "its rate is unlimited"
-    if limit.per and limit.algorithm != "token-bucket":
+    if not limit.is_sharable:
         return f"only token buckets are shared per key, and it is a {limit.algorithm}"
     return None

@@ -347,13 +347,13 @@ class PolicyTree:
 
     def units(self) -> set[str]:
         """Return the units that limits and budgets name, at any scope and in any override."""
-        return {fields.unit for fields in self._declared() if fields.unit}
+        return {fields.unit for fields in self.declared() if fields.unit}
 
     def is_shared(self) -> bool:
         """Return True if a limit or budget, at any scope, is one for the whole cluster."""
-        return any(fields.across == "cluster" for fields in self._declared())
+        return any(fields.across == "cluster" for fields in self.declared())
 
-    def _declared(self) -> Iterator[LimitFields]:
+    def declared(self) -> Iterator[LimitFields]:
         for policy in self.policies.values():
             yield from policy.limits.values()
             yield from policy.budgets.values()

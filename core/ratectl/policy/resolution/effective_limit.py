@@ -111,15 +111,16 @@ class Limit(NamedTuple):
         return self.rate is not None and self.rate.unlimited
 
     @property
+    def is_sharable(self) -> bool:
+        """True if processes can share limits of this kind, whether it is on or not."""
+        shared = ("token-bucket",) if self.per else ("token-bucket", "sliding-window")
+        return self.algorithm in shared
+
+    @property
     def is_shared(self) -> bool:
         """True if it is one limit for all processes that follow a store."""
-        return (
-            self.across == "cluster"
-            and self.algorithm
-            in (("token-bucket",) if self.per else ("token-bucket", "sliding-window"))
-            and self.mode != "off"
-            and not self.unlimited
-        )
+        is_on = self.mode != "off" and not self.unlimited
+        return self.across == "cluster" and self.is_sharable and is_on
 
 
 def month_problem(rate: Rate) -> Problem:

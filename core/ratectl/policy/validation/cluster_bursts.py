@@ -82,17 +82,11 @@ def small_bursts(tree: PolicyTree, members: int) -> list[SmallBurst]:
 def _small_bursts(
     tree: PolicyTree, resolver: Resolver, members: int, broken: AbstractSet[str] = frozenset()
 ) -> Iterator[SmallBurst]:
-    if not any(map(_shares, tree.policies.values())):
+    if not tree.is_shared():
         return  # the usual case, and much faster than resolving
     for scope in sorted(tree.policies):
         if broken.isdisjoint(ancestry(scope)):
             yield from _of_document(resolver, tree.policies[scope], members)
-
-
-def _shares(policy: Policy) -> bool:
-    """Return True if a document declares a limit across the cluster."""
-    parts = [policy.limits, policy.budgets, *(override.limits for override in policy.overrides)]
-    return any(fields.across == "cluster" for part in parts for fields in part.values())
 
 
 def _of_document(resolver: Resolver, policy: Policy, members: int) -> Iterator[SmallBurst]:

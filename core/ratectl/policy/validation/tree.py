@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_tree"]
 
-_SHARED: Final = frozenset({"token-bucket", "sliding-window"})
-"""Algorithms of limits that processes may have together,"""
-_SHARED_PER_KEY: Final = frozenset({"token-bucket"})
-"""and of those that count per key."""
 _SHORT: Final = 10 * 10**9
 """Windows below so many nanoseconds are used badly: see docs/cluster.md."""
 
@@ -118,7 +114,7 @@ class _Checker:
                 if limit is None:
                     continue
                 path = f"{part}.{name}.across"
-                if limit.algorithm not in (_SHARED_PER_KEY if limit.per else _SHARED):
+                if not limit.is_sharable:
                     yield self._finding(
                         codes.ACROSS_LOCAL,
                         path,

@@ -60,10 +60,8 @@ def has_central(tree: PolicyTree) -> bool:
 
 
 def _all_fields(tree: PolicyTree) -> Iterator[LimitFields]:
-    """Yield what documents declare of limits and budgets."""
-    for policy in tree.policies.values():
-        for part in (policy.limits, policy.budgets, *(each.limits for each in policy.overrides)):
-            yield from part.values()
+    """Yield what documents and exceptions declare of limits and budgets."""
+    yield from tree.declared()
     for exception in tree.exceptions:
         yield from exception.limits.values()
         yield from exception.budgets.values()
