@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from support import ME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from ratectl.stores.base import Store
 
@@ -35,6 +36,17 @@ def make_agent(tmp_path: Path) -> Iterator[Callable[..., ratectl.Agent]]:
     yield make
     for agent in made:
         agent.close()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """The folder of temporary files. Its path is short: so are those of sockets."""
+    with (
+        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
+        pytest.MonkeyPatch().context() as patch,
+    ):
+        patch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,28 +12,20 @@ from ratectl.stores import open_store
 from support import policies, publish_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from ratectl import Explanation
 
     MakeAgent = Callable[..., Agent]
+
+pytestmark = pytest.mark.usefixtures("short_folder")
 
 BOUND = (
     ", and what is left is what this one may admit now: in any window of length w, all processes "
     "together admit at most 50 + 3/s · w; if its owner is lost, almost nothing is admitted for 1 "
     "to 2 s"
 )
-
-
-@pytest.fixture(autouse=True)
-def short_folder() -> Iterator[Path]:
-    """The folder of temporary files. Its path is short: so are those of sockets."""
-    with (
-        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
-        pytest.MonkeyPatch().context() as patch,
-    ):
-        patch.setattr(tempfile, "tempdir", folder)
-        yield Path(folder)
 
 
 @pytest.fixture

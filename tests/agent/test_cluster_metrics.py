@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,24 +19,16 @@ from ratectl.stores import open_store
 from support import policies, publish_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     MakeAgent = Callable[..., Agent]
+
+pytestmark = pytest.mark.usefixtures("short_folder")
 
 FLEET = {"rate": "100/s", "burst": 100, "across": "cluster"}
 BUDGET = ("/", "fleet", "budget", "requests")
 NAMES = {metric.name for metric in CATALOGUE if metric.name.startswith("ratectl_cluster_")}
-
-
-@pytest.fixture(autouse=True)
-def short_folder() -> Iterator[Path]:
-    """The folder of temporary files. Its path is short: so are those of sockets."""
-    with (
-        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
-        pytest.MonkeyPatch().context() as patch,
-    ):
-        patch.setattr(tempfile, "tempdir", folder)
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     MakeAgent = Callable[..., ratectl.Agent]
 
+pytestmark = pytest.mark.usefixtures("short_folder")
+
 FLEET = {"rate": "100/s", "burst": 50, "across": "cluster"}
 
 
@@ -45,17 +47,6 @@ def source(tmp_path: Path) -> str:
     source = f"sqlite:///{tmp_path}/rates.db"
     write(source, tree())
     return source
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """The folder of temporary files. Its path is short: so are those of sockets."""
-    with (
-        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
-        pytest.MonkeyPatch().context() as patch,
-    ):
-        patch.setattr(tempfile, "tempdir", folder)
-        yield Path(folder)
 
 
 def write(source: str, policies: Any) -> None:
@@ -91,7 +82,7 @@ def threads() -> set[str]:
 
 
 def test_without_a_limit_nothing_happens(
-    source: str, make_agent: MakeAgent, folder: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, make_agent: MakeAgent, short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread looked five times a second whether there is a limit."""
     write(source, tree({"rate": "100/s"}))
@@ -101,19 +92,19 @@ def test_without_a_limit_nothing_happens(
     time.sleep(0.5)
     assert not looked
     assert not members(source)
-    assert not list(folder.iterdir())
+    assert not list(short_folder.iterdir())
     assert "ratectl-roster" not in threads()
     assert admits(agent)
 
 
 def test_the_membership_ends_with_the_last_limit(
-    source: str, make_agent: MakeAgent, folder: Path
+    source: str, make_agent: MakeAgent, short_folder: Path
 ) -> None:
     agent = make_agent(source)
     wait_for(lambda: admits(agent), "a token")
     write(source, tree({"rate": "100/s"}))
     wait_for(lambda: not members(source) and "ratectl-roster" not in threads(), "the end")
-    assert not list(folder.glob("*/*"))
+    assert not list(short_folder.glob("*/*"))
     write(source, tree())
     wait_for(lambda: len(members(source)) == 1, "a member")
     wait_for(lambda: admits(agent), "a token")
@@ -262,10 +253,10 @@ class _Joined:
 
 @pytest.mark.parametrize("trap", ["file", "link", "open"])
 def test_another_user_was_here_first(
-    source: str, make_agent: MakeAgent, folder: Path, trap: str, tmp_path: Path
+    source: str, make_agent: MakeAgent, short_folder: Path, trap: str, tmp_path: Path
 ) -> None:
     """In a shared /tmp, anybody could keep the processes of another user apart."""
-    usual = folder / f"ratectl-{os.geteuid()}"
+    usual = short_folder / f"ratectl-{os.geteuid()}"
     match trap:
         case "file":
             usual.touch()
@@ -280,12 +271,14 @@ def test_another_user_was_here_first(
         assert agent.status.error is None
     for agent in agents:
         agent.close()
-    assert list(folder.iterdir()) == [usual]
+    assert list(short_folder.iterdir()) == [usual]
     assert not list(tmp_path.glob("*.sock"))
 
 
-def test_a_long_folder_of_temporary_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = folder / ("x" * 100)
+def test_a_long_folder_of_temporary_files(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = short_folder / ("x" * 100)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     place = SocketPlace()
@@ -293,7 +286,7 @@ def test_a_long_folder_of_temporary_files(folder: Path, monkeypatch: pytest.Monk
     place.close()
 
 
-def test_sockets_of_killed_processes_are_removed(folder: Path) -> None:
+def test_sockets_of_killed_processes_are_removed(short_folder: Path) -> None:
     """Each process that was killed left one for ever."""
     listeners = []
     for _ in range(3):
@@ -306,5 +299,5 @@ def test_sockets_of_killed_processes_are_removed(folder: Path) -> None:
     other = dead.parent / "notes.txt"
     other.touch()
     SocketPlace().close()
-    assert sorted(folder.glob("*/*")) == sorted([young, alive, other])
+    assert sorted(short_folder.glob("*/*")) == sorted([young, alive, other])
     listeners[2].close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +14,8 @@ from support import policies, publish_policies
 from unix_http import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     import ratectl
     from ratectl.fleet.usage import LimitTotal
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
     MakeAgent = Callable[..., ratectl.Agent]
 
 pytestmark = pytest.mark.usefixtures("short_folder")
-
-
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """The folder of temporary files. Its path is short: so are those of sockets."""
-    with (
-        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
-        pytest.MonkeyPatch().context() as patch,
-    ):
-        patch.setattr(tempfile, "tempdir", folder)
-        yield Path(folder)
 
 
 @pytest.fixture
