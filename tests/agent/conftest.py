@@ -39,8 +39,11 @@ def make_agent(tmp_path: Path) -> Iterator[Callable[..., ratectl.Agent]]:
 
 
 @pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """The folder of temporary files. Its path is short: so are those of sockets."""
+def short_folder(tmp_path: Path) -> Iterator[Path]:
+    """The folder of temporary files. Its path is short: so are those of sockets.
+
+    ``tmp_path`` comes first: its own folder must not lie in this one, which is deleted.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
         pytest.MonkeyPatch().context() as patch,
