@@ -69,9 +69,16 @@ def test_one_line_for_both_with_the_use_of_the_owner(source: str, make_agent: Ma
     assert len(owners) == 1
 
 
-def test_each_process_knows_how_full_the_limit_is(source: str, make_agent: MakeAgent) -> None:
+LONG = "checkout-" * 8
+"""Beginning of ids that do not fit into the names of members."""
+
+
+@pytest.mark.parametrize("names", [("one", "two"), (LONG + "one", LONG + "two")])
+def test_each_process_knows_how_full_the_limit_is(
+    source: str, make_agent: MakeAgent, names: tuple[str, str]
+) -> None:
     """Also the one that does not own it."""
-    agents = [make_agent(source, id=name, report_interval=0.1) for name in ("one", "two")]
+    agents = [make_agent(source, id=name, report_interval=0.1) for name in names]
 
     def uses() -> list[float | None]:
         for agent in agents:

@@ -20,6 +20,7 @@ from ratectl.cluster.tally import Tally
 from ratectl.cluster.transport.counters import Counters
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
+from ratectl.records import agent_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -269,7 +270,7 @@ class ClusterPart:
         member = None if node is None else node.owner_elsewhere
         if node is None or member is None:
             return None
-        return OwnerElsewhere(member.partition("@")[0].rpartition(".")[0], node.members)
+        return OwnerElsewhere(agent_part(member), node.members)
 
     def status(self) -> ClusterStatus | None:
         """Return the state of this process; None without a limit across the cluster in force."""

@@ -13,7 +13,8 @@ from ratectl.agent.log import log
 from ratectl.agent.own_record import OwnRecord
 from ratectl.agent.usage.record import usage_record
 from ratectl.errors import RatectlError
-from ratectl.records import BEATS, USAGE, AgentRecord, Beat, UsageRecord, utc_now
+from ratectl.records import BEATS, ID_PARTS, USAGE, AgentRecord, Beat, UsageRecord, utc_now
+from ratectl.records.reading import readable
 from ratectl.runtime.clock import monotonic
 from ratectl.runtime.cooperative import cooperative
 from ratectl.stores.base import Put
@@ -209,9 +210,9 @@ class Reporter:
         pause = max(self._interval, owner.members * _HEAR_FOR_EACH)
         self._hear_due = monotonic() + pause
         with suppress(RatectlError):  # the use is unknown then; reports go on
-            item = store.get(USAGE + owner.agent)
-            if item is not None:
-                self._meter.hear(UsageRecord.decode(item.value), pause + _HEARD)
+            record = _report_of(owner.agent, store)
+            if record is not None:
+                self._meter.hear(record, pause + _HEARD)
 
     def _beat(self, record: UsageRecord) -> Beat:
         decided = self._meter.decided
@@ -264,3 +265,13 @@ class Reporter:
             except RatectlError as error:
                 log.debug("signing off: %s", error)
         self._lease = None
+
+
+def _report_of(owner: str, store: Store) -> UsageRecord | None:
+    """Return an owner's report; None if there is none. ``owner``: see ``OwnerElsewhere.agent``."""
+    item = store.get(USAGE + owner)
+    if item is not None or len(owner) not in ID_PARTS:
+        return None if item is None else UsageRecord.decode(item.value)
+    records = readable(UsageRecord, store.list(USAGE + owner).items, None)
+    # Other ids may begin alike: an owner reports pools.
+    return max(records, key=lambda record: (bool(record.pools), record.reported), default=None)

@@ -14,7 +14,7 @@ from ratectl.health.cluster_limits import cluster_limits
 from ratectl.history.generations import live_entry, read_tree
 from ratectl.history.trees import tree_to_compare
 from ratectl.policy.validation.cluster_bursts import small_bursts
-from ratectl.records import WHOLE_SHARE
+from ratectl.records import ID_PARTS, WHOLE_SHARE, agent_part
 from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "ClusterMember", "check_cluster", "limits_of", "read_cluster"]
 
-_ID_PARTS: Final = (60, 50)
-"""Characters of an agent's id that the ids of its members begin with: on one machine, and over
-TLS."""
 _NAMED: Final = 10
 
 State = Literal["reporting", "silent", "unclear", "damaged"]
@@ -129,7 +126,7 @@ def read_cluster(store: Store, warn: Callable[[str], None]) -> Cluster:
     :raises StoreError: the store does not answer.
     """
     roster, reports = read_roster(store), _reports(store, warn)
-    parts = {_agent_part(name) for name in (*roster.entries, *roster.damaged)}
+    parts = {agent_part(name) for name in (*roster.entries, *roster.damaged)}
     alone = {
         report.agent: report.problem
         for report in reports.values()
@@ -165,7 +162,7 @@ def _reports(store: Store, warn: Callable[[str], None]) -> dict[str, _Report]:
 
 
 def _parts_of(agent: str) -> set[str]:
-    return {agent[:length] for length in _ID_PARTS}
+    return {agent[:length] for length in ID_PARTS}
 
 
 def _members(
@@ -173,10 +170,10 @@ def _members(
 ) -> list[ClusterMember]:
     members = []
     names = sorted({*roster.entries, *roster.damaged})
-    counts = Counter(map(_agent_part, names))
+    counts = Counter(map(agent_part, names))
     for name in names:
         entry = roster.entries.get(name)
-        part = _agent_part(name)
+        part = agent_part(name)
         report = reports.get(part)
         state = _state(entry, report, counts[part])
         members.append(
@@ -193,11 +190,6 @@ def _members(
             )
         )
     return members
-
-
-def _agent_part(member: str) -> str:
-    """Return the part of a member's id that comes from its agent's id."""
-    return member.partition("@")[0].rpartition(".")[0]
 
 
 def _state(entry: Entry | None, report: _Report | None, members: int) -> State:

@@ -57,10 +57,12 @@ from ratectl.records.checks import (
     sequence_problem,
 )
 from ratectl.records.members import (
+    ID_PARTS,
     WHOLE_SHARE,
     MemberRecord,
     OwnerHint,
     RosterRecord,
+    agent_part,
     member_key,
     name_problem,
     owner_key,
@@ -93,6 +95,7 @@ __all__ = [
     "ENVIRONMENT",
     "HEAD",
     "HISTORY",
+    "ID_PARTS",
     "MANIFESTS",
     "MAX_GENERATION",
     "MEMBERS",
@@ -121,6 +124,7 @@ __all__ = [
     "RolloutRecord",
     "RosterRecord",
     "UsageRecord",
+    "agent_part",
     "chunk_key",
     "exactly",
     "generation_problem",

@@ -11,15 +11,21 @@ from ratectl.records.base import MEMBERS, OWNERS, Record
 from ratectl.records.checks import check_fields
 
 __all__ = [
+    "ID_PARTS",
     "MAX_TEXT",
     "WHOLE_SHARE",
     "MemberRecord",
     "OwnerHint",
     "RosterRecord",
+    "agent_part",
     "member_key",
     "name_problem",
     "owner_key",
 ]
+
+ID_PARTS: Final = (60, 50)
+"""Characters of an agent's id that the ids of its members begin with: on one machine, and over
+TLS."""
 
 WHOLE_SHARE: Final = 1_000_000
 """The sum of all shares, in millionths."""
@@ -39,6 +45,11 @@ def member_key(member: str) -> str:
 def owner_key(shard: str) -> str:
     """Return the key of the hint that names the owner of a shard."""
     return f"{OWNERS}{shard}"
+
+
+def agent_part(member: str) -> str:
+    """Return the part of a member's id that its agent's id begins with, or is."""
+    return member.partition("@")[0].rpartition(".")[0]
 
 
 def name_problem(name: str) -> str | None:

@@ -41,7 +41,7 @@ class OwnerElsewhere(NamedTuple):
     """The owner of limits across the cluster, in another process."""
 
     agent: str
-    """Id of its agent."""
+    """Id of its agent, or the beginning of a long one (see ``ID_PARTS``)."""
     members: int
     """Processes that share the limits."""
 
