@@ -57,7 +57,7 @@ def _tokens(
     """Yield tokens of limits, with all overrides."""
     wallets: Counter[tuple[Of, str]] = Counter()
     for (scope, name, budget, *_, unit), tokens in status.wallets.items():
-        wallets[Of(scope, name, "budget" if budget else "limit"), unit] += tokens
+        wallets[Of.named(scope, name, budget=budget), unit] += tokens
     for (of, unit), tokens in wallets.items():
         if of in shown:
             yield "ratectl_cluster_wallet_tokens", (*of, unit), tokens
@@ -68,13 +68,13 @@ def _tokens(
     for limit in usage.limits:
         pool = pools.get(limit.pool)
         if pool is not None:
-            key = Of(limit.scope, limit.limit, "budget" if limit.budget else "limit"), limit.unit
+            key = Of.named(limit.scope, limit.limit, budget=limit.budget), limit.unit
             free[key] += pool.free
             held[key] += pool.held
             capacity[key] += pool.capacity
-    for of, unit in capacity:
+    for key in capacity:
+        of, unit = key
         if of in shown:
-            key = of, unit
             yield "ratectl_cluster_pool_tokens", (*of, unit, "free"), free[key]
             yield "ratectl_cluster_pool_tokens", (*of, unit, "held"), held[key]
             yield "ratectl_cluster_pool_capacity", (*of, unit), capacity[key]

@@ -48,6 +48,6 @@ class Configured:
         found = {}
         for limit in self._agent.limits(scope) or ():
             if limit.scope == scope:
-                of = Of(limit.scope, limit.name, "budget" if limit.budget else "limit")
+                of = Of.named(limit.scope, limit.name, budget=limit.budget)
                 found[of] = Size(limit.capacity, limit.per_second, limit.unit)
         return found

@@ -28,6 +28,11 @@ class Of(NamedTuple):
     kind: str
     """``limit`` or ``budget``."""
 
+    @classmethod
+    def named(cls, scope: str, limit: str, *, budget: bool) -> Of:
+        """Return the labels of a limit or budget."""
+        return cls(scope, limit, "budget" if budget else "limit")
+
 
 _REST: Final = Of(_OTHER, _OTHER, "limit")
 
@@ -80,7 +85,7 @@ class LimitSeries:
         # Limits with requests come first: they get the series.
         order = sorted(usage.limits, key=lambda limit: not (limit.allowed or limit.refused))
         for limit in paced(order):
-            named = Of(limit.scope, limit.limit, "budget" if limit.budget else "limit")
+            named = Of.named(limit.scope, limit.limit, budget=limit.budget)
             of = self._series_of(named)
             (self.shown if of is named else others).add(named)
             identity = (named, limit.overrides, limit.unit)
