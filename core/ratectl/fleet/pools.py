@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
+from ratectl.records import pool_use
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
@@ -46,8 +48,7 @@ class PoolTotal:
     @property
     def used(self) -> float:
         """Use of all buckets at the time of the reports, 0 to 1."""
-        missing = self.capacity - self.free - self.held
-        return min(1.0, max(0.0, missing / self.capacity)) if self.capacity else 0.0
+        return pool_use(self.capacity, self.free, self.held)
 
     @property
     def oldest(self) -> str:

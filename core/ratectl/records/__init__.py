@@ -85,6 +85,7 @@ from ratectl.records.reported import (
     Obeyed,
     PoolReport,
     UsageRecord,
+    pool_use,
 )
 
 __all__ = [
@@ -134,6 +135,7 @@ __all__ = [
     "now_ms",
     "owner_key",
     "past_reset_key",
+    "pool_use",
     "rollout_key",
     "sequence_problem",
     "utc_now",

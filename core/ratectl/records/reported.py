@@ -18,6 +18,7 @@ __all__ = [
     "Obeyed",
     "PoolReport",
     "UsageRecord",
+    "pool_use",
 ]
 
 
@@ -191,6 +192,11 @@ class PoolReport:
     """Use of the fullest bucket in the last minute, 0 to 1."""
     trend: list[float | None] = field(default_factory=list)
     """Use of the fullest bucket in each of the last minutes, newest last."""
+
+
+def pool_use(capacity: int, free: int, held: int) -> float:
+    """Return how much of a limit is used, 0 to 1: what is neither free nor held. In tokens."""
+    return min(1.0, max(0.0, (capacity - free - held) / capacity)) if capacity else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.records import pool_use
+
 if TYPE_CHECKING:
     from ratectl.agent.usage.history import Minute
     from ratectl.engine.buckets.traffic import KeyTraffic
@@ -125,8 +127,7 @@ class PoolUsage:
     @property
     def used(self) -> float:
         """Use at that time, 0 to 1."""
-        missing = self.capacity - self.free - self.held
-        return min(1.0, max(0.0, missing / self.capacity)) if self.capacity else 0.0
+        return pool_use(self.capacity, self.free, self.held)
 
 
 _NAMES: Final = tuple([field.name for field in fields(LimitUsage)])
