@@ -12,7 +12,7 @@ from ratectl.agent.deciding import Deciding, central_limits
 from ratectl.agent.expiries import Expiries
 from ratectl.agent.explaining import Explaining
 from ratectl.agent.failures import Failures
-from ratectl.agent.following import Settings, follow
+from ratectl.agent.following import follow
 from ratectl.agent.given import GivenPolicies
 from ratectl.agent.lifecycle import Lifecycle
 from ratectl.agent.limited import limited
@@ -20,6 +20,7 @@ from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
 from ratectl.agent.reservation import Reservation
+from ratectl.agent.settings import Settings
 from ratectl.agent.terms import Terms
 from ratectl.agent.usage.meter import UsageMeter
 from ratectl.agent.waiting import pass_in_task, pass_in_thread

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -32,46 +32,18 @@ from ratectl.runtime.urls import shown
 from ratectl.stores import check_url, in_one_process, is_server, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ratectl.agent.cluster_status import ClusterStatus
-    from ratectl.agent.failures import Failures
-    from ratectl.agent.given import GivenPolicies
     from ratectl.agent.last_good import Slot
+    from ratectl.agent.settings import Settings
     from ratectl.agent.usage.meter import UsageMeter
-    from ratectl.agent.wall_clock import WallClock
-    from ratectl.central.limits import CentralLimits
     from ratectl.cluster.peers import Peers
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
-    from ratectl.signing.signatures import Trust
 
-__all__ = [
-    "DirectoryFollowing", "Following", "GivenFollowing", "Settings", "StoreFollowing", "follow",
-]  # fmt: skip
+__all__ = ["DirectoryFollowing", "Following", "GivenFollowing", "StoreFollowing", "follow"]
 
 _CHILD_WAITS: Final = 0.2
 """Seconds before a forked child connects: it may exec or exit at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of an agent, and what its threads use of it."""
-
-    source: str
-    wanted_id: str | None
-    state_dir: Path
-    report_interval: float
-    trust: Trust | None
-    wall: WallClock
-    """Clocks of the engines."""
-    open_engine: Callable[[], Engine]
-    failures: Failures
-    meter: UsageMeter
-    central: CentralLimits
-    """Limits that a server counts."""
-    given: GivenPolicies | None = None
-    """Policies in place of a source."""
 
 
 class _Part(Protocol):
@@ -280,7 +252,7 @@ class StoreFollowing(Following):
 
     @cached_property
     def _peers(self) -> Peers | None:
-        """How this process reaches others that follow the store; None: it does not."""
+        """Return the way to other processes that follow the store; None if it reaches none."""
         source = self.settings.source
         return None if in_one_process(source) else peers_of(server=is_server(source))
 
