@@ -66,7 +66,7 @@ def test_machines_obey_one_limit_and_survive_the_death_of_the_owner(fleet: Fleet
 
 
 def test_doctor_names_members_whose_addresses_lead_nowhere(fleet: Fleet) -> None:
-    """They took the limits from each other again and again, and nothing showed it."""
+    """Such members replaced each other as owner again and again, and no command showed it."""
     for variables in fleet.variables:
         variables["RATECTL_CLUSTER_ADDRESS"] = "127.0.0.1:1"
     fleet.start(2, 0.1)

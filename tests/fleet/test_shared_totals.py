@@ -52,7 +52,7 @@ def test_a_process_that_owns_a_limit_knows_its_use() -> None:
 
 
 def test_a_process_that_does_not_own_it_does_not_know_its_use() -> None:
-    """It took the limit for full whenever its own wallet was empty."""
+    """The process reported a full limit whenever its own wallet was empty."""
     shared, _ = usage().limits
     assert (shared.pool, shared.peak, shared.keys, shared.near_keys) == ("pool-x", None, None, None)
     assert shared.keys_by_use == (0, 0, 0, 0, 0)
@@ -131,7 +131,7 @@ def test_several_owners_add_up() -> None:
 
 
 def test_the_report_of_a_dead_owner_does_not_count_beside_the_new_one() -> None:
-    """It stays for 15 seconds: the limit looked twice as large."""
+    """The old report stays for 15 seconds, and the limit looked twice as large."""
     records = [record("e1", owned(owner="dead", free=0)), record("e2", owned(owner="new"))]
     (total,) = totals(records, owners={"new"}).limits
     assert total.pool is not None

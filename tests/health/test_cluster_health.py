@@ -181,7 +181,7 @@ def test_members_that_cannot_reach_the_owner_are_named(store: Store, url: str) -
 
 
 def test_an_agent_without_a_member_that_counts_alone_is_named(store: Store, url: str) -> None:
-    """It was nowhere to be seen: it is in no roster."""
+    """The roster does not have such an agent, so no check named it."""
     alone = "limits across the cluster count in this process alone: set RATECTL_CLUSTER_LISTEN"
     report_agent(url, id="edge-1", cluster=alone)
     text = f"agent edge-1 reports: {alone}"

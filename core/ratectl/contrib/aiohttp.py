@@ -66,10 +66,10 @@ def rate_limit(agent: Agent, scope: Any = "/", **arguments: Any) -> Any:
 
 
 def _hold_until_sent(request: web.Request, decision: Decision) -> Callable[[], None]:
-    """Release the slots when the request is handled and its response is sent or its client gone.
+    """Release the slots once the request is handled, and its response is sent or its client gone.
 
-    Return a function to call when the request is handled. The end of the response is told by the
-    request's writer, as other middleware may send another response than this one's.
+    Return a function to call when the request is handled. The request's writer tells when the
+    response ends, because another middleware may have replaced the response of this middleware.
     """
     writer: Any = request.writer
     connection: Any = request.task  # the task of all requests of the connection
