@@ -5,6 +5,7 @@ The text is made from the data, so both always agree.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.cluster.promise import FALLBACK, bound_text
@@ -51,26 +52,20 @@ def explanation_data(
         "reason": None if resolved else "no_policy",
         "on_error": None,
         "trusted_proxies": None,
-        "limits": [],
-        "budgets": [],
-        "overrides": [],
-        "exceptions": [],
-    }
+        "limits": [], "budgets": [], "overrides": [], "exceptions": [],
+    }  # fmt: skip
     if resolved:
         proxies = resolved.trusted_proxies
         data["on_error"] = _field(tree, "on_error", resolved.on_error.value, resolved.on_error)
         data["trusted_proxies"] = _field(tree, "trusted_proxies", proxies.value, proxies)
+        shown = partial(_limit, tree, attributes=attributes, members=members)
         data["limits"] = [
-            _limit(tree, resolved.scope, limit, attributes, problem=resolved.problems.get(name))
+            shown(resolved.scope, limit, problem=resolved.problems.get(name))
             for name, limit in resolved.limits.items()
         ]
         data["budgets"] = [
-            _limit(tree, owner, budget, attributes, part="budgets")
-            for owner, budget in resolved.budgets
+            shown(owner, budget, part="budgets") for owner, budget in resolved.budgets
         ]
-        for limit in (*data["limits"], *data["budgets"]):
-            if limit["shared"]:
-                limit["shared"]["members"] = members
         data["overrides"] = overrides_data(tree, resolved, attributes)
         data["exceptions"] = exceptions_data(tree, resolved, attributes, now_ns)
     return data
@@ -148,6 +143,7 @@ def _limit(
     attributes: Mapping[str, str],
     part: str = "limits",
     problem: Problem | None = None,
+    members: int | None = None,
 ) -> dict[str, Any]:
     fields = {}
     for field in EXPLAINED_FIELDS:
@@ -164,15 +160,15 @@ def _limit(
         "bucket": {"scope": scope, "limit": limit.name, "overrides": list(limit.touched)},
         "key": {name: attributes.get(name) for name in limit.per},
         "problem": None if problem is None else problem.message,
-        "shared": _shared(limit) if limit.is_shared else None,
+        "shared": _shared(limit, members) if limit.is_shared else None,
         "fields": fields,
     }
 
 
-def _shared(limit: Limit) -> dict[str, Any]:
+def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
     """Return what a limit across the cluster promises. ``members``: processes that share it."""
     bound = bound_text(limit.burst, str(limit.rate), limit.per)
-    return {"members": None, "bound": bound, "fallback": list(FALLBACK)}
+    return {"members": members, "bound": bound, "fallback": list(FALLBACK)}
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:
