@@ -123,14 +123,12 @@ class UsageMeter:
         limits = []
         for limit in paced(counts.limits):
             key = _key(limit)
-            history = self._histories.get(key) or History(self._before.get(key))
-            histories[key] = history
+            history = histories[key] = self._histories.get(key) or History(self._before.get(key))
             pool = names.get((*key[:2], limit.budget, limit.overrides, limit.per, limit.unit), "")
             known = without_use(limit) if pool else limit
             history.add(now, Counts.of(known), _fullness(known), joins)
             summary = _summary(known, history, now, spans, empty)
-            use = owned.get(pool) or heard.get(pool)
-            limits.append(_pooled(summary, pool, use) if pool else summary)
+            limits.append(_pooled(summary, pool, owned.get(pool) or heard.get(pool)))
         # A limit that comes later, or again, begins at 0.
         self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
@@ -199,7 +197,9 @@ def _fullness(limit: LimitCounts) -> float | None:
 
 
 def _pooled(limit: LimitUsage, pool: str, use: PoolUsage | None) -> LimitUsage:
-    """Return the usage of a limit across the cluster. ``use``: None if it is unknown."""
+    """Return the usage of a limit with that of its pool. ``use``: None if it is unknown."""
+    if not pool:
+        return limit
     if use is None:
         return replace(limit, pool=pool, keys=None, near_keys=None)
     peaks = (*(None for _ in limit.trend), *use.trend)[-len(limit.trend) :]
