@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ratectl
+from central.asking import ACME, HEAD, SPIKE, both, in_task
 from etcd_server import wait_for
-from ratectl import Agent, FakeClock
+from ratectl import Agent
 from ratectl.errors import UsageError
 from support import once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from valkey_server import ValkeyServer
 
 pytestmark = [once, pytest.mark.valkey]
-
-Ask = "Callable[..., ratectl.Decision]"
-HEAD = "apiVersion: ratectl/v1\nscope: /\n"
-SPIKE = HEAD + "limits:\n  spike: {rate: 1/h, burst: 3, per: tenant, across: redis}\n"
-ACME = {"tenant": "acme"}
-
-
-@pytest.fixture
-def agent_of(valkey: ValkeyServer) -> Iterator[Callable[..., Agent]]:
-    agents: list[Agent] = []
-
-    def make(policies: str, **given: Any) -> Agent:
-        agents.append(
-            Agent.from_policies(policies, **{"redis": valkey.url, "redis_deadline": 10, **given})
-        )
-        return agents[-1]
-
-    yield make
-    for agent in agents:
-        agent.close()
-
-
-def in_task(agent: Agent, *question: Any) -> ratectl.Decision:
-    async def ask() -> ratectl.Decision:
-        return await agent.acheck(*question)
-
-    return asyncio.run(ask())
-
-
-def in_thread(agent: Agent, *question: Any) -> ratectl.Decision:
-    return agent.check_blocking(*question)
-
-
-both = pytest.mark.parametrize("ask", [in_task, in_thread])
 
 
 @both
@@ -289,105 +252,6 @@ def test_without_central_limits_check_is_the_function_of_the_engine(agent_of: An
     assert [configured.check("/").allowed for _ in range(2)] == [True, False]
 
 
-def test_many_tasks_ask_at_once(agent_of: Any) -> None:
-    agent = agent_of(SPIKE.replace("burst: 3", "burst: 50"))
-
-    async def ask_all() -> list[bool]:
-        return [
-            each.allowed
-            for each in await asyncio.gather(*(agent.acheck("/", ACME) for _ in range(300)))
-        ]
-
-    assert sum(asyncio.run(ask_all())) == 50
-
-
-def test_many_threads_ask_at_once(agent_of: Any) -> None:
-    agent = agent_of(SPIKE.replace("burst: 3", "burst: 50"))
-    allowed: list[bool] = []
-    threads = [
-        threading.Thread(
-            target=lambda: allowed.extend(
-                agent.check_blocking("/", ACME).allowed for _ in range(20)
-            )
-        )
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(allowed), sum(allowed)) == (160, 50)
-
-
-def test_every_event_loop_has_its_own_connections(agent_of: Any) -> None:
-    agent = agent_of(SPIKE)
-    assert [in_task(agent, "/", ACME).allowed for _ in range(4)] == [True, True, True, False]
-    gc.collect()
-    assert len(agent._central._service._loops) == 0  # nothing of a closed loop is kept
-
-
-def test_a_cancelled_task_gives_back_what_it_took(agent_of: Any) -> None:
-    agent = agent_of(
-        HEAD + "limits:\n  slots: {algorithm: concurrency, max: 1, across: redis}\n"
-        "  local: {algorithm: concurrency, max: 1}\n"
-    )
-
-    async def cancelled() -> None:
-        task = asyncio.create_task(agent.acheck("/"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        for _ in range(200):
-            decision = await agent.acheck("/")
-            if decision.allowed:
-                return
-            await asyncio.sleep(0.01)
-        pytest.fail("the slots are still held")
-
-    asyncio.run(cancelled())
-
-
-def test_a_loop_that_stands_still_does_not_lose_the_answer(agent_of: Any) -> None:
-    agent = agent_of(SPIKE, redis_deadline=0.1)
-
-    async def ask() -> ratectl.Decision:
-        await agent.acheck("/", ACME)
-        task = asyncio.create_task(agent.acheck("/", ACME))
-        await asyncio.sleep(0)
-        time.sleep(0.3)
-        return await task
-
-    assert asyncio.run(ask()).remaining == 1
-    assert agent.check_blocking("/", ACME, 0).remaining == 1
-    assert agent._central._service.breaker._failures == 0
-
-
-def test_a_user_with_few_rights_is_enough(agent_of: Any, valkey: ValkeyServer) -> None:
-    rights = (
-        "+eval +evalsha +time +get +set +del +zadd +zrem +zcard +zrevrange +zremrangebyscore "
-        "+pexpire +pexpireat"
-    )
-    valkey.command("ACL", "SETUSER", "ratectl", "on", ">pw", "~ratectl:*", *rights.split())
-    url = valkey.url.replace("redis://", "redis://ratectl:pw@")
-    agent = agent_of(
-        SPIKE + "  window: {algorithm: sliding-window, rate: 9/min, across: redis}\n"
-        "  day: {algorithm: quota, rate: 9/day, across: redis}\n"
-        "  slots: {algorithm: concurrency, max: 9, across: redis}\n",
-        redis=url,
-    )
-    for ask in (in_task, in_thread):
-        decision = ask(agent, "/", ACME)
-        decision.settle(2)
-        decision.release()
-    wait_for(lambda: agent._central._service.keeper.is_idle, "the corrections")
-    valkey.command("ACL", "DELUSER", "ratectl")
-    assert agent._central._service.breaker._failures == 0
-    assert dict(agent.status.problems) == {}
-    assert agent_of(SPIKE).check_blocking("/", {"tenant": "acme"}, 0).remaining == 0
-
-
 HOSTILE = [
     "",
     "a\0b",
@@ -436,63 +300,3 @@ def test_attributes_that_cannot_be_read_are_answered_by_on_error(agent_of: Any) 
     with pytest.raises(UsageError, match="a whole number"):
         in_task(agent, "/", ACME, 1.5)
     assert agent.check_blocking("/", ACME, 10**400).reason == "never"
-
-
-def test_a_fake_clock_asks_no_server(monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer) -> None:
-    monkeypatch.setenv("RATECTL_REDIS_URL", valkey.url)
-    with Agent.from_policies(SPIKE, clock=FakeClock()) as agent:
-        assert [agent.check_blocking("/", ACME).allowed for _ in range(4)] == [True] * 3 + [False]
-        agent.clock.advance(3600)
-        assert agent.check_blocking("/", ACME).allowed
-        assert dict(agent.status.problems) == {}
-    with pytest.raises(UsageError, match="a fake clock moves no server"):
-        Agent.from_policies(SPIKE, clock=FakeClock(), redis=valkey.url)
-
-
-def test_the_address_may_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, agent_of: Any
-) -> None:
-    monkeypatch.setenv("RATECTL_REDIS_URL", valkey.url + "?prefix=shop")
-    agent_of(SPIKE, redis=None).check_blocking("/", ACME)
-    assert (
-        valkey.command(
-            "EXISTS", 'ratectl:{shop}:["token","/","spike",false,[],["tenant"],"requests",["acme"]]'
-        )
-        == b":1"
-    )
-
-
-def test_without_an_address_this_process_counts_and_says_so() -> None:
-    with Agent.from_policies(SPIKE) as agent:
-        assert "RATECTL_REDIS_URL" in agent.status.problems["redis"]
-        assert [agent.check_blocking("/", ACME).allowed for _ in range(4)] == [True] * 3 + [False]
-        with pytest.raises(UsageError, match="acheck"):
-            agent.check("/", ACME)
-
-
-def test_two_environments_on_one_server_have_counts_of_their_own(
-    valkey: ValkeyServer, agent_of: Any
-) -> None:
-    one = agent_of(SPIKE, redis=valkey.url + "?prefix=a")
-    other = agent_of(SPIKE, redis=valkey.url + "?prefix=b")
-    assert not [one.check_blocking("/", ACME) for _ in range(4)][-1].allowed
-    assert other.check_blocking("/", ACME).allowed
-
-
-def test_counts_expire_by_themselves(valkey: ValkeyServer, agent_of: Any) -> None:
-    agent = agent_of(
-        HEAD + "limits:\n"
-        "  a: {rate: 10/s, burst: 20, across: redis}\n"
-        "  b: {algorithm: sliding-window, rate: 9/min, across: redis}\n"
-        "  c: {algorithm: quota, rate: 9/day, across: redis}\n"
-        "  d: {algorithm: concurrency, max: 9, hold: 10s, across: redis}\n"
-    )
-    agent.check_blocking("/")
-    client = valkey.client()
-    lives = {name.split(b'"')[1]: client.pttl(name) for name in client.keys("*") if b"[" in name}
-    assert lives.keys() == {b"token", b"sliding", b"quota", b"slots"}
-    assert all(life > 0 for life in lives.values())
-    assert 59_000 < lives[b"token"] < 61_000
-    assert 59_000 < lives[b"sliding"] <= 60_010
-    assert lives[b"quota"] <= (86_400 + 60) * 1000 + 10
-    assert 9_000 < lives[b"slots"] <= 10_010
