@@ -79,7 +79,7 @@ def test_an_agent_of_a_directory(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text, "utf-8")
     with Agent(str(tmp_path)) as agent:
         assert note_of(agent.explain("/")) == (
-            "a @ / is to be one limit for all processes, and counts in each"
+            "a @ / is to be one limit for all processes, and counts in this process alone"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.cluster.promise import FALLBACK, bound_text
+from ratectl.cluster.promise import bound_text, fallback_texts
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
@@ -168,7 +168,8 @@ def _limit(
 def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
     """Return what a limit across the cluster promises. ``members``: processes that share it."""
     bound = bound_text(limit.burst, str(limit.rate), limit.per)
-    return {"members": members, "bound": bound, "fallback": list(FALLBACK)}
+    fallback = fallback_texts(is_window=limit.burst is None, per=limit.per)
+    return {"members": members, "bound": bound, "fallback": list(fallback)}
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:

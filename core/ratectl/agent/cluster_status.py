@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ratectl.cluster.keyed import KeyedLimit
 from ratectl.cluster.pools import UnsharedLimits
-from ratectl.cluster.promise import FALLBACK, bound_text
+from ratectl.cluster.promise import bound_text, fallback_texts
 from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.tally import Tally
 from ratectl.cluster.transport.counters import Counters
@@ -73,10 +73,11 @@ def note_of(limit: PooledLimit | KeyedLimit, drift: int, status: ClusterStatus) 
         bound = bound_text(None, f"{size.burst} in {size.window / 10**9:.6g} s", per)
     else:
         bound = bound_text(size.burst, f"{size.rate * (WHOLE + drift) / 10**15:.6g}/s", per)
+    fallback = fallback_texts(is_window=bool(size.window), per=per)
     return (
         f"{_label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "
         "left is what this one may admit now: "
-        f"{'; '.join((bound, *FALLBACK))}"
+        f"{'; '.join((bound, *fallback))}"
     )
 
 
@@ -90,4 +91,6 @@ def note_alone(pools: PooledLimits | UnsharedLimits | None, name: GroupName) -> 
     """Return what people should know of a limit in such a process; None for other limits."""
     if not isinstance(pools, UnsharedLimits) or name not in pools.names:
         return None
-    return f"{_label_of(name)} is to be one limit for all processes, and counts in each"
+    return (
+        f"{_label_of(name)} is to be one limit for all processes, and counts in this process alone"
+    )
