@@ -40,8 +40,8 @@ def test_good_addresses(url: str) -> None:
 
 BAD = {
     "": "is the URL of a Valkey or Redis server",
-    "localhost:6379": "it has no such scheme",
-    "http://u:hunter2@h": "it has no such scheme",
+    "localhost:6379": "its scheme is not known",
+    "http://u:hunter2@h": "its scheme is not known",
     "redis://u:hunter2@h:99999": "a host or a port is missing or wrong",
     "redis://u:hunter2@h:x/0": "a host or a port is missing or wrong",
     "redis://": "a host or a port is missing or wrong",
@@ -49,6 +49,8 @@ BAD = {
     "redis://u:hunter2@h/one": "the database is a number",
     "redis://u:hunter2@h/0?db=1": "the database is named twice",
     "redis://u:hunter2@h/0#x": "it has a fragment",
+    "redis://u:hunter2@h#x": "a host or a port is missing or wrong",
+    "redis://u:hunter2@h x": "a host or a port is missing or wrong",
     "redis://u:hun?hunter2@h/0": "it is no URL",
     "redis://h/0?password=hunter2": "its parameters are",
     "redis://h?prefix=": "a prefix is",
@@ -76,9 +78,18 @@ def test_an_address_is_a_text(value: Any) -> None:
         Agent.from_policies(POLICIES, redis=value)
 
 
-@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf")])
-def test_a_deadline_is_a_number_of_seconds(deadline: float) -> None:
-    with pytest.raises(UsageError, match=r"redis_deadline is 0\.001 to 60 seconds"):
+def test_a_bad_address_names_the_variable_that_it_stands_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RATECTL_REDIS_URL", "localhost:6379")
+    with pytest.raises(UsageError, match=r"^RATECTL_REDIS_URL 'localhost:6379' cannot be used"):
+        Agent.from_policies(POLICIES)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), "1", None, True])
+def test_a_deadline_is_a_number_of_seconds(deadline: Any) -> None:
+    reason = rf"redis_deadline is 0\.001 to 60 seconds, not {deadline!r}"
+    with pytest.raises(UsageError, match=reason):
         Agent.from_policies(POLICIES, redis_deadline=deadline)
 
 

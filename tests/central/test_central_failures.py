@@ -173,6 +173,19 @@ def test_a_server_that_starts_empty_counts_from_the_beginning(
     assert drain(agent, "x") in (7, 8)  # one request may have found the old connection
 
 
+def test_sentinels_that_do_not_answer_are_told_in_short(agent_of: Any) -> None:
+    one, other = free_port(), free_port()
+    agent = agent_of(
+        f"redis+sentinel://127.0.0.1:{one},127.0.0.1:{other}/shop", redis_deadline=0.05
+    )
+    wait_for(lambda: is_alone(agent), "a problem")
+    problem = agent.status.problems["redis"]
+    assert "because the server fails: " in problem
+    assert "No master found for 'shop' : " in problem
+    assert problem.count("ConnectionError") == 2
+    assert "<redis" not in problem
+
+
 def test_a_failover_by_sentinels_keeps_the_counts(agent_of: Any) -> None:
     primary = ValkeyServer.start()
     replica = ValkeyServer.start("--replicaof", "127.0.0.1", str(primary.port))

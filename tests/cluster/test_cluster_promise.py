@@ -19,9 +19,9 @@ WHOLE = "in any window of length w, all processes together admit at most "
         (None, "5/min", (), "all processes together admit at most 5/min, in any window of that length"),
         (
             21, "100/s", ("tenant", "user"),
-            f"{WHOLE}21 + 100/s · w of each tenant, user; while processes come or go, up to 10 · s "
+            (f"{WHOLE}21 + 100/s · w of each tenant, user; while processes come or go, up to 10 · s "
             "more, where s is the part of the limit that moves between them; a request that costs "
-            "more than 11 is never admitted",
+            "more than 11 is never admitted"),
         ),
         (1, "100/s", ("tenant",), f"{WHOLE}1 + 100/s · w of each tenant"),
     ],
@@ -38,13 +38,13 @@ def test_the_bound_says_what_moving_shares_add(
         (False, (), "almost nothing is admitted for 1 to 2 s: another process takes over"),
         (
             False, ("tenant",),
-            "each process admits only its own part of each key for 1 to 2 s: another process takes "
-            "over",
+            ("each process admits only its own part of each key for 1 to 2 s: another process takes "
+            "over"),
         ),
         (
             True, (),
-            "almost nothing is admitted for about one window: the next owner does not know what "
-            "was admitted before",
+            ("almost nothing is admitted for about one window: the next owner does not know what "
+            "was admitted before"),
         ),
     ],
 )  # fmt: skip

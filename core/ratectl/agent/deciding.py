@@ -50,8 +50,9 @@ def central_limits(
 
     :raises UsageError: an argument cannot be used, or redis-py is not installed.
     """
-    if not 0.001 <= deadline <= 60:  # refuses NaN, too
-        raise UsageError("redis_deadline is 0.001 to 60 seconds")
+    is_number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+    if not is_number or not 0.001 <= deadline <= 60:  # refuses NaN, too
+        raise UsageError(f"redis_deadline is 0.001 to 60 seconds, not {deadline!r}")
     given = os.environ.get("RATECTL_REDIS_URL") or None if url is None else url
     service: Service | None = None
     if given is not None and (url is not None or not fake):
@@ -61,7 +62,8 @@ def central_limits(
         from ratectl.central.address import ServerAddress
         from ratectl.central.service import Service
 
-        service = Service(ServerAddress.of(given), deadline, wall.time_ns)
+        source = "RATECTL_REDIS_URL" if url is None else "redis"
+        service = Service(ServerAddress.of(given, source), deadline, wall.time_ns)
     return CentralLimits(engine, Fallback(open_engine), service, silent=fake)
 
 

@@ -50,20 +50,20 @@ class ServerAddress:
     """The URL without secrets."""
 
     @classmethod
-    def of(cls, url: object) -> ServerAddress:
-        """Read a URL.
+    def of(cls, url: object, source: str = "redis") -> ServerAddress:
+        """Read a URL. ``source``: the argument or the variable that it stands in, for messages.
 
         :raises UsageError: it is none of these forms; the message shows no secret.
         """
         if not isinstance(url, str) or not url.strip():
-            raise UsageError(f"redis is the URL of a Valkey or Redis server: {_FORMS}")
+            raise UsageError(f"{source} is the URL of a Valkey or Redis server: {_FORMS}")
         try:
             return _read(url)
         except ValueError as error:
             # Errors of the standard library may quote a part of the password.
             reason = error if isinstance(error, _Wrong) else "it is no URL"
             raise UsageError(
-                f"redis {shown(url)!r} cannot be used: {reason}: write {_FORMS}"
+                f"{source} {shown(url)!r} cannot be used: {reason}: write {_FORMS}"
             ) from None
 
     def hidden(self, text: str) -> str:
@@ -78,7 +78,7 @@ class _Wrong(ValueError):
 def _read(url: str) -> ServerAddress:
     scheme, mark, rest = url.partition("://")
     if not mark or scheme.lower() not in _KINDS:
-        raise _Wrong("it has no such scheme")
+        raise _Wrong("its scheme is not known")
     kind, tls, port = _KINDS[scheme.lower()]
     netloc, _, _ = rest.partition("?")[0].partition("/")
     user, at, places = netloc.rpartition("@")
@@ -118,7 +118,8 @@ def _host(text: str, default: int) -> tuple[str, int]:
         port = port.removeprefix(":")
     else:
         host, _, port = text.partition(":")
-    if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)):
+    is_port = port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+    if not host or set(host) & set("# ") or (port and not is_port):
         raise _Wrong("a host or a port is missing or wrong")
     return host, int(port or default)
 

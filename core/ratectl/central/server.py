@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import deque
@@ -29,6 +30,9 @@ _BATCH: Final = 128
 
 _LATE: Final = 0.005
 """Seconds after the deadline from which on the event loop has stood still."""
+
+_SENTINEL: Final = re.compile(r"<redis\..*?\)> - ")
+"""Description of a sentinel's client, of 500 characters and more, in an error of redis-py."""
 
 
 class _Waiting:
@@ -234,5 +238,6 @@ def _is_answer(error: object) -> bool:
 def _failed(address: ServerAddress, error: BaseException) -> ServerFailed:
     if isinstance(error, ServerFailed):
         return error
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    told = _SENTINEL.sub("", str(error))
+    text = f"{type(error).__name__}: {told}" if told else type(error).__name__
     return ServerFailed(address.hidden(f"{address.text}: {text}"[:500]))

@@ -81,8 +81,8 @@ class Service:
             self.problem(None)
             return
         self.problem(
-            "limits across: redis count in this process alone, its part of each, as the server "
-            f"fails: {failure}"
+            "limits across: redis count in this process alone (its part of each limit), because "
+            f"the server fails: {failure}"
         )
 
     # The server's clock -------------------------------------------------------------------------
