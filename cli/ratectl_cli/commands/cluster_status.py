@@ -14,6 +14,9 @@ def status(ctx: typer.Context) -> int:
     unclear if there are several members of the name, of which at most one can run. The command
     reads the store once, so it cannot tell if an entry is still renewed.
 
+    Each problem has a line of its own. Agents report that they cannot reach the owner, or that they
+    have not joined and count alone.
+
     Below the members, it lists the limits of the live generation that the members share, and those
     with `across: cluster` that each agent still counts separately, with the reason.
 
@@ -23,7 +26,8 @@ def status(ctx: typer.Context) -> int:
 
     Exit codes:
       0   all is well, or there is no member
-      1   no owner is named, a member is silent, or a record is damaged
+      1   there is a problem: no owner is named, a member is silent, an agent reports a problem, or
+          a record is damaged
       64  wrong arguments
       69  store unreachable
     """
