@@ -18,6 +18,7 @@ from ratectl.fleet.convergence import Standing
 from ratectl.records import utc_now
 from ratectl.resets.orders import RESETS, key_hash
 from ratectl.stores import open_store
+from support import policies, publish_policies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,23 @@ def test_the_key_is_in_the_history_as_a_hash_only(cli: Cli, published: str) -> N
     assert past["key_hash"] == document["key_hash"]
     assert (past["scope"], past["limit"], past["attributes"]) == ("/shop", "spike", ["client"])
     assert (past["sequence"], past["signed"]) == (document["sequence"], False)
+
+
+def test_limits_across_the_cluster_are_not_filled_by_a_reset(cli: Cli, store_url: str) -> None:
+    shared = {"rate": "9/s", "across": "cluster"}
+    limits = {"one": shared, "each": {**shared, "per": "tenant"}, "own": {"rate": "9/s"}}
+    with open_store(store_url) as store:
+        publish_policies(store, policies(**{"/": {"limits": limits}}))
+
+    def warned(*words: str) -> str:
+        return cli("usage", "reset", "/", "--limit", *words, *WHY, "--yes").err
+
+    before = "is one limit for all processes: a reset does not fill its owner's pool, and "
+    assert f"one {before}takes away the tokens that agents have now" in warned("one")
+    assert f"each {before}makes full only what agents have of the key" in warned(
+        "each", "--key", "a"
+    )
+    assert warned("own") == ""
 
 
 def test_nobody_to_ask_and_no_yes(cli: Cli, published: str) -> None:

@@ -205,6 +205,7 @@ TREE = policies(
                 "l": {"rate": "1/s", "per": "tenant"},
                 "two": {"rate": "1/s", "per": ["tenant", "route"]},
                 "one": {"rate": "1/s"},
+                "central": {"rate": "1/s", "per": "tenant", "across": "redis"},
             },
             "budgets": {"fleet": {"rate": "9/s", "per": "tenant"}},
         },
@@ -249,7 +250,7 @@ def test_keys_that_are_found() -> None:
          "did you mean /shop? To reset a bucket there, name /"),
         (("/shop/cart", "l", "a"), {}, "use the buckets of /shop", "did you mean /shop?"),
         (("/", "tow", "a"), {}, "/ has no limit tow", "did you mean two?"),
-        (("/", "zzz", "a"), {}, "/ has no limit zzz", "it has l, two, one"),
+        (("/", "zzz", "a"), {}, "/ has no limit zzz", "it has l, two, one, central"),
         (("/shop", "one"), {}, "/shop has no limit one", ""),
         (("/", "fleet", "a"), {}, "/ has no limit fleet", "fleet is a budget: add --budget"),
         (("/shop", "fleet", "a"), {}, "/shop has no limit fleet",
@@ -273,6 +274,8 @@ def test_keys_that_are_found() -> None:
         (("/", "l"), {"tenant": "a", "absent": ["tenant"]}, "both name tenant", ""),
         (("/", "l", "x" * 4_097), {}, "at most 16 values of 4096 characters", ""),
         (("shop", "l", "a"), {}, "", ""),
+        (("/", "central", "a"), {}, "central is counted by a Valkey or Redis server",
+         "delete the key's counts on the server: see docs/redis.md"),
     ],
 )  # fmt: skip
 def test_mistakes_get_a_hint(

@@ -84,6 +84,8 @@ def reset(
         reports = reported(read_usage(store, session.warn), found)
         agents = read_agents(store, session.warn)
         session.show(render.preview(live, found, place, reports, agents, manner.lasts))
+        if found.limit.is_shared:
+            session.warn(render.of_shared(found.limit))
         question = f"Make the buckets of this key full in {place}?"
         name = confirmed(session, place, question, yes=manner.yes, name=manner.confirm)
         return _ordered(session, store, place, order, name, manner)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ratectl.environments import Place
     from ratectl.history.trees import LiveTree
+    from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.records import AgentRecord, PastReset
     from ratectl.resets.finding import FoundKey
     from ratectl.resets.orders import Reset
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.text import Block
     from ratectl_cli.render.waited import Waited
 
-__all__ = ["ordered_blocks", "ordered_data", "past_blocks", "past_data", "preview"]
+__all__ = ["of_shared", "ordered_blocks", "ordered_data", "past_blocks", "past_data", "preview"]
 
 _NAMED: Final = 10
 _COLUMNS: Final = (
@@ -52,6 +53,17 @@ def preview(
     rows = one_limit_rows(live.tree, found.scope, found.limit, found.key, budget=found.budget)
     yield Aligned(
         [*rows, ("",), ("reports", _report_text(report)), ("agents", _who(agents, lasts))]
+    )
+
+
+def of_shared(limit: Limit) -> str:
+    """Return what a reset does to a limit that is one for all processes."""
+    effect = "makes full only what agents have of the key themselves"
+    if not limit.per:
+        effect = "takes away the tokens that agents have now"
+    return (
+        f"{limit.name} is one limit for all processes: a reset does not fill its owner's pool, and "
+        f"{effect}"
     )
 
 

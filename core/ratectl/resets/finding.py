@@ -61,6 +61,7 @@ def find_key(
     limits = list(_limits(resolver, scope, name, given.attributes, budget=budget))
     if not limits:
         raise _unknown(resolver, scope, name, budget=budget)
+    limits = _counted_by_agents(limits)
     key = _key(limits, given)
     counting = [limit for limit in limits if set(limit.per) == set(key)]
     if not counting:
@@ -102,6 +103,22 @@ def _limits(
         limit = find(scope, name, mask)
         if limit is not None and limit.mode != "off":
             yield limit
+
+
+def _counted_by_agents(limits: Sequence[Limit]) -> list[Limit]:
+    """Return the limits without those that a server counts (``across: redis``).
+
+    :raises UsageError: a server counts all of them: agents have no bucket of theirs.
+    """
+    counted = [limit for limit in limits if limit.across != "redis"]
+    if not counted:
+        error = UsageError(
+            f"{limits[0].name} is counted by a Valkey or Redis server (across: redis), and agents "
+            "have no bucket to reset"
+        )
+        error.add_note("delete the key's counts on the server: see docs/redis.md")
+        raise error
+    return counted
 
 
 def _masks(resolver: Resolver, scope: str, attributes: Mapping[str, str]) -> Iterator[int]:
