@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ratectl.central.address import ServerAddress
 from ratectl.central.answer import Answer, admission, read_answer, refusal
+from ratectl.central.charge import OnServer as Charged
 from ratectl.central.charge import charged, slots_of
 from ratectl.central.question import counts_of, decision_call
 from ratectl.central.server import ThreadServer
@@ -225,7 +226,7 @@ def test_server_settles_as_the_engine_does(
             assert facts(there) == facts(here)
             if asked is None:
                 continue
-            charged(there, "/", cost, (), service, asked[0], answer, "r")
+            charged(there, "/", cost, (), Charged(service, asked[0], answer, "r"))
             for actual in actuals:
                 now += gap // 2
                 service.now = now

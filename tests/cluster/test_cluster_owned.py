@@ -112,14 +112,42 @@ def test_totals_of_keys_add_up() -> None:
     (row,) = owned.take(0)
     assert (row.pool, row.owner, row.capacity, row.free, row.held) == ("one", "o", 60, 26, 0)
     assert (row.keys, row.by_use, row.fullest) == (5, (1, 1, 1, 1, 1), 1)
+    (row,) = owned.take(0)
+    assert row.fullest == 1  # it is still full
+
+
+def test_a_peak_before_another_process_owned_the_limit_is_forgotten() -> None:
+    owner = Owner(OwnerId("o", 1), Timing(), 0, lambda member: WHOLE)
+    limit = owner.limits["one"] = LentLimit(0)
+    limit.change(Size(0, 10), WHOLE, 0)
+    owned = OwnedLimits()
+    owned.look(owner, 0)
+    owned.look(None, SECOND)
+    limit.fill()
+    owned.look(owner, 2 * SECOND)
+    assert [row.fullest for row in owned.take(2 * SECOND)] == [0]
+
+
+def test_members_that_hold_more_than_they_lend_use_nothing() -> None:
+    """Capacity is recalled: a member that lent a part of it has left."""
+    owner = Owner(OwnerId("o", 1), Timing(), 0, lambda member: WHOLE)
+    limit = owner.limits["one"] = LentLimit(0)
+    limit.change(Size(0, 10), WHOLE, 0)
+    limit.untouched.held = 12
+    owned = OwnedLimits()
+    owned.look(owner, 0)
+    assert [(row.fullest, row.held) for row in owned.take(0)] == [(0, 12)]
 
 
 def test_a_limit_of_which_nobody_lends_anything_has_no_row() -> None:
     owner = Owner(OwnerId("o", 1), Timing(), 0, lambda member: WHOLE)
-    owner.limits["one"] = LentLimit(0)
+    limit = owner.limits["one"] = LentLimit(0)
     owned = OwnedLimits()
     owned.look(owner, 0)
     assert owned.take(0) == ()
+    limit.change(Size(0, 10), WHOLE // 11, 0)  # less than a token
+    owned.look(owner, SECOND)
+    assert owned.take(SECOND) == ()
 
 
 def test_many_pools_are_read_more_rarely() -> None:
@@ -133,6 +161,8 @@ def test_many_pools_are_read_more_rarely() -> None:
     owned = OwnedLimits()
     owned.look(owner, 0)
     assert {row.keys for row in owned.take(0)} == {1_000}  # all are empty, and so many are read
+    assert len(owned.take(5 * SECOND + 100 * MS)) == 2
+    assert owned.take(5 * SECOND + 100 * MS + 1) == ()
     owner.limits.clear()
     owned.look(owner, 99 * MS)
     assert len(owned.take(99 * MS)) == 2

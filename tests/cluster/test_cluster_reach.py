@@ -97,6 +97,28 @@ def test_three_silent_owners_in_a_minute() -> None:
     assert reach.unreached(61 * SECOND) is None
 
 
+def test_failures_before_this_process_was_the_owner_do_not_count() -> None:
+    reach = Reach()
+    assert [failed(reach, "a", at * SECOND) for at in range(2)] == [None, None]
+    reach.met()
+    assert [failed(reach, "a", at * SECOND) for at in range(2, 4)] == [None, None]
+
+
+def test_an_answer_of_an_owner_before_is_no_answer() -> None:
+    reach = Reach()
+    for at in range(0, 5_001, 50):
+        reach.asks(hint("b"), at * MS)
+    reach.answered("a-owner")
+    assert reach.unreached(5 * SECOND) == hint("b")
+
+
+def test_each_owner_has_its_own_time_to_answer() -> None:
+    reach = Reach()
+    for at in range(0, 6_000, 50):
+        reach.asks(hint("a" if at < 3_000 else "b"), at * MS)
+    assert reach.unreached(6 * SECOND) is None
+
+
 def test_owners_that_end_now_and_then_are_no_problem() -> None:
     reach = Reach()
     assert [failed(reach, "a", at * 31 * SECOND) for at in range(6)] == [None] * 6

@@ -98,6 +98,8 @@ def test_a_refusal_tells_what_was_missed(rig: Rig, wallets: AnyKeyWallets) -> No
     assert not rig.engine.check("/", {"tenant": "a"}, 7).allowed
     assert uses(wallets) == {number("a"): (0, 0, 12, 7)}
     assert uses(wallets) == {}
+    rig.engine.check("/", {"tenant": "a"}, 3)
+    assert uses(wallets) == {number("a"): (0, 0, 3, 3)}
     never = rig.engine.check("/", {"tenant": "a"}, 91)
     assert (never.reason, never.capacity) == ("never", 100)
     assert uses(wallets) == {}
@@ -181,6 +183,13 @@ def test_a_peek_spends_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
     assert asked(rig, "a", "a") == [True, False]
 
 
+def test_a_peek_asks_nobody_for_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    wallets.collect()
+    assert asked(rig, "a", cost=0) == [True]
+    assert uses(wallets) == {}
+
+
 def test_an_explanation_leaves_no_trace(rig: Rig, wallets: AnyKeyWallets) -> None:
     asked(rig, "a", "a")
     fill(wallets, 3)
@@ -190,6 +199,15 @@ def test_an_explanation_leaves_no_trace(rig: Rig, wallets: AnyKeyWallets) -> Non
     assert not rig.engine.explain("/", {"tenant": "b"}, 3).allowed
     assert uses(wallets) == {}
     assert asked(rig, "a", cost=3) == [True]
+
+
+def test_an_explanation_tells_what_the_own_part_has_left(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 30)
+    publish(rig, plan(keyed(wallets, part(2, per_ms=1)), "tenant"))
+    rig.now += 2 * MS
+    assert rig.engine.explain("/", {"tenant": "a"}).remaining == 1
+    assert rig.engine.explain("/", {"tenant": "a"}, 3).remaining == 27
 
 
 def test_an_explanation_of_a_limit_that_nobody_has_asked_for(rig: Rig) -> None:
@@ -255,6 +273,12 @@ def test_withdrawn_tokens_are_gone(rig: Rig, wallets: AnyKeyWallets) -> None:
     assert asked(rig, "a") == [False]
 
 
+def test_a_closed_wallet_is_not_told(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    wallets.close(rig_key(rig, "a"))
+    assert uses(wallets) == {}
+
+
 def test_cleared_wallets_have_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
     asked(rig, "a", "a", "b", "b")
     fill(wallets, 5, "ab")
@@ -273,6 +297,17 @@ def test_many_keys_have_wallets(rig: Rig, wallets: AnyKeyWallets) -> None:
         assert wallets.close(rig_key(rig, tenant)) == (1, 0)
     assert asked(rig, *tenants[1::2]) == [True] * 1_500
     assert not any(asked(rig, *tenants))
+
+
+def test_wallets_are_bounded(rig: Rig) -> None:
+    wallets = rig.engine.new_key_wallets()
+    wallets.name_keys(KEYS)
+    most = 1 << 17
+    for key in range(1, most + 2):
+        wallets.want(key)
+    assert wallets.count == most
+    assert not wallets.deposit(most + 1, 1)
+    assert wallets.draw(most + 1, 1, 0) == -1
 
 
 def rig_key(rig: Rig, tenant: str) -> object:
@@ -307,6 +342,55 @@ def test_a_refund_gives_nothing_back(rig: Rig, wallets: AnyKeyWallets) -> None:
     fill(wallets, 3)
     rig.engine.settle(rig.engine.check("/", {"tenant": "a"}, 3), 0)
     assert asked(rig, "a") == [False]
+
+
+def test_a_part_in_other_ticks_keeps_the_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:
+    publish(rig, plan(keyed(wallets, part(4)), "tenant"))
+    asked(rig, "a", cost=2)
+    publish(rig, plan(keyed(wallets, OwnPart(0, 3 * TICKS, 12 * TICKS)), "tenant"))
+    assert asked(rig, "a", "a", "a") == [True, True, False]
+
+
+def test_other_wallets_count_from_then_on(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 5)
+    others = rig.engine.new_key_wallets()
+    others.name_keys(KEYS)
+    publish(rig, plan(keyed(others, part(2)), "tenant"))
+    assert asked(rig, "a", "b") == [False, False]
+    assert set(uses(others)) == {number("a"), number("b")}
+    assert wallets.total() == 5
+
+
+def test_a_cost_that_was_larger_is_charged_to_the_own_part(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    publish(rig, plan(keyed(wallets, part(4)), "tenant"))
+    rig.engine.settle(rig.engine.check("/", {"tenant": "a"}), 3)
+    assert asked(rig, "a", "a") == [True, False]
+    rig.engine.settle(rig.engine.check("/", {"tenant": "b"}), 1_000)
+    (of,) = rig.engine.usage().limits
+    assert of.lowest == 0
+
+
+def test_what_a_decision_says_of_its_bucket(rig: Rig, wallets: AnyKeyWallets) -> None:
+    publish(rig, plan(keyed(wallets, part(4)), "tenant"))
+    first = rig.engine.check("/", {"tenant": "a"}, 3)
+    assert (first.capacity, first.remaining, first.reset_after_ns) == (100, 1, 30 * MS)
+    refused = rig.engine.check("/", {"tenant": "a"}, 2)
+    assert (refused.allowed, refused.remaining, refused.reset_after_ns) == (False, 1, 30 * MS)
+    wallets.until = 50
+    refused = rig.engine.check("/", {"tenant": "a"}, now=50)
+    assert (refused.allowed, refused.remaining) == (False, 0)
+
+
+def test_a_limit_without_a_rate_admits_nothing(rig: Rig) -> None:
+    wallets = rig.engine.new_key_wallets()
+    wallets.name_keys(KEYS)
+    wallets.until = FOREVER
+    publish(rig, plan(KeyedBucket(100, 90, 0, part(2), wallets, WAIT), "tenant"))
+    refused = rig.engine.check("/", {"tenant": "a"})
+    assert (refused.allowed, refused.reason, wallets.count) == (False, "never", 0)
 
 
 def test_a_forked_child_has_nothing_of_its_parent(rig: Rig, wallets: AnyKeyWallets) -> None:
