@@ -105,7 +105,7 @@ class Member:
     def __init__(self, machine: Machine, name: str) -> None:
         self.machine = machine
         self.engine = machine.make_engine(lambda: machine.now, max_buckets=10_000)
-        self.limits = PooledLimits(self.engine, TIMING)
+        self.limits = PooledLimits(self.engine, machine.timing)
         self.links = FakeLinks(machine, name)
         self.generation = 0
         self.sizes: Mapping[str, Limit] = {}
@@ -116,12 +116,12 @@ class Member:
         """True: it goes on when its entry is too old, as agents do. All members together may then
         admit more, by the shares of those whose entries others have removed."""
         store = cast("Store", machine.store_of(self))
-        roster = Roster(store, name, machine.lasts, TIMING)
+        roster = Roster(store, name, machine.lasts, machine.timing)
         self.keeper = Keeper(roster, f"unix:/{name}", machine.lasts, lambda: machine.now)
         self.publish(machine.sizes)
         self.keeper.step(machine.now)
         self.node = Node(
-            self.engine, self.limits, self.keeper, cast("Links", self.links), TIMING,
+            self.engine, self.limits, self.keeper, cast("Links", self.links), machine.timing,
             lambda: machine.now, full=self.keeper.starts_full, secret=b"sixteen bytes in all",
         )  # fmt: skip
 
@@ -216,6 +216,7 @@ class Machine:
     def __init__(self, lasts: int = LASTS, **sizes: Limit) -> None:
         self.now = 0
         self.lasts = lasts
+        self.timing = TIMING
         self.sizes = sizes
         self.by_tenant: dict[str, tuple[int, int]] = {}
         """Limits that count per tenant."""

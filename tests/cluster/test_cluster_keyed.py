@@ -7,6 +7,7 @@ it would not admit.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,27 @@ def test_rare_keys_need_no_other_process(machine: Machine) -> None:
         for n in range(20):
             assert [member.ask_for(f"rare-{n}") for _ in range(12)] == [True] * 12
         assert member.ask_for("rare-0") is False
+
+
+def test_a_key_that_is_asked_for_now_and_then_is_never_refused(machine: Machine) -> None:
+    """A wallet that nobody needs any more fills the own part, which accrues nothing in that time:
+    alone it would fill in 500 seconds."""
+    machine.timing = replace(machine.timing, longest_interest=machine.timing.interest)
+    machine.by_tenant = {"each": (1, 12)}
+    members = settled(machine, 5)
+    for _ in range(6):
+        assert [member.ask_for("rare") for member in members] == [True] * 5
+        machine.run(6 * SECOND)
+
+
+def test_without_an_owner_own_parts_are_filled_as_well(machine: Machine) -> None:
+    machine.by_tenant = {"each": (1, 8)}
+    members = settled(machine, 2)
+    machine.cut = {member.links.name for member in members}
+    machine.run(8 * SECOND)
+    for _ in range(5):
+        assert [member.ask_for("rare") for member in members] == [True] * 2
+        machine.run(5 * SECOND)
 
 
 def test_requests_below_the_rate_are_rarely_refused(machine: Machine) -> None:

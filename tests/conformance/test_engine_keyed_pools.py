@@ -279,6 +279,50 @@ def test_a_closed_wallet_is_not_told(rig: Rig, wallets: AnyKeyWallets) -> None:
     assert uses(wallets) == {}
 
 
+NAME = ("/", "each", False, (), ("tenant",), "requests")
+
+
+def test_the_own_part_is_filled_out_of_the_wallet(rig: Rig, wallets: AnyKeyWallets) -> None:
+    asked(rig, "a", "a")
+    fill(wallets, 5)
+    key = rig_key(rig, "a")
+    assert rig.engine.keep_tokens(NAME, key) == 2
+    assert wallets.total() == 3
+    wallets.deadline = 0
+    assert asked(rig, "a", "a", "a") == [True, True, False]
+    assert uses(wallets) == {number("a"): (3, 0, 1, 1)}  # it spends no token of the wallet
+    assert rig.engine.keep_tokens(NAME, key) == 2
+    assert rig.engine.keep_tokens(NAME, key) == 0
+    assert wallets.total() == 1
+
+
+def test_an_own_part_is_filled_with_whole_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:
+    publish(rig, plan(keyed(wallets, OwnPart(1, TICKS, 5 * TICKS // 2)), "tenant"))
+    asked(rig, "a", "a")
+    fill(wallets, 5)
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "a")) == 2
+    assert wallets.total() == 3
+    assert asked(rig, "a", "a") == [True, True]
+
+
+def test_where_no_part_is_filled(rig: Rig, wallets: AnyKeyWallets) -> None:
+    """Of a key that nobody asked for, one with a full part, an empty wallet, or another limit."""
+    asked(rig, "a", "a", "b")
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "a")) == 0
+    fill(wallets, 5)
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "c")) == 0
+    rig.now += 10**12
+    publish(rig, plan(keyed(wallets, part(2, per_ms=1)), "tenant"))
+    rig.now += 10**12
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "a")) == 0
+    assert rig.engine.keep_tokens((*NAME[:4], (), "requests"), rig_key(rig, "a")) == 0
+    publish(rig, plan(TokenBucket(1, 10**9, 5), "tenant"))
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "a")) == 0
+    publish(rig)
+    assert rig.engine.keep_tokens(NAME, 1) == 0
+    assert wallets.total() == 5
+
+
 def test_cleared_wallets_have_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
     asked(rig, "a", "a", "b", "b")
     fill(wallets, 5, "ab")

@@ -55,6 +55,9 @@ class DictWallets:
         purse[0] += tokens
         purse[3] = 0
 
+    def keep(self, pool: PoolId) -> None:
+        """There is no part that is never lent."""
+
     def take(self, pool: PoolId, at_most: int) -> int:
         purse = self._purses.get(pool)
         if purse is None:

@@ -141,6 +141,14 @@ class KeyPurses:
         purse.left -= taken
         return taken
 
+    def keep(self, key: str) -> None:
+        """Fill the process's own part of a key out of its wallet: what that takes is spent."""
+        purse = self._purses.get(key)
+        if purse is not None:
+            kept = self.engine.keep_tokens(self.limit.name, purse.key)
+            purse.left -= kept
+            purse.spent += kept
+
     def drop(self, key: str) -> None:
         """Remove a wallet, and its totals."""
         purse = self._purses.pop(key, None)

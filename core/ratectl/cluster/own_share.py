@@ -53,6 +53,7 @@ class _Held:
 
         What is not in it any more, and not reported, counts as spent.
         """
+        self._wallets.keep(self._id)
         for _ in range(2):  # a refund may come after the first time: after the report, none does
             self._return(FOREVER, now)
         self._wallets.drop(self._id)

@@ -217,6 +217,12 @@ class EngineWallets:
         else:
             purses.add(pool.key, tokens)
 
+    def keep(self, pool: PoolId) -> None:
+        """Move tokens of a wallet into the own part of its key: they count as spent."""
+        purses = self._keyed.of(pool.limit)
+        if purses is not None:
+            purses.keep(pool.key)
+
     def take(self, pool: PoolId, at_most: int) -> int:
         """Take tokens out of a wallet; return how many it had, at most so many."""
         purses = self._keyed.of(pool.limit)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
-    from ratectl.engine.buckets.counters import Show
+    from ratectl.engine.buckets.counters import Key, Show
     from ratectl.engine.buckets.place import Place
     from ratectl.engine.buckets.resets import ResetCounts
     from ratectl.engine.buckets.traffic import KeyTraffic
@@ -355,6 +355,13 @@ class Engine(ABC):
     @abstractmethod
     def with_wallets(self, work: Callable[[], T]) -> T:
         """Call ``work``, which reads or fills wallets by key, while no request is decided."""
+
+    @abstractmethod
+    def keep_tokens(self, name: GroupName, key: Key, now: int | None = None) -> int:
+        """Move tokens from the wallet of a key into the process's own part of its bucket.
+
+        Return how many: as many as there is room for. A key without a bucket has a full one.
+        """
 
     @abstractmethod
     def spent(self, name: GroupName, now: int | None = None) -> int | None:

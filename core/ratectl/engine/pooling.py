@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from ratectl.engine.algorithms.keyed_bucket import KeyWallets
+from ratectl.engine.algorithms.keyed_bucket import KeyedBucket, KeyWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO, PooledBucket, Wallet
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.engine.waiting import WaitingEngine
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
+    from ratectl.engine.buckets.counters import Key
     from ratectl.engine.limit_plan import GroupName
 
 __all__ = ["PoolingEngine"]
@@ -45,6 +46,26 @@ class PoolingEngine(WaitingEngine):
 
     def with_wallets(self, work: Callable[[], T]) -> T:
         return self._alone(work)
+
+    def keep_tokens(self, name: GroupName, key: Key, now: int | None = None) -> int:
+        return self._alone(self._keep_tokens, name, key, now)
+
+    def _keep_tokens(self, name: GroupName, key: Key, now: int | None) -> int:
+        group = self._groups.made(name)
+        if group is None or group.ended is not None:
+            return 0
+        algorithm = group.algorithm
+        if not isinstance(algorithm, KeyedBucket):
+            return 0
+        instant = self._instant(now)
+        state, serial = group.find(key, instant)
+        if not serial:
+            return 0
+        kept, state = algorithm.filled(state, algorithm.wallets.left(key), instant)
+        if kept:
+            algorithm.wallets.withdraw(key, kept)
+            group.write(key, state, serial)
+        return kept
 
     def after_fork_in_child(self) -> None:
         for wallet in self._wallets:

@@ -104,10 +104,13 @@ class Draw:
         :param interest: nanoseconds after which tokens of a key that nobody asks for are returned.
         :param standing: the limit has one bucket, and is in force: the interest lasts.
         """
+        is_over = not standing and (not pool.key or now - self.used_at >= interest)
+        if is_over:
+            wallets.keep(pool)
         purse = wallets.read(pool)
         self._void_lost(purse)
         self._measure(purse, now, horizon)
-        if not standing and (not pool.key or now - self.used_at >= interest):
+        if is_over:
             self._wish = self._stock = self._least = 0
         self._want = max(self._wish, self._stock, 0 if self._in_vain else self._least)
         purse = self._without_surplus(wallets, pool, purse)

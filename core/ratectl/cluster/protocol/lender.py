@@ -219,8 +219,11 @@ class Lender:
         session, self.session = self.session, None
         if session is None:
             return
+        is_late = now >= self._wallets.deadline
         self._wallets.deadline = now
         for pool in session.draws:
+            if not is_late:
+                self._wallets.keep(pool)
             self._wallets.take(pool, FOREVER)
             self._wallets.drop(pool)
 

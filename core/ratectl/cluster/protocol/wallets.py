@@ -38,6 +38,10 @@ class Wallets(Protocol):
     def add(self, pool: PoolId, tokens: int) -> None:
         """Put tokens into a wallet."""
 
+    def keep(self, pool: PoolId) -> None:
+        """Move tokens of a wallet into the part that is never lent, if it has room: they count as
+        spent."""
+
     def take(self, pool: PoolId, at_most: int) -> int:
         """Take tokens out of a wallet; return how many it had, at most so many."""
 

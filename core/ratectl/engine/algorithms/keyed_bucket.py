@@ -271,6 +271,17 @@ class KeyedBucket(TokenBucket):
         level, at, high_at, _ = state
         return level - max(0, more) * self.per_token, at, high_at, 0
 
+    def filled(self, state: Any, tokens: int, now: int) -> tuple[int, TokenState]:
+        """Fill the own part with at most so many tokens; return how many it took.
+
+        Only whole tokens count. What is more than full is lost.
+        """
+        level, at = self.level(state, now), self.at(state, now)
+        missing = self.full_level // self.per_token - level // self.per_token
+        taken = max(0, min(tokens, missing))
+        *_, high_at, _ = state
+        return taken, (min(self.full_level, level + taken * self.per_token), at, high_at, 0)
+
     def remaining(self, state: TokenState, now: int) -> int:
         """Return the whole tokens in the own part."""
         left = super().remaining(state, now)
