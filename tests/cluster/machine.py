@@ -63,11 +63,11 @@ def algorithm(limit: Limit) -> TokenBucket | SlidingWindow:
     return limit if isinstance(limit, SlidingWindow) else bucket(*limit)
 
 
-def central(limit: Limit) -> Any:
-    """Return what one central limiter would have."""
+def central(limit: Limit, more: int = 0) -> Any:
+    """Return what one central limiter would have, and tokens beyond the limit."""
     if isinstance(limit, SlidingWindow):
-        return CentralWindow(Size(0, limit.capacity, limit.window_ns))
-    return Central(Size(limit[0] * SECOND, limit[1]))
+        return CentralWindow(Size(0, limit.capacity + more, limit.window_ns))
+    return Central(Size(limit[0] * SECOND, limit[1] + more))
 
 
 class FakeLinks:
@@ -132,15 +132,20 @@ class Member:
         with self.limits.collected() as pools:
             plans = tuple(
                 LimitPlan(
-                    scope="/", name=name, algorithm=pools.bucket(name_of(name), algorithm(size)),
-                    per=(), shadow=False, budget=True,
+                    scope="/", name=name, per=(),
+                    algorithm=pools.bucket(
+                        name_of(name), algorithm(size), optimistic=self.machine.optimistic
+                    ),
+                    shadow=False, budget=True,
                 )
                 for name, size in sizes.items()
             )  # fmt: skip
             by_tenant = tuple(
                 LimitPlan(
                     scope="/", name=name, per=("tenant",), shadow=False,
-                    algorithm=pools.bucket(name_by_tenant(name), bucket(*size)),
+                    algorithm=pools.bucket(
+                        name_by_tenant(name), algorithm(size), optimistic=self.machine.optimistic
+                    ),
                 )
                 for name, size in self.machine.by_tenant.items()
             )  # fmt: skip
@@ -151,12 +156,11 @@ class Member:
         """Send a request of a tenant; fail if one central bucket would not have admitted it."""
         decision = self.engine.check("/", {"tenant": tenant}, cost)
         if decision.allowed:
-            for name, (rate, burst) in self.machine.by_tenant.items():
-                central = self.machine.tenants.get((name, tenant))
-                if central is None:
-                    size = Size(rate * SECOND, burst + self.machine.moved)
-                    central = self.machine.tenants[name, tenant] = Central(size)
-                assert central.admit(cost, self.machine.now) >= 0
+            for name, limit in self.machine.by_tenant.items():
+                known = self.machine.tenants.get((name, tenant))
+                if known is None:
+                    known = self.machine.tenants[name, tenant] = central(limit, self.machine.moved)
+                assert known.admit(cost, self.machine.now) >= 0
         return decision.allowed
 
     def ask(self, cost: int = 1) -> bool:
@@ -213,15 +217,17 @@ class _MembersStore:
 class Machine:
     """Members, their store, and the one bucket of each limit that rules them all."""
 
-    def __init__(self, lasts: int = LASTS, **sizes: Limit) -> None:
+    def __init__(self, lasts: int = LASTS, *, more: int = 0, **sizes: Limit) -> None:
+        """``more``: tokens that processes add to the limits that do not count per tenant."""
         self.now = 0
         self.lasts = lasts
         self.timing = TIMING
         self.sizes = sizes
-        self.by_tenant: dict[str, tuple[int, int]] = {}
+        self.by_tenant: dict[str, Limit] = {}
         """Limits that count per tenant."""
+        self.optimistic = False
         self.moved = 0
-        """Tokens that a tenant may have beyond its limit, because shares move."""
+        """Tokens that a tenant may have beyond its limit: shares move, or processes add some."""
         self.tenants: dict[tuple[str, str], Central] = {}
         self.make_engine: MakeEngine = PureEngine
         self.store: Store = MemoryStore(f"memory://machine-{next(_numbers)}")
@@ -229,7 +235,7 @@ class Machine:
         self._names = itertools.count()
         self.cut: set[str] = set()
         """Members that no message reaches or leaves."""
-        self.central = {name: central(limit) for name, limit in sizes.items()}
+        self.central = {name: central(limit, more) for name, limit in sizes.items()}
 
     def store_of(self, member: Member) -> _MembersStore:
         return _MembersStore(self.store, member)

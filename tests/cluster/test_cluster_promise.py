@@ -22,11 +22,39 @@ WINDOW = "in any window of length w, "
     ],
 )
 def test_the_bound_of_a_limit(burst: int | None, per: tuple[str, ...], bound: str) -> None:
-    assert bound_text(burst, "5/min", per) == bound
+    assert bound_text(burst, "5/min", per, optimistic=False) == bound
+
+
+@pytest.mark.parametrize(
+    ("burst", "per", "bound"),
+    [
+        (200, (), f"{WINDOW}{TOGETHER}200 + 5/min · w, and 2 more for each process"),
+        (
+            None,
+            (),
+            f"{TOGETHER}5/min, in any window of that length, and 1 more for each process",
+        ),
+        (
+            1,
+            ("tenant",),
+            f"{WINDOW}{TOGETHER}1 + 5/min · w of each tenant, and 1 more for each process",
+        ),
+    ],
+)
+def test_the_bound_of_an_optimistic_limit(
+    burst: int | None, per: tuple[str, ...], bound: str
+) -> None:
+    assert bound_text(burst, "5/min", per, optimistic=True) == bound
+
+
+def test_the_bound_of_a_window_of_a_key() -> None:
+    bound, more = bound_text(None, "5/min", ("user",), optimistic=False).split("; ")
+    assert bound == f"{TOGETHER}5/min of each user, in any window of that length"
+    assert more == "a process that comes may admit one more"
 
 
 def test_the_bound_of_keys_says_what_moving_shares_add() -> None:
-    bound, moving, never = bound_text(21, "100/s", ("tenant", "user")).split("; ")
+    bound, moving, never = bound_text(21, "100/s", ("tenant", "user"), optimistic=False).split("; ")
     assert bound == f"{WINDOW}{TOGETHER}21 + 100/s · w of each tenant, user"
     assert moving.startswith("while processes come or go, up to 10 · s more, where s is the part ")
     assert never == "a request that costs more than 11 is never admitted"

@@ -14,8 +14,6 @@ from ratectl.cluster.protocol.wallets import Purse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-BURST = GRAINS // WHOLE
-
 
 class DictWallets:
     """Wallets in a dictionary."""
@@ -81,7 +79,9 @@ class OwnBuckets:
         self.sizes = sizes
         self.share = share
         self.limits: dict[str, LentLimit] = {}
-        whole = {limit: Lending(size.burst * GRAINS, {}) for limit, size in sizes.items()}
+        whole = {
+            limit: Lending((size.burst + size.added) * GRAINS, {}) for limit, size in sizes.items()
+        }
         self.resume(now, whole if full else {})
 
     def level(self, pool: PoolId, now: int) -> int:

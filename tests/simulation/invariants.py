@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
-from simulation.buckets import BURST
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Lent, Size
 from simulation.faults import FaultyCluster
 from simulation.world import LEASE, POOLS, Violation
 
@@ -46,7 +45,8 @@ class World(FaultyCluster):
         elif not self._larger_until:
             return
         ratio = 1_000_000 + self.schedule.drift
-        size = Size((largest.rate + 1) * ratio // 1_000_000 + 1, largest.burst)
+        burst = largest.burst + self.schedule.added * self.schedule.largest
+        size = Size((largest.rate + 1) * ratio // 1_000_000 + 1, burst)
         shrinks = true > self._larger_until
         for central in self.central.values():
             if size > central.size or (shrinks and size < central.size):
@@ -112,12 +112,11 @@ def _pooled(owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
     if limit is None:
         return 0
     pool = limit.pools.get(name.key, limit.untouched)
-    rate = capacity = 0
+    lent = Lent()
     for session in lending:
         size = session.sizes.get(name.limit)
         if size is not None:
-            rate += size.rate * session.share
-            capacity += size.burst * session.share * BURST
-    level = pool.level + rate * max(0, now - pool.at)
+            lent.add(size, session.share)
+    level = pool.level + lent.rate * max(0, now - pool.at)
     level += sum(step.grains for step in pool.cooling.steps if step.at <= now)
-    return min(level, max(0, capacity - pool.held * GRAINS))
+    return min(level, pool.room(lent))

@@ -38,6 +38,10 @@ class Schedule:
     window: int = 0
     """Nanoseconds. 0: token buckets; otherwise ``burst`` is admitted in any window, and ``rate`` is
     of no account."""
+    added: int = 0
+    """Tokens that each member adds to its share."""
+    kept: int = 0
+    """Tokens of its share that each member does not lend, if it has twice as many."""
     algorithms: bool = False
     """Each other new size is one of token buckets."""
     gap: int = 2 * MS
@@ -53,6 +57,11 @@ class Schedule:
     stock: int | None = None
     """Tokens that members hold without requests. None: as owners say."""
     steps: tuple[Step, ...] = field(default=(), repr=False)
+
+    @property
+    def largest(self) -> int:
+        """Most members that there are at a time, those that are gone included."""
+        return self.members + sum(step.what == "join" for step in self.steps)
 
     def shrunk(self, steps: tuple[Step, ...]) -> Schedule:
         return replace(self, steps=steps)
@@ -73,12 +82,15 @@ def random_schedule(seed: int, duration: int = DURATION) -> Schedule:
         [(0, 0, 0), (0.02, 0.1, 0.02), (0.1, 0.2, 0.1), (0.02, 0.1, 0.35)]
     )
     one_way = rnd.random() < 0.4
+    added, kept = random.Random(f"beside {seed}").choice([(0, 0)] * 5 + [(1, 0), (2, 0), (0, 1)])
     schedule = Schedule(
         seed=seed,
         members=members,
         owners=rnd.choice([1, 2, 2]),
         rate=rate,
         burst=burst,
+        added=added,
+        kept=kept,
         drift=rnd.choice([0, 0, 100_000]),
         gap=rnd.choice([2, 8]) * MS,
         whole=rnd.choice([1_000_000, 1_000_000, 700_000]),

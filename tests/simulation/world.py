@@ -135,6 +135,7 @@ class Cluster:
             size = window_size(burst, window, drift) if drift else Size(0, burst, window)
         else:
             size = size_of(self.schedule.rate * scale, 2 * SECOND, burst, drift)
+        size = size._replace(added=self.schedule.added, kept=self.schedule.kept)
         return {"one": size, "keyed": size}
 
     def _central(self) -> Central | CentralWindow:
@@ -145,7 +146,9 @@ class Cluster:
         return self._sizes(version, self.schedule.drift)
 
     def _true_size(self, version: int) -> Size:
-        return self._sizes(version, 0)["one"]
+        size = self._sizes(version, 0)["one"]
+        added = self.schedule.added * self.schedule.largest
+        return Size(size.rate, size.burst + added, size.window)
 
     def _clock(self) -> Clock:
         bound = self.schedule.drift

@@ -167,7 +167,8 @@ def _limit(
 
 def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
     """Return what a limit across the cluster promises. ``members``: processes that share it."""
-    bound = bound_text(limit.burst, str(limit.rate), limit.per)
+    optimistic = limit.consistency == "optimistic"
+    bound = bound_text(limit.burst, str(limit.rate), limit.per, optimistic=optimistic)
     fallback = fallback_texts(is_window=limit.burst is None, per=limit.per)
     return {"members": members, "bound": bound, "fallback": list(fallback)}
 
@@ -211,7 +212,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     if limit["across"] == "redis":
         head.append(dim("on a Valkey or Redis server"))
     elif limit["across"]:
-        head.append(dim("one for all processes" if limit["shared"] else "in each agent for now"))
+        head.append(dim("one for all processes"))
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))
     rows: list[Sequence[Piece]] = [("",), head]

@@ -70,9 +70,10 @@ def note_of(limit: PooledLimit | KeyedLimit, drift: int, status: ClusterStatus) 
     size = limit.whole if isinstance(limit, KeyedLimit) else limit.size
     *_, per, _ = limit.name
     if size.window:
-        bound = bound_text(None, f"{size.burst} in {size.window / 10**9:.6g} s", per)
+        burst, rate = None, f"{size.burst} in {size.window / 10**9:.6g} s"
     else:
-        bound = bound_text(size.burst, f"{size.rate * (WHOLE + drift) / 10**15:.6g}/s", per)
+        burst, rate = size.burst, f"{size.rate * (WHOLE + drift) / 10**15:.6g}/s"
+    bound = bound_text(burst, rate, per, optimistic=size.added > 0)
     fallback = fallback_texts(is_window=bool(size.window), per=per)
     return (
         f"{_label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "

@@ -1,8 +1,9 @@
 """Limits across the cluster that count per key: what one process has of them.
 
-Of each key, half of the burst and a fiftieth of the rate is never lent: each member has its share
-of that, for first requests. The rest is lent to owners, which fill wallets of the keys that
-are asked for more often. Both together are one limit: two token buckets add up.
+Of each key of a token bucket, half of the burst and a fiftieth of the rate is never lent: each
+member has its share of that, for first requests. Of a sliding window, each member keeps one place.
+The rest is lent to owners, which fill wallets of the keys that are asked for more often. Both
+together are one limit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ratectl.cluster.protocol.capacity import WHOLE, Size
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.engine.algorithms.keyed_bucket import OwnPart
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
 
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
@@ -52,22 +54,32 @@ class KeyedLimit(NamedTuple):
 
 
 def lent_size(size: Size) -> Size:
-    """Return what is lent of a limit."""
+    """Return what is lent of a limit. What processes have beside their shares is not lent."""
+    if size.window:
+        return size._replace(added=0)
     kept = size.burst // _BURST_PART
     return Size(size.rate - (-(-size.rate // _RATE_PART) if kept else 0), size.burst - kept)
 
 
-def own_part(local: TokenBucket, share: int, drift: int) -> OwnPart:
+def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: int) -> OwnPart:
     """Return a member's own part of each bucket of a limit, in ticks.
 
     :param local: the bucket if one process alone had the limit.
+    :param size: the size of that. If processes have tokens beside their shares, the part is at
+        least as large.
     :param share: millionths.
     :param drift: how much faster than true time the clock may run, in millionths.
     """
+    least = size.added if share else 0
+    if isinstance(local, SlidingWindow):
+        # A bucket of one token that fills in a window is a window of one place.
+        place = least or (size.kept_of(share) if share else 0)
+        return OwnPart(1, size.window, place * size.window)
     fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
     kept = local.capacity // _BURST_PART
     rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift)) if kept else 0
-    return OwnPart(rate, local.per_token * fine, kept * local.per_token * fine * share // WHOLE)
+    ticks = local.per_token * fine
+    return OwnPart(rate, ticks, max(kept * ticks * share // WHOLE, least * ticks))
 
 
 @dataclass(slots=True)

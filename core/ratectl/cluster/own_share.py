@@ -164,7 +164,7 @@ class OwnShare:
             if name not in self._keyed:
                 own.hold("", now)
         if old is None and self._full and name not in self._known:
-            left = Lending(size.burst * GRAINS, {})
+            left = Lending((size.burst + size.added) * GRAINS, {})
         own.limit.lend(size, share, left, now)
         if old is not None:
             own.limit.change(old, -self._share, now)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.keyed import KeyedLimit, lent_size, own_part
+from ratectl.cluster.promise import added_tokens
 from ratectl.cluster.protocol.capacity import WHOLE, Size, window_size
 from ratectl.cluster.protocol.timing import MILLISECOND
 from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
@@ -56,16 +57,16 @@ class _Generation:
         self._owner = owner
         self.limits: dict[str, PooledLimit | KeyedLimit] = {}
 
-    def bucket(self, name: GroupName, local: Local) -> PooledBucket | KeyedBucket:
+    def bucket(
+        self, name: GroupName, local: Local, *, optimistic: bool = False
+    ) -> PooledBucket | KeyedBucket:
         """Return the bucket of a limit that would be ``local`` if one process alone had it.
 
-        Of a limit that counts per key, ``local`` is a token bucket.
+        :param optimistic: each process may admit a little more than its share.
         """
         *_, per, _ = name
-        if not per:
-            return self._owner.bucket(self, name, local)
-        assert isinstance(local, TokenBucket)
-        return self._owner.keyed_bucket(self, name, local)
+        make = self._owner.keyed_bucket if per else self._owner.bucket
+        return make(self, name, local, optimistic=optimistic)
 
 
 class PooledLimits:
@@ -108,20 +109,25 @@ class PooledLimits:
 
     # For the compiler ---------------------------------------------------------------------------
 
-    def bucket(self, generation: _Generation, name: GroupName, local: Local) -> PooledBucket:
+    def bucket(
+        self, generation: _Generation, name: GroupName, local: Local, *, optimistic: bool
+    ) -> PooledBucket:
         """Add a limit with one bucket to a generation; return the bucket."""
         pool = _pool_name(name)
         with self._lock:
             wallet = self._wallets.get(pool)
             if wallet is None:
                 wallet = self._wallets[pool] = self._engine.new_wallet()
-            changed = self._add(generation, pool, PooledLimit(name, self._size(local), wallet))
+            size = self._size(local)
+            if optimistic and _token_ns(local):
+                size = size._replace(added=added_tokens(is_window=size.window > 0, per=()))
+            changed = self._add(generation, pool, PooledLimit(name, size, wallet))
         if changed:
             self.on_change()
         return PooledBucket(local.capacity, _token_ns(local), wallet, _LEAST_WAIT)
 
     def keyed_bucket(
-        self, generation: _Generation, name: GroupName, local: TokenBucket
+        self, generation: _Generation, name: GroupName, local: Local, *, optimistic: bool
     ) -> KeyedBucket:
         """Add a limit that counts per key to a generation; return its buckets' parameters."""
         pool = _pool_name(name)
@@ -129,19 +135,24 @@ class PooledLimits:
             limit = generation.limits.get(pool)
             if isinstance(limit, KeyedLimit):  # two shares in one generation would be two limits
                 return limit.bucket
-            limit = self._keyed(pool, name, local)
+            limit = self._keyed(pool, name, local, optimistic=optimistic)
             changed = self._add(generation, pool, limit)
         if changed:
             self.on_change()
         return limit.bucket
 
-    def _keyed(self, pool: str, name: GroupName, local: TokenBucket) -> KeyedLimit:
+    def _keyed(self, pool: str, name: GroupName, local: Local, *, optimistic: bool) -> KeyedLimit:
         wallets = self._wallets_by_key.get(pool)
         if wallets is None:
             wallets = self._wallets_by_key[pool] = self._engine.new_key_wallets()
             wallets.name_keys(self._keys)
         whole, share = self._size(local), self._share
-        part = own_part(local, share, self._timing.drift)
+        if optimistic and _token_ns(local):
+            _, _, _, _, per, _ = name
+            whole = whole._replace(added=added_tokens(is_window=whole.window > 0, per=per))
+        elif whole.window:
+            whole = whole._replace(kept=1)
+        part = own_part(local, whole, share, self._timing.drift)
         most = lent_size(whole).burst
         bucket = KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
         return KeyedLimit(name, whole, bucket, share)
@@ -275,8 +286,9 @@ class UnsharedLimits:
         self.names: set[GroupName] = set()
         """Such limits. Some are compiled only when a request comes."""
 
-    def bucket(self, name: GroupName, local: Local) -> Local:
+    def bucket(self, name: GroupName, local: Local, *, optimistic: bool = False) -> Local:
         """Return the local bucket."""
+        del optimistic
         self.names.add(name)
         return local
 

@@ -10,31 +10,49 @@ from ratectl.cluster.protocol.capacity import Size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bound_text", "fallback_texts"]
+__all__ = ["added_tokens", "bound_text", "fallback_texts"]
 
 
-def bound_text(burst: int | None, rate: str, per: Sequence[str]) -> str:
+def added_tokens(*, is_window: bool, per: Sequence[str]) -> int:
+    """Return how many tokens each process has beside the limit, with consistency: optimistic.
+
+    Two of a bucket: with fewer, members have none while others hold them. One of a window, where
+    it is admitted in each window, and of a key, for its first request.
+    """
+    return 1 if is_window or per else 2
+
+
+def bound_text(burst: int | None, rate: str, per: Sequence[str], *, optimistic: bool) -> str:
     """Return the bound of a limit.
 
     :param burst: None: it is a sliding window.
     :param rate: as it is written, such as ``200/s``.
     :param per: attributes that it counts per.
+    :param optimistic: processes may admit a little more than the limit.
     """
     of_each = f" of each {', '.join(per)}" if per else ""
+    added, ends = "", []
+    if optimistic:
+        added = f", and {added_tokens(is_window=burst is None, per=per)} more for each process"
     if burst is None:
-        return f"all processes together admit at most {rate}{of_each}, in any window of that length"
+        if per:
+            ends.append("a process that comes may admit one more")
+        bound = (
+            f"all processes together admit at most {rate}{of_each}, in any window of that length"
+        )
+        return "; ".join((bound + added, *ends))
     bound = (
         "in any window of length w, all processes together admit at most "
-        f"{burst} + {rate} · w{of_each}"
+        f"{burst} + {rate} · w{of_each}{added}"
     )
     lent = lent_size(Size(0, burst)).burst if per else burst
-    if lent == burst:
-        return bound
-    return (
-        f"{bound}; while processes come or go, up to {burst - lent} · s more, where s is the part "
-        f"of the limit that moves between them; a request that costs more than {lent} is never "
-        "admitted"
-    )
+    if lent != burst:
+        ends += [
+            f"while processes come or go, up to {burst - lent} · s more, where s is the part "
+            + "of the limit that moves between them",
+            f"a request that costs more than {lent} is never admitted",
+        ]
+    return "; ".join((bound, *ends))
 
 
 def fallback_texts(*, is_window: bool, per: Sequence[str]) -> tuple[str, ...]:

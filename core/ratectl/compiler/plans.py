@@ -159,6 +159,6 @@ class _Compiler:
             origins = self._origins[id(limit)] = resolved_origins(limit, budget=budget)
         return limit_plan(
             scope, limit.name, limit, self._surroundings, algorithm=limit.algorithm, per=limit.per,
-            across=limit.across, mode=limit.mode, unit=limit.unit, absent=limit.absent,
-            overrides=limit.touched, origins=origins, budget=budget,
+            across=limit.across, consistency=limit.consistency, mode=limit.mode, unit=limit.unit,
+            absent=limit.absent, overrides=limit.touched, origins=origins, budget=budget,
         )  # fmt: skip

@@ -18,7 +18,12 @@ from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
 from ratectl.policy.resolution.conditions import bits
-from ratectl.policy.resolution.effective_limit import DEFAULT_ABSENT, DEFAULT_UNIT, Problem
+from ratectl.policy.resolution.effective_limit import (
+    DEFAULT_ABSENT,
+    DEFAULT_CONSISTENCY,
+    DEFAULT_UNIT,
+    Problem,
+)
 from ratectl.policy.resolution.merge import is_tighter
 
 if TYPE_CHECKING:
@@ -184,6 +189,7 @@ class Recipe:
             self._scope, self._name, parameters, self._surroundings,
             algorithm=values.get("algorithm", DEFAULT_ALGORITHM), per=values.get("per", ()),
             across=values.get("across"),
+            consistency=values.get("consistency", DEFAULT_CONSISTENCY),
             mode=values.get("mode", DEFAULT_MODE), unit=values.get("unit", DEFAULT_UNIT),
             absent=values.get("absent", DEFAULT_ABSENT), budget=self._budget,
             overrides=_refs(layers, touched) if touched else (),
@@ -200,6 +206,7 @@ def limit_plan(
     algorithm: str,
     per: tuple[str, ...],
     across: str | None,
+    consistency: str,
     mode: str,
     unit: str,
     absent: str,
@@ -213,9 +220,10 @@ def limit_plan(
         return None
     bucket = engine_algorithm(algorithm, parameters, surroundings.offset)
     pools = surroundings.pools
-    shared = (TokenBucket,) if per else (TokenBucket, SlidingWindow)
-    if across == "cluster" and pools is not None and isinstance(bucket, shared):
-        bucket = pools.bucket((scope, name, budget, overrides, per, unit), bucket)
+    if across == "cluster" and pools is not None:
+        assert isinstance(bucket, TokenBucket | SlidingWindow)  # others take no across: cluster
+        group = scope, name, budget, overrides, per, unit
+        bucket = pools.bucket(group, bucket, optimistic=consistency == "optimistic")
     return LimitPlan(
         scope=scope,
         name=name,

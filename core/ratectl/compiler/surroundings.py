@@ -23,9 +23,12 @@ class Pools(Protocol):
     """Limits across the cluster."""
 
     def bucket(
-        self, name: GroupName, local: TokenBucket | SlidingWindow
+        self, name: GroupName, local: TokenBucket | SlidingWindow, *, optimistic: bool
     ) -> PooledBucket | KeyedBucket | TokenBucket | SlidingWindow:
-        """Return the bucket of a limit that would be ``local`` if one process alone had it."""
+        """Return the bucket of a limit that would be ``local`` if one process alone had it.
+
+        :param optimistic: each process may admit a little more than its share.
+        """
 
 
 class Surroundings(NamedTuple):

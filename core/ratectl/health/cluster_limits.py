@@ -54,6 +54,4 @@ def _not_shared(limit: Limit) -> str | None:
         return "it is off"
     if limit.unlimited:
         return "its rate is unlimited"
-    if not limit.is_sharable:
-        return f"only token buckets are shared per key, and it is a {limit.algorithm}"
     return None

@@ -70,7 +70,7 @@ EXCEPTION_CONFLICT: Final = "RC208"
 EXCEPTION_BUCKET: Final = "RC209"
 # RC30x: lint (validation/tree.py, validation/lint.py)
 UNSET_NOTHING: Final = "RC301"
-ACROSS_LOCAL: Final = "RC302"
+CONSISTENCY_UNUSED: Final = "RC302"
 CLUSTER_BURST: Final = "RC303"
 PER_IP: Final = "RC304"
 CAP_UNUSED: Final = "RC305"
@@ -150,7 +150,7 @@ CODES: Final[dict[str, str]] = {
     EXCEPTION_CONFLICT: "two exceptions set one field at the same time",
     EXCEPTION_BUCKET: "an exception would split or replace buckets",
     UNSET_NOTHING: "unset names a limit that is not inherited",
-    ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
+    CONSISTENCY_UNUSED: "a limit that agents do not share has a consistency",
     CLUSTER_BURST: "the burst of a limit across the cluster is too small",
     PER_IP: "a limit counts per ip without knowing its proxies",
     CAP_UNUSED: "a cap names a limit that no scope defines",

@@ -83,24 +83,48 @@ limits: {tiny: {rate: 1000/s, burst: 30, across: cluster}}
 """
 
 
-def small(members: int) -> list[str]:
-    return [
-        str(each) for each in small_bursts(load_valid(["-"], stdin=TEXT.encode()).tree, members)
-    ]
+def small(members: int, text: str = TEXT) -> list[str]:
+    tree = load_valid(["-"], stdin=text.encode()).tree
+    return [str(each) for each in small_bursts(tree, members)]
 
 
 def test_each_process_needs_two_tokens() -> None:
     of_rate = (
         "tiny at / is shared by the cluster, and its burst of 30 is too small: it holds less than "
         "the rate of 50ms, and processes may pause. Requests are refused although the limit has "
-        "room; the smallest burst that is enough is 50"
+        "room: write burst: 50, or more, or consistency: optimistic"
     )
     assert small(0) == small(10) == [of_rate]
     of_members = (
         "budget fleet at / is shared by the cluster, and its burst of 20 is too small: it has less "
-        "than 2 tokens for each of 11 processes. Requests are refused although the limit has room; "
-        "the smallest burst that is enough is 22"
+        "than 2 tokens for each of 11 processes. Requests are refused although the limit has room: "
+        "write burst: 22, or more, or consistency: optimistic"
     )
     assert small(11) == [of_rate, of_members]
     found = small_bursts(load_valid(["-"], stdin=TEXT.encode()).tree, 30)
-    assert [(each.least, each.always) for each in found] == [(60, True), (60, False)]
+    assert [(each.least, each.always) for each in found] == [
+        ("burst: 60", True), ("burst: 60", False)
+    ]  # fmt: skip
+
+
+def test_each_process_needs_two_places_of_a_window() -> None:
+    text = TEXT.partition("budgets")[0] + (
+        "limits: {each: {algorithm: sliding-window, rate: 5/10min, per: user, across: cluster}}\n"
+    )
+    assert small(2, text) == []
+    assert small(3, text) == [
+        (
+            "each at / is shared by the cluster, and its rate of 5/10min is too small: it has less "
+            "than 2 tokens for each of 3 processes. Requests are refused although the limit has "
+            "room: write rate: 6/10min, or more, or consistency: optimistic"
+        )
+    ]
+
+
+def test_with_an_optimistic_consistency_processes_add_tokens() -> None:
+    text = TEXT.replace("cluster}", "cluster, consistency: optimistic}")
+    assert len(small(0, text)) == 1  # nobody adds any
+    assert small(9, text)[0].endswith("write burst: 32, or more")
+    assert small(10, text) == small(30, text) == []
+    by_key = text.replace("burst: 30", "per: user, burst: 30")
+    assert small(30, by_key)[0].endswith("write burst: 50, or more")  # the owner has no more

@@ -63,8 +63,8 @@ def test_comment_above_the_first_marker_is_for_the_first_document() -> None:
     ],
 )  # fmt: skip
 def test_spellings(comment: str) -> None:
-    window = "{algorithm: sliding-window, rate: 5/min, per: ip, across: cluster}"
-    text = f"{HEAD}scope: /a\nlimits:\n  a: {window} {comment}\n"
+    limit = "{rate: 5/min, per: ip, consistency: strict}"
+    text = f"{HEAD}scope: /a\nlimits:\n  a: {limit} {comment}\n"
     expected = [] if "RC302" in comment else [("RC302", 4)]
     assert lines(text) == expected
 

@@ -254,15 +254,26 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
         {"/": cap(rate="90/month"), "/a": one(rate="1/day")},
         [("RC204", "/a", "limits.spike.rate")],
     ),
-    "across the cluster, for now": (
+    "a consistency of a limit that agents do not share": (
         {
             "/": {
-                **one(**WINDOW, per=["tenant"], across="cluster"),
-                **budget(rate="1/s", per=["tenant"], across="cluster"),
+                **one(rate="5/min", consistency="optimistic"),
+                **budget(rate="1/s", across="redis", consistency="strict"),
             },
-            "/a": one(rate="5/min"),
+            "/a": one(across="cluster"),
         },
-        [("RC302", "/", "limits.spike.across")],
+        [
+            ("RC302", "/", "limits.spike.consistency"),
+            ("RC302", "/", "budgets.fleet.consistency"),
+        ],
+    ),
+    "a consistency of slots": (
+        {"/": one(**SLOTS, consistency="strict")},
+        [("RC204", "/", "limits.spike.consistency")],
+    ),
+    "a consistency of a quota": (
+        {"/": one(**QUOTA, consistency="strict")},
+        [("RC204", "/", "limits.spike.consistency")],
     ),
     "short windows across the cluster": (
         {
@@ -277,7 +288,7 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
                 },
             },
         },
-        [("RC308", "/", "limits.short.across"), ("RC302", "/", "limits.keyed.across")],
+        [("RC308", "/", "limits.short.across"), ("RC308", "/", "limits.keyed.across")],
     ),
     "a budget without a rate": (
         {"/": budget(burst=5)},

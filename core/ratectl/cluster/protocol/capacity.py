@@ -30,6 +30,14 @@ class Size(NamedTuple):
     """Tokens."""
     window: int = 0
     """Nanoseconds for which a token counts after it was spent. 0: a token bucket."""
+    added: int = 0
+    """Tokens that each process lends beside its share."""
+    kept: int = 0
+    """Tokens of its share that each process does not lend, if it has twice as many."""
+
+    def kept_of(self, share: int) -> int:
+        """Return the tokens of a share (millionths) that a process does not lend."""
+        return self.kept if self.burst * share >= 2 * self.kept * WHOLE else 0
 
 
 def size_of(tokens: int, period: int, burst: int, drift: int) -> Size:
@@ -86,6 +94,10 @@ class Lent:
         """Add a share (millionths) of a limit of a size. A negative share takes it away."""
         self.rate += size.rate * share
         self.capacity += size.burst * share * _BURST
+        if share > 0:
+            self.capacity += (size.added - size.kept_of(share)) * GRAINS
+        elif share < 0:
+            self.capacity -= (size.added - size.kept_of(-share)) * GRAINS
         shares = self._shares.get(size.window, 0) + share
         if shares:
             self._shares[size.window] = shares

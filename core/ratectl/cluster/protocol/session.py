@@ -56,7 +56,8 @@ class Session:
             old, new = self.sizes.get(name, _NONE), sizes.get(name, _NONE)
             grown = new.burst - old.burst
             window = max(old.window, new.window)
-            if grown < 0 or (old != new and old.burst and not old.window):
+            fewer = grown < 0 or new.added - new.kept < old.added - old.kept
+            if fewer or (old != new and old.burst and not old.window):
                 is_steady = False
             elif new.window and now - steady_since > window and share == self.share:
                 unused[name] = grown * share * GRAINS // WHOLE

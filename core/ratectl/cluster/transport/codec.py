@@ -71,7 +71,10 @@ _REPLY: Final = Shape(
 
 _CLOSED: Final = Shape("closed", **_OWNED, lending=FLAT, touched=FLAT, cooling=FLAT)
 
-_SIZES: Final = Shape("sizes of a poll", limit=TEXT, rate=NUMBER, burst=NUMBER, window=NUMBER)
+_SIZES: Final = Shape(
+    "sizes of a poll", limit=TEXT,
+    rate=NUMBER, burst=NUMBER, window=NUMBER, added=NUMBER, kept=NUMBER,
+)  # fmt: skip
 _LENDING: Final = Shape("lending", limit=TEXT, untouched=NUMBER)
 _TOUCHED: Final = Shape("touched", limit=TEXT, key=TEXT, level=NUMBER)
 _COOLING: Final = Shape("cooling", limit=TEXT, key=TEXT, after=NUMBER, grains=NUMBER)

@@ -82,8 +82,8 @@ class PooledBucket(Algorithm[int]):
         """Spend ``cost`` if the wallet allows it (see ``Algorithm.attempt``)."""
         wallet = self.wallet
         left = wallet.granted - state - cost
-        if left >= 0 and now < wallet.deadline and self.token_ns:
-            return 0, state + cost, left, None
+        if left >= 0 and now < wallet.deadline and cost <= self.capacity and self.token_ns:
+            return 0, state + cost, min(left, self.capacity), None
         if cost > self.capacity or not self.token_ns:
             return NEVER, state, 0, None
         wallet.missed += cost
@@ -97,7 +97,8 @@ class PooledBucket(Algorithm[int]):
     def remaining(self, state: int, now: int) -> int:
         """Return the tokens in the wallet."""
         wallet = self.wallet
-        return max(0, wallet.granted - state) if now < wallet.deadline else 0
+        left = min(wallet.granted - state, self.capacity)
+        return max(0, left) if now < wallet.deadline else 0
 
     def used(self, state: int, now: int) -> int:
         """Return an estimate: what is neither in the wallet nor free elsewhere."""

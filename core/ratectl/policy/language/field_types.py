@@ -20,6 +20,7 @@ __all__ = [
     "Algorithm",
     "AttributeName",
     "Burst",
+    "Consistency",
     "Hold",
     "LimitName",
     "Mode",
@@ -44,6 +45,7 @@ MAX_HOLD_NS = 52 * UNIT_NS["week"]
 
 Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
 Across = Literal["cluster", "redis"]
+Consistency = Literal["strict", "optimistic"]
 Mode = Literal["enforce", "shadow", "off"]
 Absent = Literal["share", "skip"]
 OnError = Literal["allow", "deny"]

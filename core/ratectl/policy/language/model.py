@@ -25,6 +25,7 @@ from ratectl.policy.language.field_types import (
     Algorithm,
     AttributeName,
     Burst,
+    Consistency,
     Hold,
     LimitName,
     Mode,
@@ -142,6 +143,13 @@ class LimitFields(_Model):
         "share it among themselves; redis: a Valkey or Redis server counts it, and requests ask "
         "with acheck or check_blocking. Quotas and concurrency: redis only.",
         examples=["cluster", "redis"],
+    )
+    consistency: Consistency | None = Field(
+        None,
+        description="How exactly agents share a limit with across: cluster. strict (default): "
+        "never more than the limit. optimistic: up to two requests more for each agent, so that "
+        "small limits of many agents are used in full.",
+        examples=["optimistic"],
     )
 
 

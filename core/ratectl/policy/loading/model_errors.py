@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
-from ratectl.policy.language.field_types import Absent, Across, Algorithm, Mode, OnError
+from ratectl.policy.language.field_types import (
+    Absent,
+    Across,
+    Algorithm,
+    Consistency,
+    Mode,
+    OnError,
+)
 from ratectl.policy.language.kinds import KINDS
 from ratectl.policy.language.model import Cap, LimitFields
 from ratectl.policy.language.shapes import Shape
@@ -33,6 +40,7 @@ _CHOICES: Final = {
     "absent": get_args(Absent),
     "across": get_args(Across),
     "algorithm": get_args(Algorithm),
+    "consistency": get_args(Consistency),
     "mode": get_args(Mode),
     "on_error": get_args(OnError),
     "reason": get_args(Reason),

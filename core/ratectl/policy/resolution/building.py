@@ -8,6 +8,7 @@ from ratectl.policy import codes
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.effective_limit import (
     DEFAULT_ABSENT,
+    DEFAULT_CONSISTENCY,
     DEFAULT_UNIT,
     Clip,
     Limit,
@@ -59,6 +60,7 @@ def build_limit(
         per=values.get("per", ()),
         mode=values.get("mode", DEFAULT_MODE),
         across=values.get("across"),
+        consistency=values.get("consistency", DEFAULT_CONSISTENCY),
         unit=values.get("unit", DEFAULT_UNIT),
         absent=values.get("absent", DEFAULT_ABSENT),
         settings=settings,

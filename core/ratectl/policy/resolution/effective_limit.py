@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ratectl.policy.language.resets import Resets
 
 __all__ = [
-    "BUILT_IN", "DEFAULT_ABSENT", "DEFAULT_UNIT", "Clip", "Limit", "Problem", "Setting", "Via",
-    "month_problem",
+    "BUILT_IN", "DEFAULT_ABSENT", "DEFAULT_CONSISTENCY", "DEFAULT_UNIT", "Clip", "Limit", "Problem",
+    "Setting", "Via", "month_problem",
 ]  # fmt: skip
 
 BUILT_IN: Final = ""
@@ -23,6 +23,8 @@ BUILT_IN: Final = ""
 
 DEFAULT_UNIT: Final = "requests"
 """Unit of limits that name no other."""
+
+DEFAULT_CONSISTENCY: Final = "strict"
 
 DEFAULT_ABSENT: Final = "share"
 """What happens to requests that lack an attribute of ``per``."""
@@ -104,6 +106,7 @@ class Limit(NamedTuple):
     precision: int | None = None
     unit: str = DEFAULT_UNIT
     absent: str = DEFAULT_ABSENT
+    consistency: str = DEFAULT_CONSISTENCY
 
     @property
     def unlimited(self) -> bool:
@@ -111,16 +114,9 @@ class Limit(NamedTuple):
         return self.rate is not None and self.rate.unlimited
 
     @property
-    def is_sharable(self) -> bool:
-        """True if processes can share limits of this kind, whether it is on or not."""
-        shared = ("token-bucket",) if self.per else ("token-bucket", "sliding-window")
-        return self.algorithm in shared
-
-    @property
     def is_shared(self) -> bool:
         """True if it is one limit for all processes that follow a store."""
-        is_on = self.mode != "off" and not self.unlimited
-        return self.across == "cluster" and self.is_sharable and is_on
+        return self.across == "cluster" and self.mode != "off" and not self.unlimited
 
 
 def month_problem(rate: Rate) -> Problem:

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.resolution.algorithms.registry import DEFAULT_ALGORITHM, rules_of
 from ratectl.policy.resolution.algorithms.windows import DEFAULT_PRECISION
-from ratectl.policy.resolution.effective_limit import DEFAULT_ABSENT, DEFAULT_UNIT
+from ratectl.policy.resolution.effective_limit import (
+    DEFAULT_ABSENT,
+    DEFAULT_CONSISTENCY,
+    DEFAULT_UNIT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +111,10 @@ FIELDS: Final = (
     Field(
         "across", explained=11, noticed=None, text=lambda _: None,
         decides=False, selects_bucket=True,
+    ),
+    Field(
+        "consistency", explained=13, noticed=None, text=lambda _: None,
+        default=DEFAULT_CONSISTENCY, decides=False,
     ),
     Field(
         "per", explained=6, noticed=6,

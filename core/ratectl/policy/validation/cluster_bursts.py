@@ -1,7 +1,8 @@
-"""Bursts that are too small for a limit across the cluster.
+"""Bursts, and numbers of a window, that are too small for a limit across the cluster.
 
 Tokens that processes hold still occupy the bucket. So a bucket is empty while others have tokens if
-it has few for each process, or if it holds less than what accrues while a process pauses.
+it has few for each process, or if it holds less than what accrues while a process pauses. With
+consistency: optimistic, each process adds some.
 """
 
 from __future__ import annotations
@@ -33,25 +34,28 @@ milliseconds."""
 
 
 class SmallBurst(NamedTuple):
-    """A limit across the cluster whose burst is too small."""
+    """A limit across the cluster whose burst, or number of a window, is too small."""
 
     scope: str
     path: str
     """Place of the value in the document of ``scope``, such as ``limits.fleet.burst``."""
     name: str
     """``fleet``, ``budget fleet``, or ``fleet of override 'gold'``."""
-    burst: int
-    least: int
-    """Smallest burst that is enough."""
+    given: str
+    """``burst of 5`` or ``rate of 5/min``."""
+    least: str
+    """Smallest one that is enough: ``burst: 40`` or ``rate: 40/min``."""
     reason: str
     always: bool
     """True if it is too small for any number of processes."""
+    is_strict: bool
 
     def __str__(self) -> str:
+        way_out = ", or consistency: optimistic" if self.is_strict else ""
         return (
-            f"{self.name} at {self.scope} is shared by the cluster, and its burst of {self.burst} "
-            f"is too small: {self.reason}. Requests are refused although the limit has room; the "
-            f"smallest burst that is enough is {self.least}"
+            f"{self.name} at {self.scope} is shared by the cluster, and its {self.given} is too "
+            f"small: {self.reason}. Requests are refused although the limit has room: write "
+            f"{self.least}, or more{way_out}"
         )
 
 
@@ -65,11 +69,11 @@ def check_bursts(
     for small in _small_bursts(tree, resolver, 0, broken):
         yield Diagnostic(
             codes.CLUSTER_BURST,
-            f"{small.name} is shared by the cluster, and its burst of {small.burst} is too small: "
+            f"{small.name} is shared by the cluster, and its {small.given} is too small: "
             f"{small.reason}",
             tree.span(small.scope, small.path),
             "warning",
-            f"write burst: {small.least}, or more: `ratectl cluster size` tells how much for your "
+            f"write {small.least}, or more: `ratectl cluster size` tells how much for your "
             "processes",
         )
 
@@ -116,19 +120,35 @@ def _budget(here: Resolved, scope: str, name: str) -> Limit | None:
 def _judged(
     scope: str, path: str, fields: LimitFields, limit: Limit | None, name: str, members: int
 ) -> Iterator[SmallBurst]:
-    """Yield a limit whose size is set by these fields, if its burst is too small."""
-    set_here = [each for each in ("burst", "rate", "across") if getattr(fields, each) is not None]
-    if limit is None or limit.burst is None or not set_here or not limit.is_shared:
+    """Yield a limit whose size is set by these fields, if it is too small."""
+    set_here = [
+        each for each in ("burst", "rate", "across", "consistency") if getattr(fields, each)
+    ]
+    if limit is None or not set_here or not limit.is_shared:
         return
     assert limit.rate is not None
-    per_second = limit.rate.per_second
-    paused = -(-per_second * LEAST_TIME // NS) if per_second else 0
-    least = max(paused, LEAST_TOKENS * members)
-    if limit.burst >= least:
+    size, paused, is_strict = _size(limit), 0, limit.consistency != "optimistic"
+    if limit.burst is not None and limit.rate.per_second:
+        paused = -(-limit.rate.per_second * LEAST_TIME // NS)
+        paused -= 0 if is_strict or limit.per else LEAST_TOKENS * members
+    least = max(paused, LEAST_TOKENS * members * is_strict)
+    if size >= least or not size:
         return
-    always = limit.burst < paused
     if least == paused:
         reason = f"it holds less than the rate of {Duration(LEAST_TIME)}, and processes may pause"
     else:
         reason = f"it has less than {LEAST_TOKENS} tokens for each of {members} processes"
-    yield SmallBurst(scope, f"{path}.{set_here[0]}", name, limit.burst, least, reason, always)
+    given, enough = f"burst of {size}", f"burst: {least}"
+    if limit.burst is None:
+        given, enough = f"rate of {limit.rate}", f"rate: {least}/{str(limit.rate).split('/')[1]}"
+    yield SmallBurst(
+        scope, f"{path}.{set_here[0]}", name, given, enough, reason, size < paused, is_strict
+    )
+
+
+def _size(limit: Limit) -> int:
+    """Return the burst of a bucket, or the number of a window."""
+    if limit.burst is not None:
+        return limit.burst
+    assert limit.rate is not None
+    return limit.rate.count or 0

@@ -110,23 +110,21 @@ class _Checker:
     def _across(self) -> Iterator[Diagnostic]:
         for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
             for name, fields in declared.items():
-                limit = self._in_force(part, name) if fields.across == "cluster" else None
+                limit = self._in_force(part, name)
                 if limit is None:
                     continue
-                path = f"{part}.{name}.across"
-                if not limit.is_sharable:
+                if fields.consistency is not None and limit.across != "cluster":
                     yield self._finding(
-                        codes.ACROSS_LOCAL,
-                        path,
-                        f"'{name}' is enforced in each agent for now, not across the cluster: only "
-                        "token buckets are shared per key",
-                        "set the values for one agent, until a release of ratectl shares it",
+                        codes.CONSISTENCY_UNUSED,
+                        f"{part}.{name}.consistency",
+                        f"'{name}' has a consistency, and agents do not share it",
+                        "write across: cluster, or remove consistency",
                         severity="warning",
                     )
-                elif _is_short(limit):
+                if fields.across == "cluster" and _is_short(limit):
                     yield self._finding(
                         codes.ACROSS_SHORT,
-                        path,
+                        f"{part}.{name}.across",
                         f"'{name}' has the window of {limit.rate}: processes hear of each other's "
                         "requests a little late, so less than the limit is admitted in a window "
                         "below 10s",

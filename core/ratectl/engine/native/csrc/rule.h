@@ -187,19 +187,20 @@ wallet_of(const Rule *r)
     return (const Wallet *)r->offset;
 }
 
-/* Tokens in the wallet. */
+/* Tokens in the wallet, as far as the limit admits so many at once. */
 static inline i64
 pool_left(const Rule *r, const Pool *b, i64 now)
 {
     const Wallet *w = wallet_of(r);
-    return now < w->deadline && w->granted > b->spent ? w->granted - b->spent : 0;
+    i64 left = now < w->deadline && w->granted > b->spent ? w->granted - b->spent : 0;
+    return left < r->most ? left : r->most;
 }
 
 static inline int
 pool_allows(const Rule *r, const Pool *b, i64 cost, i64 now)
 {
     const Wallet *w = wallet_of(r);
-    return now < w->deadline && w->granted - b->spent >= cost && r->per_ns;
+    return now < w->deadline && w->granted - b->spent >= cost && cost <= r->most && r->per_ns;
 }
 
 static inline i64

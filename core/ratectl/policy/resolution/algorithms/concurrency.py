@@ -37,6 +37,7 @@ class ConcurrencyRules(AlgorithmRules):
     why_lacking: ClassVar[Mapping[str, str]] = {
         "rate": "it counts requests in progress, not requests per time",
         "burst": "max is the most admitted at once",
+        "consistency": "agents do not share it",
         "precision": "slots are counted exactly",
         "resets": "a slot is free when its request is over",
     }

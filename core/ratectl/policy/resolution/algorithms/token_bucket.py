@@ -23,7 +23,7 @@ __all__ = ["TokenBucketRules"]
 
 class TokenBucketRules(AlgorithmRules):
     name = noun = "token-bucket"
-    own_fields = frozenset({"rate", "burst", "across"})
+    own_fields = frozenset({"rate", "burst", "across", "consistency"})
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
         "precision": "its refusals are exact",

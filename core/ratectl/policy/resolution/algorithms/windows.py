@@ -71,7 +71,7 @@ class _WindowRules(AlgorithmRules):
 
 class SlidingWindowRules(_WindowRules):
     name = noun = "sliding-window"
-    own_fields = frozenset({"rate", "precision", "across"})
+    own_fields = frozenset({"rate", "precision", "across", "consistency"})
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
         "burst": "the number in rate is the most that can come at once",
@@ -124,6 +124,7 @@ class QuotaRules(_WindowRules):
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
         "burst": "the number in rate is the most that can come at once",
+        "consistency": "agents do not share it",
         "precision": "it counts exactly",
     }
 

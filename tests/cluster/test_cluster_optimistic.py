@@ -1,0 +1,155 @@
+"""Limits of which processes may admit a little more than their shares, and windows per key.
+
+Each admission is compared with one central bucket, or the log of one window.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from machine import Machine
+from test_cluster_keyed import happen
+
+from engine.engines import ENGINES
+from ratectl.cluster.protocol.timing import SECOND
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
+
+if TYPE_CHECKING:
+    from machine import Limit, Member
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def machine(request: pytest.FixtureRequest) -> Machine:
+    machine = Machine()
+    machine.make_engine = ENGINES[request.param]
+    return machine
+
+
+def window(capacity: int, seconds: int = 2) -> SlidingWindow:
+    return SlidingWindow(capacity, seconds * SECOND)
+
+
+def started(machine: Machine, count: int, limit: Limit, *, optimistic: bool) -> list[Member]:
+    """Start members with a limit for each tenant, and wait until each has its share."""
+    machine.by_tenant, machine.optimistic = {"each": limit}, optimistic
+    machine.moved = count * optimistic
+    members = machine.start(count)
+    machine.run(2 * SECOND)
+    return members
+
+
+def admitted(machine: Machine, members: list[Member], duration: int) -> int:
+    """Return how many requests of one tenant are admitted while members ask all the time."""
+    count = 0
+
+    def ask(step: int) -> None:
+        nonlocal count
+        count += sum([member.ask_for("a") for member in members])
+
+    machine.run(duration, ask)
+    return count
+
+
+@pytest.mark.parametrize("optimistic", [False, True])
+def test_a_window_of_a_key_is_one_for_all_members(machine: Machine, optimistic: bool) -> None:
+    members = started(machine, 3, window(300), optimistic=optimistic)
+    admitted(machine, members, 2 * SECOND)
+    assert admitted(machine, members, 4 * SECOND) >= 2 * 300 * 0.95
+
+
+@pytest.mark.parametrize(("optimistic", "most"), [(False, 296), (True, 300)])
+def test_a_window_of_a_key_that_one_member_asks_for(
+    machine: Machine, optimistic: bool, most: int
+) -> None:
+    """The other members keep a place each, or have one beside the window."""
+    members = started(machine, 4, window(300), optimistic=optimistic)
+    admitted(machine, members[:1], 2 * SECOND)
+    assert most * 2 * 0.95 <= admitted(machine, members[:1], 4 * SECOND) <= (most + 2) * 2
+
+
+@pytest.mark.parametrize("limit", [window(8), (1, 12)])
+def test_each_member_admits_a_first_request_at_once(machine: Machine, limit: Limit) -> None:
+    members = started(machine, 4, limit, optimistic=False)
+    for n in range(20):
+        assert [member.ask_for(f"rare-{n}") for member in members] == [True] * 4
+
+
+@pytest.mark.parametrize("limit", [window(7), (1, 7), window(1), (1, 1)])
+@pytest.mark.parametrize("optimistic", [False, True])
+def test_members_of_a_small_limit(machine: Machine, limit: Limit, optimistic: bool) -> None:
+    """With fewer than two tokens for each member, only optimistic ones have one for each key."""
+    members = started(machine, 4, limit, optimistic=optimistic)
+    for n in range(5):
+        assert [member.ask_for(f"rare-{n}") for member in members] == [optimistic] * 4
+
+
+def test_a_place_is_used_once_in_a_window(machine: Machine) -> None:
+    first, *_ = started(machine, 4, window(8, seconds=1), optimistic=False)
+    assert [first.ask_for("a"), first.ask_for("a")] == [True, False]
+    for member in machine.members.values():
+        member.frozen = True  # nobody fills a wallet
+    machine.run(SECOND)
+    assert [first.ask_for("a"), first.ask_for("a")] == [False, False]
+    machine.run(SECOND // 500)  # clocks may differ
+    assert [first.ask_for("a"), first.ask_for("a")] == [True, False]
+
+
+@pytest.mark.parametrize("limit", [window(0), (0, 5), window(3)])
+def test_what_never_passes(machine: Machine, limit: Limit) -> None:
+    first, *_ = started(machine, 2, limit, optimistic=True)
+    refused = first.engine.check("/", {"tenant": "a"}, 4)
+    assert (refused.allowed, refused.reason) == (False, "never")
+    is_none = not isinstance(limit, SlidingWindow) or not limit.capacity
+    assert first.ask_for("a") is not is_none
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_small_limits_of_many_members_are_used(name: str) -> None:
+    """A burst of 2 for 8 members: strictly, at most two of them have a token at a time."""
+    machine = Machine(more=16, fleet=(50, 2))
+    machine.optimistic = True
+    machine.make_engine = ENGINES[name]
+    members = machine.start(8)
+    machine.run(SECOND)
+    count = 0
+
+    def ask(step: int) -> None:
+        nonlocal count
+        count += sum([member.ask() for member in members])
+
+    machine.run(2 * SECOND, ask)
+    count = 0
+    machine.run(4 * SECOND, ask)
+    assert count >= 4 * 50 * 0.97
+
+
+def test_no_request_costs_more_than_the_burst(machine: Machine) -> None:
+    machine = Machine(more=8, fleet=(50, 2))
+    machine.optimistic = True
+    (member, *_) = machine.start(2)
+    machine.run(SECOND)
+    decision = member.engine.check("/", {}, 3)
+    assert (decision.allowed, decision.reason, decision.capacity) == (False, "never", 2)
+    assert member.engine.check("/", {}, 0).remaining <= 2
+
+
+@pytest.mark.parametrize("optimistic", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_window_of_a_key_holds_too_many(machine: Machine, seed: int, optimistic: bool) -> None:
+    """Members come, are killed, cut off and stopped, owners hand over, and shares move."""
+    random_ = random.Random(f"{seed} {optimistic}")
+    machine.by_tenant = {"each": window(random_.choice([20, 60, 4]), random_.choice([1, 2]))}
+    machine.optimistic = optimistic
+    machine.start(3)
+
+    def each(step: int) -> None:
+        for member in list(machine.members.values()):
+            if not member.frozen and random_.random() < 0.3:
+                member.ask_for(random_.choice("abc"), random_.choice((1, 1, 1, 3)))
+        if random_.random() < 0.005:
+            happen(machine, random_)
+
+    machine.moved = 16  # each process that was there in a window has one place of its own
+    machine.run(5 * SECOND, each)
