@@ -253,7 +253,7 @@ class Group:
             self.saved[seq] = Saved(event, room)
         if changed:
             self.algorithm = limit.algorithm
-            self._take(event)
+        self._take(event)
 
     def empty(self, missing: int, seq: int, at: int) -> None:
         """Take so much from every bucket: it is not known what its requests had elsewhere."""
