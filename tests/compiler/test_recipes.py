@@ -14,9 +14,10 @@ from engine.engines import each_engine
 from policy.conditions import NOON, excepted, exception, ns, override
 from ratectl.compiler.matching import ValueTest
 from ratectl.compiler.origins import resolved_origins
-from ratectl.compiler.plans import compile_tree
+from ratectl.compiler.plans import compile_tree, compiled
 from ratectl.compiler.recipe import limit_plan
 from ratectl.compiler.surroundings import Surroundings
+from ratectl.engine.algorithms.pooled import PooledBucket, Wallet
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.conditional_limit import LimitChoice
 from ratectl.errors import BundleError
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.engines import MakeEngine
-    from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.limit_plan import GroupName, LimitPlan
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit
 
 # No policy is reachable --------------------------------------------------------------------------
+
+WALLET = Wallet()
 
 VALUES = (Rate, Duration, Resets)
 """Values of the language: numbers and texts, which plans may hold."""
@@ -126,13 +129,24 @@ def plain(plan: LimitPlan | None) -> tuple[Any, ...] | None:
     return plan.group_name, plan.algorithm, plan.shadow, plan.skips, plan.origins
 
 
-def resolved_plan(scope: str, limit: Limit | None, offset: WallOffset, *, budget: bool) -> Any:
+class NotedPools:
+    """Limits across the cluster, of which it notes the buckets."""
+
+    def __init__(self) -> None:
+        self.kinds: set[tuple[str, bool]] = set()
+
+    def bucket(self, name: GroupName, local: Any, *, optimistic: bool) -> Any:
+        self.kinds.add((type(local).__name__, optimistic))
+        return PooledBucket(local.capacity, 1 + optimistic, WALLET, 0)
+
+
+def resolved_plan(scope: str, limit: Limit | None, around: Surroundings, *, budget: bool) -> Any:
     if limit is None:
         return None
     return plain(
         limit_plan(
-            scope, limit.name, limit, Surroundings(offset), algorithm=limit.algorithm,
-            per=limit.per, across=limit.across, mode=limit.mode, unit=limit.unit,
+            scope, limit.name, limit, around, algorithm=limit.algorithm, per=limit.per,
+            across=limit.across, consistency=limit.consistency, mode=limit.mode, unit=limit.unit,
             absent=limit.absent, overrides=limit.touched,
             origins=resolved_origins(limit, budget=budget), budget=budget,
         )
@@ -162,7 +176,8 @@ DRAWN: list[dict[str, Any]] = [
     {"algorithm": "concurrency", "max": 9}, {"max": 4}, {"hold": "90s"},
     {"algorithm": "token-bucket", "rate": "30/min"}, {"algorithm": "token-bucket"},
     {"unit": "tokens"}, {"unit": "requests", "rate": "8/s"}, {"absent": "skip"},
-    {"absent": "share"},
+    {"absent": "share"}, {"across": "cluster"}, {"consistency": "optimistic"},
+    {"across": "cluster", "consistency": "strict"},
 ]  # fmt: skip
 CAPS: list[dict[str, Any]] = [
     {"rate": "50/s"}, {"rate": "1/s", "burst": 7}, {"burst": 2}, {"rate": "5/month"},
@@ -207,10 +222,11 @@ def drawn_tree(chance: random.Random) -> PolicyTree:
 def test_recipe_gives_the_plan_of_the_resolver() -> None:
     chance = random.Random(20_261_128)
     compared, kinds = 0, set()
+    pools = NotedPools()
     for _ in range(600):
-        whole, offset = drawn_tree(chance), WallOffset()
+        whole, around = drawn_tree(chance), Surroundings(WallOffset(), pools)
         try:
-            plans = compile_tree(whole, 1, offset, ns(NOON))
+            plans = compiled(whole, 1, around.offset, ns(NOON), pools).plans
         except BundleError:
             continue
         resolver = Resolver(whole, ns(NOON))
@@ -219,12 +235,13 @@ def test_recipe_gives_the_plan_of_the_resolver() -> None:
                 continue
             for local in range(min(64, 1 << len(choice.numbering._numbers))):
                 limit = resolved(resolver, choice, of_path(choice, local))
-                expected = resolved_plan(choice.scope, limit, offset, budget=choice.budget)
+                expected = resolved_plan(choice.scope, limit, around, budget=choice.budget)
                 assert plain(choice.plan(local)) == expected
                 compared += 1
                 kinds.add((choice.budget, limit.algorithm if limit else None))
     assert compared > 2_000
     assert len(kinds) >= 6
+    assert len(pools.kinds) == 4
 
 
 # Matchers are those of policies ------------------------------------------------------------------
