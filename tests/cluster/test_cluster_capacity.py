@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Lent, Size, bounded
 counts = st.integers(1, 10**9)
 periods = st.integers(1, 366 * 86_400 * 10**9)
 drifts = st.integers(0, 100_000)
-sizes = st.builds(Size, st.integers(0, 10**20), st.integers(0, 10**12))
+sizes = st.tuples(st.integers(0, 10**20), st.integers(0, 10**12)).map(lambda size: Size(*size))
 shares = st.integers(0, WHOLE)
 
 
@@ -63,7 +64,37 @@ def test_level_of_a_bucket_is_between_empty_and_full(size: Size, share: int, gra
 
 
 def test_claimed_sizes_are_bounded_one_by_one() -> None:
-    bounds = {"a": Size(10, 20), "b": Size(30, 40)}
-    claimed = {"a": Size(11, 5), "b": Size(10**300, 10**300), "c": Size(1, 1)}
-    assert bounded(claimed, bounds.get) == {"a": Size(10, 5), "b": Size(30, 40)}
-    assert bounded(claimed, None) is claimed
+    known = {"a": Size(10, 20), "b": Size(30, 40)}
+    claimed = {"a": Size(11, 5), "b": Size(10**300, 10**300), "new": Size(1, 1)}
+    assert bounded(claimed, known) == {"a": Size(10, 5), "b": Size(30, 40), "new": Size(1, 1)}
+    assert bounded(claimed, {}) is claimed
+
+
+@pytest.mark.parametrize(
+    ("claimed", "known", "believed"),
+    [
+        (Size(0, 9, 5), Size(0, 9, 60), Size(0, 9, 60)),  # tokens would be free too early
+        (Size(0, 9, 60), Size(0, 9, 5), Size(0, 9, 60)),
+        (Size(9, 9, 0), Size(0, 9, 60), Size(0, 9, 60)),
+        (Size(0, 9, 1), Size(9, 9), Size(9, 9)),
+        (Size(9, 9, 0, 2), Size(9, 9), Size(9, 9)),
+        (Size(9, 9), Size(9, 9, 0, 2), Size(9, 9)),
+        (Size(0, 9, 5), Size(0, 9, 5, 0, 1), Size(0, 9, 5, 0, 1)),
+    ],
+)
+def test_a_claimed_window_is_as_long_as_the_known_one(
+    claimed: Size, known: Size, believed: Size
+) -> None:
+    assert bounded({"a": claimed}, {"a": known}) == {"a": believed}
+
+
+@given(st.integers(0, 50), shares, st.integers(0, 3), st.integers(0, 2))
+def test_what_a_process_adds_or_keeps_is_taken_away_again(
+    burst: int, share: int, added: int, kept: int
+) -> None:
+    size, lent = Size(7, burst, 0, added, kept), Lent()
+    lent.add(size, share)
+    beside = (added - size.kept_of(share)) * GRAINS if share else 0
+    assert lent.capacity == burst * share * GRAINS // WHOLE + beside >= 0
+    lent.add(size, -share)
+    assert lent.capacity == lent.rate == 0

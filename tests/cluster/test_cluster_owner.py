@@ -313,14 +313,14 @@ def test_share_is_bounded_by_the_roster(share: int) -> None:
 
 
 def test_claimed_size_mints_nothing_for_others() -> None:
-    owner = new_owner(bounds=SIZES.get)
-    huge = {"one": Size(10**300, 10**300), "keyed": Size(1, 1), "nobody's": Size(10**9, 10**9)}
+    owner = new_owner()
+    owner.know(SIZES)
+    huge = {"one": Size(10**300, 10**300), "keyed": Size(1, 1)}
     liar = lending_peer(
         owner, "liar", sizes=huge, lending={name: Lending(10**300, {"a": 10**300}) for name in huge}
     )
     other = lending_peer(owner, "m1")
     assert other.send(0, drawn(10**300))[ONE].granted == 100
-    assert "nobody's" not in owner.limits
     assert pool_of(owner, KEYED).level <= 51 * GRAINS
     for i in range(50):
         liar.send(i * MS, sizes={name: Size(s.rate + i, s.burst * 2) for name, s in huge.items()})
@@ -329,12 +329,12 @@ def test_claimed_size_mints_nothing_for_others() -> None:
     assert owner.limits["one"].lent.rate <= SIZES["one"].rate * WHOLE
 
 
-def test_bound_that_grows_is_obeyed_at_the_next_poll() -> None:
-    bounds = dict(SIZES)
-    owner = new_owner(bounds=bounds.get)
+def test_a_size_that_grows_is_believed_when_the_owner_has_it() -> None:
+    owner = new_owner()
+    owner.know(SIZES)
     peer = lending_peer(owner, "m0", sizes=limits(2_000, 200))
     assert owner.limits["one"].lent.capacity == 50 * GRAINS
-    bounds.update(limits(2_000, 200))
+    owner.know(limits(2_000, 200))
     peer.send(MS, sizes=None)
     assert owner.limits["one"].lent.capacity == 100 * GRAINS
 

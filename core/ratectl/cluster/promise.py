@@ -48,8 +48,10 @@ def bound_text(burst: int | None, rate: str, per: Sequence[str], *, optimistic: 
     lent = lent_size(Size(0, burst)).burst if per else burst
     if lent != burst:
         ends += [
-            f"while processes come or go, up to {burst - lent} · s more, where s is the part "
-            + "of the limit that moves between them",
+            (
+                f"while processes come or go, up to {burst - lent} · s more, where s is the part "
+                "of the limit that moves between them"
+            ),
             f"a request that costs more than {lent} is never admitted",
         ]
     return "; ".join((bound, *ends))

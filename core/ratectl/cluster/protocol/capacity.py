@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["GRAINS", "WHOLE", "Lent", "Size", "bounded", "size_of", "window_size"]
 
@@ -56,21 +56,26 @@ def window_size(tokens: int, window: int, drift: int) -> Size:
     return Size(0, tokens, -(-window * (WHOLE + drift) // WHOLE) + 1)
 
 
-def bounded(
-    claimed: Mapping[str, Size], bounds: Callable[[str], Size | None] | None
-) -> Mapping[str, Size]:
-    """Return sizes of limits, by name, each no larger than its bound.
+def bounded(claimed: Mapping[str, Size], known: Mapping[str, Size]) -> Mapping[str, Size]:
+    """Return sizes of limits, by name, each no larger than the known one.
 
-    :param bounds: returns the largest size of a limit; None if there is no such limit. None
-        instead of a function: everything is believed.
+    A limit that is not known is believed: only members that are ahead of the others have it.
     """
-    if bounds is None:
+    if not known:
         return claimed
     return {
-        name: Size(*map(min, size, bound))
+        name: _bounded(size, known[name]) if name in known else size
         for name, size in claimed.items()
-        if (bound := bounds(name)) is not None
     }
+
+
+def _bounded(size: Size, known: Size) -> Size:
+    if (size.window > 0) != (known.window > 0):
+        return known
+    return Size(
+        min(size.rate, known.rate), min(size.burst, known.burst), max(size.window, known.window),
+        min(size.added, known.added), max(size.kept, known.kept),
+    )  # fmt: skip
 
 
 class Lent:

@@ -7,7 +7,6 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ratectl.cluster.protocol.capacity import bounded
 from ratectl.cluster.protocol.left_shares import LeftShares
 from ratectl.cluster.protocol.messages import (
     Close,
@@ -50,9 +49,6 @@ class Owner:
 
     :param share_of: the share of a member by the roster, in millionths: no member is believed
         more than that.
-    :param bounds: the largest size of a limit in the generations that the owner knows, by name;
-        None for a limit that none of them has. A member that claims a larger one would mint
-        tokens for every other member.
     """
 
     def __init__(
@@ -61,12 +57,11 @@ class Owner:
         timing: Timing,
         now: int,
         share_of: Callable[[str], int],
-        bounds: Callable[[str], Size | None] | None = None,
     ) -> None:
         self.id = name
         self._timing = timing
         self._share_of = share_of
-        self._bounds = bounds
+        self._known: Mapping[str, Size] = {}
         self._now = now
         self.sessions: dict[str, Session] = {}
         self.limits: dict[str, LentLimit] = {}
@@ -87,6 +82,14 @@ class Owner:
     def gap(self) -> int:
         """Time that members should leave between two polls, in nanoseconds."""
         return common_gap(self._fast_gap, len(self.sessions))
+
+    def know(self, sizes: Mapping[str, Size]) -> None:
+        """Take over the sizes of the limits in force here, by name.
+
+        A member that claims a larger one would mint tokens for every other member: it is believed
+        when this process has the generation, too.
+        """
+        self._known = sizes
 
     def receive(self, message: ToOwner, now: int) -> list[ToMember]:
         """Take a message of a member; return the answers."""
@@ -253,7 +256,7 @@ class Owner:
         share = max(0, min(poll.share, self._share_of(poll.member)))
         if poll.sizes is not None:
             session.claimed = poll.sizes
-        sizes = bounded(session.claimed, self._bounds)
+        sizes = session.believed(self._known)
         is_fresh = lent_at is not None and now < lent_at + self._timing.lend_for
         if lent_at is not None and is_fresh:
             session.lend_until = max(session.lend_until, lent_at + self._timing.lend_for)
