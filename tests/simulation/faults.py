@@ -135,7 +135,7 @@ class FaultyCluster(Cluster):
         version = self.version
         for member in self.members:
             self.at(true + self._rnd.randrange(100 * MS), self._resizer(member, version))
-        for number in range(len(self.owners)):
+        for number in range(len(self.owners)) if self.schedule.knowing else ():
             self.at(true + self._rnd.randrange(100 * MS), self._teacher(number, version))
 
     def _teacher(self, number: int, version: int) -> Callable[[int], None]:

@@ -25,7 +25,7 @@ FIRST: Final = {
     "lends from receipt": 31, "lends to any owner": 44, "revives tokens": 63,
     "renews from receipt": 163, "brings tokens again": 52, "answers a close at once": 34,
     "brings every time": 126, "growth is free after a pause": 40,
-    "void tokens do not cool": 7, "finds a share as it left it": 8,
+    "void tokens do not cool": 7, "finds a share as it left it": 53,
 }  # fmt: skip
 """Seed at which to begin, where the first one that finds the mutant comes late."""
 
