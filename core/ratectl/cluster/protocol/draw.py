@@ -69,7 +69,9 @@ class Draw:
         """Return True if the owner should hear of this wallet before the next regular poll."""
         if not self._state:
             return since_poll >= max(self._timing.shortest_gap, gap // 4)
-        if purse.missed != self._reported.missed and not self._scarce:
+        has_none = purse.tokens == 0 and self._stock > 0
+        is_short = has_none or purse.missed != self._reported.missed
+        if is_short and not self._scarce:
             return since_poll >= self._timing.shortest_gap
         if since_poll < gap:
             return False
