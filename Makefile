@@ -72,7 +72,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev .venv/bench .venv/etcd
+bench: .venv/dev .venv/bench .venv/etcd .venv/valkey-ready
 	$(BIN)/python -m bench $(if $(RECORD),--record)
 
 instructions: .venv/dev

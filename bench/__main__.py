@@ -16,7 +16,6 @@ from bench import (
     beside,
     central,
     choosing,
-    cluster,
     cluster_keys,
     decisions,
     flood,
@@ -31,6 +30,7 @@ from bench import (
     startup,
     windows,
 )
+from bench.cluster import table as cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable

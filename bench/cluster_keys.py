@@ -9,12 +9,21 @@ readings of the clock that the decisions used.
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import random
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bench.cluster import SECOND, Bucket, answers_of
+from bench.cluster.figures import Bucket
+from bench.cluster.processes import Answer, Processes
+from bench.cluster.requests import SECOND
+
+if TYPE_CHECKING:
+    from ratectl import Agent
 
 PROCESSES: Final = 20
 KEYS: Final = 100_000
@@ -25,42 +34,31 @@ EACH: Final = 100
 SECONDS: Final = 20
 WARM: Final = 6
 
-_WORKER = """
-import bisect, itertools, json, random, sys, time
-from ratectl import Agent
-store, state, number, keys, each, seconds = sys.argv[1:]
-agent = Agent(store, id=f"bench-{number}", state_dir=state, ready_timeout=30)
-rnd = random.Random(number)
-check = agent._engine.check
-weights = list(itertools.accumulate(1 / n for n in range(1, int(keys) + 1)))
-print("ready", flush=True)
-start = int(sys.stdin.readline())
-now, asked, stall = start, [], 0
-while True:
-    now += int(rnd.expovariate(float(each)) * 10**9)
-    if now > start + int(seconds) * 10**9:
-        break
-    key = bisect.bisect(weights, rnd.random() * weights[-1])
-    wait = now - time.monotonic_ns()
-    if wait > 0:
-        time.sleep(wait / 1e9)
-    at = time.monotonic_ns()
-    stall = max(stall, at - now)
-    asked.append((at, key, int(check("/", {"tenant": str(key)}, 1, at).allowed)))
-print(json.dumps([asked, stall]), flush=True)
-sys.stdin.readline()
-agent.close()
-"""
+
+def _ask(agent: Agent, number: int, start: int) -> list[Answer]:
+    rnd = random.Random(number)
+    weights = list(itertools.accumulate(1 / n for n in range(1, KEYS + 1)))
+    check = agent._engine.check
+    answers: list[Answer] = []
+    now = start
+    while (now := now + int(rnd.expovariate(EACH) * SECOND)) <= start + SECONDS * SECOND:
+        key = bisect.bisect(weights, rnd.random() * weights[-1])
+        wait = now - time.monotonic_ns()
+        if wait > 0:
+            time.sleep(wait / 1e9)
+        at = time.monotonic_ns()
+        allowed = check("/", {"tenant": str(key)}, 1, at).allowed
+        answers.append(Answer(at, key, allowed))
+    return answers
 
 
 def run() -> dict[str, object]:
     """Measure once."""
     limit = {"rate": f"{RATE}/s", "burst": BURST, "per": "tenant", "across": "cluster"}
     with tempfile.TemporaryDirectory() as folder:
-        asked, stall = answers_of(
-            Path(folder), {"limits": {"each": limit}}, _WORKER, PROCESSES,
-            [str(KEYS), str(EACH), str(SECONDS)],
-        )  # fmt: skip
+        processes = Processes(Path(folder), {"limits": {"each": limit}}, _ask, PROCESSES)
+        asked, stall = processes.run()
+        processes.end()
     row = _measured(asked)
     print(
         f"  {PROCESSES} processes, {row['keys']:,.0f} keys   used {row['used']:.1%}   "
@@ -71,14 +69,14 @@ def run() -> dict[str, object]:
     return {**row, "stall_ms": stall / 1e6}
 
 
-def _measured(asked: list[tuple[int, int, bool]]) -> dict[str, float]:
-    start, worst = asked[0][0], 0.0
+def _measured(asked: list[Answer]) -> dict[str, float]:
+    start, worst = asked[0].at, 0.0
     ideal: dict[int, Bucket] = {}
     rulers: dict[int, Bucket] = {}
     here: Counter[int] = Counter()
     there: Counter[int] = Counter()
     limited = set()
-    for at, key, allowed in asked:
+    for at, key, allowed, _ in asked:
         best = ideal.setdefault(key, Bucket(RATE, BURST, start)).admits(at)
         if allowed:
             worst = min(worst, rulers.setdefault(key, Bucket(RATE, BURST, start)).charge(at))
