@@ -23,11 +23,12 @@ _BINS: Final = 20
 
 @dataclass(frozen=True)
 class Figures:
-    """What was admitted, of what one central bucket admits on the same requests."""
+    """Admissions and refusals, compared with those of one central bucket on the same requests."""
 
     used: float
+    """Admitted here, of what the central bucket admits."""
     static: float
-    """If each process had rate ÷ processes."""
+    """What would be admitted if each process had rate ÷ processes."""
     refused_wrongly: float
     """Requests that the central bucket admits more of, as a part of all requests."""
     excess: float

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from bench.cluster.requests import SECOND
 from ratectl import Agent
+from ratectl.cluster.entries import read_roster
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.publishing._publish import publish
 from ratectl.publishing.provenance import Provenance
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Ask", "Processes"]
 
-_SHARED_AFTER: Final = 3.0
-"""Seconds in which new members get their shares."""
+_SETTLED: Final = 1.5
+"""Seconds: shares that have not moved for so long do not move any more."""
 _FORKS: Final = multiprocessing.get_context("forkserver")
 """A process that has imported everything once, and forks: twenty imports take long."""
 _FORKS.set_forkserver_preload(["bench.cluster.asking", "bench.cluster_keys"])
@@ -84,7 +85,7 @@ class Processes:
             self._processes.append(process)
         for pipe in self._pipes:
             assert pipe.recv() == "ready"
-        time.sleep(_SHARED_AFTER)
+        _wait_for_shares(store)
 
     def run(self) -> tuple[list[Answer], int]:
         """Let all ask; return their answers in the order of time, and the longest stall (ns).
@@ -110,6 +111,17 @@ class Processes:
             pipe.close()
         for process in self._processes:
             process.join()
+
+
+def _wait_for_shares(store: str) -> None:
+    """Wait until the first members have given the others their shares."""
+    with open_store(store) as opened:
+        shares, since = read_roster(opened).shares(), time.monotonic()
+        while time.monotonic() - since < _SETTLED:
+            time.sleep(0.1)
+            now = read_roster(opened).shares()
+            if now != shares:
+                shares, since = now, time.monotonic()
 
 
 def _work(
