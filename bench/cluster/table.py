@@ -141,7 +141,7 @@ def _show_writes(case: Case, roster: float, all_writes: float) -> dict[str, floa
     formula = case.processes * RENEWALS
     print(
         f"  {'':34} etcd: {roster:.2f} writes/s of the roster, {formula:.2f} by the formula "
-        f"({roster / formula - 1:+.0%}); {all_writes:.1f} with reports of agents",
+        f"({roster / formula - 1:+.1%}); {all_writes:.1f} with reports of agents",
         flush=True,
     )
     return {"roster": roster, "formula": formula, "all": all_writes}
