@@ -10,6 +10,7 @@ from machine import LASTS, Machine, name_of
 
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.records import OwnerHint
 
 if TYPE_CHECKING:
     from machine import Member
@@ -175,7 +176,9 @@ def test_an_owner_that_cannot_be_reached_is_replaced(address: str) -> None:
     hint = machine.owner.keeper.standing
     assert hint is not None
     roster = machine.owner.keeper._roster
-    assert roster.claim("0", "ghost", "unix:/ghost", hint.hint.revision)
+    assert roster.name_owner(
+        "0", OwnerHint(member="ghost", owner="ghost", address="unix:/ghost"), hint.hint.revision
+    )
     if address != "unix:/nobody":
         for member in machine.members.values():
             member.node._addresses["ghost"] = address
@@ -193,9 +196,9 @@ def test_each_owner_of_a_process_is_another_incarnation() -> None:
         for claimer in (second, first):
             standing = claimer.keeper.standing
             assert standing is not None
-            claimer.keeper._roster.claim(
-                "0", claimer.links.name, f"unix:/{claimer.links.name}", standing.hint.revision
-            )
+            name = claimer.links.name
+            record = OwnerHint(member=name, owner=name, address=f"unix:/{name}")
+            claimer.keeper._roster.name_owner("0", record, standing.hint.revision)
             used(machine, 2 * SECOND)
             assert claimer.node.owner is not None
             assert machine.owner is claimer

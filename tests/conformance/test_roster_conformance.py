@@ -20,8 +20,8 @@ from conformance.roster_rig import (
     shares_in,
 )
 from ratectl.cluster.entries import read_roster
+from ratectl.cluster.joining import Joined
 from ratectl.cluster.protocol.timing import SECOND
-from ratectl.cluster.roster import Joined
 from ratectl.errors import Conflict, UsageError
 from ratectl.records import MemberRecord, member_key
 from ratectl.stores import open_store

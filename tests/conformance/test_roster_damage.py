@@ -17,9 +17,9 @@ from conformance.roster_rig import (
 )
 from ratectl.cluster.entries import read_roster
 from ratectl.cluster.forgetting import forget
-from ratectl.cluster.roster import Joined
+from ratectl.cluster.joining import Joined
 from ratectl.errors import Conflict, NotFound, Refused
-from ratectl.records import ROSTER, MemberRecord, member_key
+from ratectl.records import ROSTER, MemberRecord, OwnerHint, member_key
 
 if TYPE_CHECKING:
     from ratectl.stores.base import Store
@@ -149,7 +149,7 @@ def test_a_damaged_hint_is_reported_and_replaced(store: Store) -> None:
     state = roster.read(0)
     assert state.hints["s1"] == hint
     assert state.problems[0].startswith("owners/s1 is left out")
-    assert roster.claim("s1", "own", "", revision)
+    assert roster.name_owner("s1", OwnerHint(member="a", owner="own", address=""), revision)
     assert not roster.read(0).problems
 
 

@@ -290,28 +290,30 @@ def test_shares_become_equal_by_donations(store: Store) -> None:
 # -- hints -----------------------------------------------------------------------------------------
 
 
-def test_of_two_claims_one_is_written(store: Store) -> None:
+def test_of_two_hints_one_is_written(store: Store) -> None:
     a, b = members(store, a=WHOLE, b=0)
+    own_a = OwnerHint(member="a", owner="own-a", address="a:7000")
+    own_b = OwnerHint(member="b", owner="own-b", address="b:7000")
     seen = a.hint("s1")
     assert seen == Hint("s1", None, 0)
-    assert a.claim("s1", "own-a", "a:7000", seen.revision)
-    assert not b.claim("s1", "own-b", "b:7000", seen.revision)
+    assert a.name_owner("s1", own_a, seen.revision)
+    assert not b.name_owner("s1", own_b, seen.revision)
     hint = b.hint("s1")
-    assert hint.owner == OwnerHint(member="a", owner="own-a", address="a:7000")
-    assert b.claim("s1", "own-b", "b:7000", hint.revision)
+    assert hint.owner == own_a
+    assert b.name_owner("s1", own_b, hint.revision)
     state = a.read(0)
     assert list(state.hints) == ["s1"]
     assert state.hints["s1"] == a.hint("s1")
-    assert state.hints["s1"].owner == OwnerHint(member="b", owner="own-b", address="b:7000")
+    assert state.hints["s1"].owner == own_b
 
 
 @pytest.mark.parametrize(
     ("shard", "owner", "address"), [("", "o", ""), ("s", "o o", ""), ("s", "o", "x" * 256)]
 )
-def test_a_claim_that_nobody_could_read_is_refused(
+def test_a_hint_that_nobody_could_read_is_refused(
     store: Store, shard: str, owner: str, address: str
 ) -> None:
     roster = member(store, "a")
     with pytest.raises(UsageError):
-        roster.claim(shard, owner, address, 0)
+        roster.name_owner(shard, OwnerHint(member="a", owner=owner, address=address), 0)
     assert store.list("owners/").items == ()

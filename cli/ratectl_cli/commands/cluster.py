@@ -17,6 +17,11 @@ COMMANDS = {
         f"{_HERE}.cluster_size:size",
         "Estimate how much of a limit a cluster would use.",
     ),
+    "run": Entry(
+        "Commands",
+        f"{_HERE}.cluster_run:run",
+        "Own the limits that members share, in a process that does nothing else.",
+    ),
     "forget": Entry("Commands", f"{_HERE}.cluster_forget:forget", "Remove a member that is gone."),
 }
 

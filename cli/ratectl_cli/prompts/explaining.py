@@ -83,7 +83,7 @@ def _live(session: Session, *, reports: bool) -> _Policies:
     with session.store() as store:
         generation, tree = live_tree(store)
         read = _reports(session, store) if reports else None
-        members = len(read_roster(store).entries)
+        members = read_roster(store).sharing
     return _Policies(tree, f"generation {generation}", generation, read, members)
 
 

@@ -46,13 +46,17 @@ class Attempt:
         lasts: int,
         timing: Timing,
         clock: Callable[[], int],
+        *,
+        dedicated: bool = False,
     ) -> None:
+        """``dedicated``: the member owns limits for others, and never has a share."""
         self._open_store = open_store
         self._peers = peers
-        self._member = peers.member(agent_id, secrets.token_hex(4))
+        self.member = peers.member(agent_id, secrets.token_hex(4))
         self._lasts = lasts
         self._timing = timing
         self._clock = clock
+        self._dedicated = dedicated
         self.decided = threading.Event()
         """Set when the member has joined, or has failed to."""
         self.keeper: Keeper | None = None
@@ -62,6 +66,8 @@ class Attempt:
         self.secret = secrets.token_bytes(16)
         """What all members of the environment number keys under, once it has joined."""
         self.problem: str | None = None
+        self.error: RatectlError | None = None
+        """What ``problem`` tells, if it is no error of this program."""
         self.handed_over = threading.Event()
         """Set when another member was named as owner, if this one is: nobody comes any more."""
         self._stopped = threading.Event()
@@ -105,7 +111,7 @@ class Attempt:
             finally:
                 store.close()
         except RatectlError as error:
-            self.problem = str(error)
+            self.problem, self.error = str(error), error
         except Exception as error:  # nobody else sees an error of this thread
             log.debug("a member of the cluster", exc_info=error)
             self.problem = f"{type(error).__name__}: {error}"
@@ -117,12 +123,12 @@ class Attempt:
         record = store.get(ENVIRONMENT)
         environment = Environment.decode(record.value).id if record else "new"
         self.secret = blake2b(environment.encode(), digest_size=16, person=_PERSON).digest()
-        with self._peers.links(self._member, environment) as (links, address):
+        with self._peers.links(self.member, environment) as (links, address):
             self.links = links
             self._keep(store, address)
 
     def _keep(self, store: Store, address: str) -> None:
-        roster = Roster(store, self._member, self._lasts, self._timing)
+        roster = Roster(store, self.member, self._lasts, self._timing, dedicated=self._dedicated)
         keeper = Keeper(roster, address, self._lasts, self._clock)
         keeper.step(self._clock())  # it joins
         self.keeper = keeper

@@ -51,6 +51,11 @@ class Entry:
         return self.record.share
 
     @property
+    def is_dedicated(self) -> bool:
+        """True if the process owns limits for others, and never has a share."""
+        return self.record.dedicated
+
+    @property
     def unchanged(self) -> Compare:
         """Condition of a transaction: nobody has written the entry since it was read."""
         return Compare(member_key(self.member), self.revision)
@@ -114,6 +119,16 @@ class RosterState:
         return not self.entries and not self.damaged
 
     @property
+    def nobody_shares(self) -> bool:
+        """Return True if no entry can have a share: there is none but of dedicated owners."""
+        return not self.damaged and not self.sharing
+
+    @property
+    def sharing(self) -> int:
+        """Number of members that share the limits: dedicated owners are none of them."""
+        return sum(not entry.is_dedicated for entry in self.entries.values())
+
+    @property
     def record_unchanged(self) -> Compare:
         """Condition of a transaction: ``unowned`` is as it was read."""
         return Compare(ROSTER, self.record_revision)
@@ -129,9 +144,13 @@ class RosterState:
         return self.damaged.get(member, 0) if entry is None else entry.revision
 
     def shares(self) -> dict[str, int]:
-        """Return the shares of the members whose entries are not overdue."""
+        """Return the shares of the members whose entries are not overdue, but dedicated owners."""
+        return {entry.member: entry.share for entry in self.live() if not entry.is_dedicated}
+
+    def live(self) -> list[Entry]:
+        """Return the entries that are not overdue."""
         overdue = {each.member for each in self.overdue}
-        return {m: entry.share for m, entry in self.entries.items() if m not in overdue}
+        return [entry for member, entry in self.entries.items() if member not in overdue]
 
     def left_by(self, member: str) -> int:
         """Return the share that becomes free if an entry is removed.
@@ -146,6 +165,12 @@ class RosterState:
         if self.unowned is None or len(self.damaged) != 1:
             return 0
         return max(0, WHOLE_SHARE - self.unowned - self._sum())
+
+    def leave_unowned(self, share: int) -> tuple[list[Compare], list[Put]]:
+        """Return condition and operation of a transaction that adds to what nobody owns."""
+        if not share:
+            return [], []
+        return [self.record_unchanged], [put_unowned((self.unowned or 0) + share)]
 
     def _sum(self) -> int:
         return sum(entry.share for entry in self.entries.values())

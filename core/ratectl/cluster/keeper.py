@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.donation import donation
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.succession import Succession, heir
 from ratectl.cluster.tally import Tally
 from ratectl.errors import NotFound, RatectlError
-from ratectl.records.members import MAX_TEXT
+from ratectl.records.members import MAX_TEXT, OwnerHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.cluster.donation import Donation
-    from ratectl.cluster.entries import Hint, RosterState
+    from ratectl.cluster.entries import Entry, Hint, RosterState
     from ratectl.cluster.roster import Roster
 
-__all__ = ["CLAIM_AFTER", "LOOK_EVERY", "SHARD", "Keeper", "Standing"]
+__all__ = ["LOOK_EVERY", "SHARD", "Keeper", "Standing"]
 
 log = logging.getLogger("ratectl.cluster")
 
 SHARD: Final = "0"
-CLAIM_AFTER: Final = 1 * SECOND
-"""A member that has reached no owner for so long becomes one."""
 LOOK_EVERY: Final = SECOND // 4
 """How often a member reads the roster."""
 _LOOK_FOR_EACH: Final = SECOND // 100
@@ -61,6 +60,7 @@ class Keeper:
         self._address = address
         self._lasts = lasts
         self._clock = clock
+        self._succession = Succession(roster.member, lasts, dedicated=roster.dedicated)
         self._stopped = threading.Event()
         self.standing: Standing | None = None
         """None until the member has joined."""
@@ -76,6 +76,8 @@ class Keeper:
         may still count."""
         self.reached_at = 0
         """When the other thread had a session the last time."""
+        self.heard: Callable[[str], bool] = lambda _: False
+        """Returns True if the owner of this process has heard from a member lately."""
         self._gift: Donation | None = None
         self._lowered_in = 0
         """``Standing.number`` from which on the share is lower by the gift."""
@@ -106,9 +108,15 @@ class Keeper:
     def _pause(self) -> float:
         standing = self.standing
         assert standing is not None
-        every = max(LOOK_EVERY, len(standing.roster.entries) * _LOOK_FOR_EACH)
+        every = self.look_every
         waits = self._gift is not None or standing.hint.owner is None
         return every / SECOND / (5 if waits else 1)
+
+    @property
+    def look_every(self) -> int:
+        """How often each member reads the roster, in nanoseconds."""
+        members = 0 if self.standing is None else len(self.standing.roster.entries)
+        return max(LOOK_EVERY, members * _LOOK_FOR_EACH)
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -132,9 +140,10 @@ class Keeper:
         state = self._roster.read(now)
         for entry in state.overdue:
             self._roster.remove(entry.member, entry.revision)
-        if state.unowned:
+        adopts = bool(state.unowned) and not self._roster.dedicated
+        if adopts:
             self._roster.adopt()
-        self._publish(state if not (state.overdue or state.unowned) else self._roster.read(now))
+        self._publish(self._roster.read(now) if state.overdue or adopts else state)
         self._give(now)
         self._claim(now)
 
@@ -174,17 +183,21 @@ class Keeper:
             self._publish(self._roster.read(now))
 
     def _claim(self, now: int) -> None:
-        """Become the owner if there is none, or if it has not answered for a while."""
+        """Name an owner if there is none, if it is silent, or if a dedicated one is to be it."""
         standing = self.standing
         assert standing is not None
         hint = standing.hint
-        silent = now - self.reached_at > CLAIM_AFTER
-        if hint.owner and (hint.owner.member == self._roster.member or not silent):
-            return
-        if self._roster.claim(SHARD, self._roster.member, self._address, hint.revision):
-            log.info("member %s owns the limits across the cluster now", self._roster.member)
-        self.reached_at = now
-        self._publish(self._roster.read(now))
+        owner = self._succession.next_owner(hint, standing.roster, self.reached_at, now)
+        if owner is not None:
+            self._name(owner, hint)
+            self._publish(self._roster.read(now))
+
+    def _name(self, owner: Entry, hint: Hint) -> None:
+        name = owner.member
+        record = OwnerHint(member=name, owner=name, address=owner.record.address)
+        if self._roster.name_owner(SHARD, record, hint.revision):
+            level = logging.DEBUG if self._roster.dedicated else logging.INFO  # it tells by itself
+            log.log(level, "member %s owns the limits across the cluster now", name)
 
     def hand_over(self) -> None:
         """If this member owns the limits, name another member as their owner.
@@ -194,17 +207,11 @@ class Keeper:
         now = self._clock()
         state = self._roster.read(now)
         hint = state.hints.get(SHARD)
-        overdue = {each.member for each in state.overdue}
-        others = [
-            entry
-            for member, entry in state.entries.items()
-            if entry.record.address and member != self._roster.member and member not in overdue
-        ]
         if hint is None or hint.owner is None or hint.owner.member != self._roster.member:
             return
-        if others:
-            heir = max(others, key=lambda entry: (entry.share, entry.member))
-            self._roster.hand_over(SHARD, heir, hint.revision)
+        next_owner = heir(state, self._roster.member, self.heard)
+        if next_owner is not None:
+            self._name(next_owner, hint)
         self._publish(self._roster.read(now))
 
     def leave(self, now: int) -> None:

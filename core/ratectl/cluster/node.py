@@ -9,13 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.own_share import OwnShare
-from ratectl.cluster.owned import OwnedLimits
+from ratectl.cluster.owning import Owning
 from ratectl.cluster.protocol.lender import Lender
-from ratectl.cluster.protocol.messages import Close, Open, OwnerId, Poll, PoolId, Reply
-from ratectl.cluster.protocol.owner import Owner
+from ratectl.cluster.protocol.messages import Close, Open, Poll, PoolId, Reply
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
 from ratectl.cluster.reach import Reach
-from ratectl.cluster.tally import Tally
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.errors import UsageError
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from ratectl.cluster.keeper import Keeper, Standing
     from ratectl.cluster.pools import PooledLimits
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
+    from ratectl.cluster.protocol.owner import Owner
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.cluster.transport.links import Links
     from ratectl.engine.api import Engine
@@ -74,14 +73,12 @@ class Node:
         self._wallets = EngineWallets(engine)
         self._own = OwnShare(self._wallets, clock, full=full)
         self.lender = Lender(links.name, timing, self._wallets, self._own)
-        self.owner: Owner | None = None
-        self.owned = OwnedLimits()
+        self._owning = Owning(links.name, keeper, timing, clock)
+        self.owned = self._owning.limits
+        self.tally = self._owning.tally
         self._reach = Reach()
-        self.tally = Tally()
         self.answered_at: int | None = None
         """When an owner has answered the last time."""
-        self._owners = 0
-        """Owners that this process has made: each is another incarnation."""
         self._changes = -1
         self._addresses: dict[str, str] = {}
         """Addresses of the newest owners, by name."""
@@ -130,11 +127,10 @@ class Node:
             self._take(message, now)
         hint = standing.hint.owner
         self._send(self.lender.tick(now, hint.owner if hint else None), now)
-        if self.owner is not None:
-            self._answer(self.owner.tick(now), now)
-            if len(self.owner.sessions) > 1:
-                self._reach.met()
-        self.owned.look(self.owner, now)
+        self._answer(self._owning.tick(now), now)
+        if self._owning.sessions > 1:
+            self._reach.met()
+        self._owning.look(now)
         lost = self._is_store_lost(standing, now)
         until = now + SECOND if lost else standing.use_until
         self._own.tick(now, until)
@@ -149,10 +145,15 @@ class Node:
             self._reach.answered(self.lender.session.owner.name)
 
     @property
+    def owner(self) -> Owner | None:
+        """The owner of this process; None if it is none."""
+        return self._owning.owner
+
+    @property
     def members(self) -> int:
-        """Number of members in the roster, as this process knows it."""
+        """Number of members that share the limits, as this process knows it."""
         standing = self._keeper.standing
-        return 0 if standing is None else len(standing.roster.entries)
+        return 0 if standing is None else standing.roster.sharing
 
     @property
     def owner_elsewhere(self) -> str | None:
@@ -188,6 +189,8 @@ class Node:
 
     def _pause(self) -> int:
         """Return the longest time until the next round, in nanoseconds."""
+        if self._owning.is_short:
+            return _BUSY
         used = self._wallets.activity
         now = self._clock()
         if used != self._used:
@@ -222,17 +225,7 @@ class Node:
             self._addresses[hint.owner] = hint.address
             while len(self._addresses) > _ADDRESSES:
                 del self._addresses[next(iter(self._addresses))]
-        mine = hint.member == self._links.name
-        if mine and self.owner is None:
-            self._owners += 1
-            name = OwnerId(hint.owner, self._owners)
-            self.owner = Owner(name, self._timing, now, self._share_of)
-        elif not mine and self.owner is not None and not self.owner.sessions:
-            self.owner = None
-
-    def _share_of(self, member: str) -> int:
-        standing = self._keeper.standing
-        return 0 if standing is None else standing.roster.share_of(member)
+        self._owning.follow(hint, now)
 
     # Messages -----------------------------------------------------------------------------------
 
@@ -266,14 +259,10 @@ class Node:
         self._send(self.lender.receive(message, now), now)
 
     def _own_up(self, message: ToOwner, now: int) -> None:
-        if self.owner is not None:
-            self.tally.polls_received += isinstance(message, Poll)
-            now = max(now, self._clock())  # what this process reports may be spent just now
-            self._answer(self.owner.receive(message, now), now)
+        self._answer(self._owning.receive(message, now), now)
 
     def _answer(self, messages: Iterable[ToMember], now: int) -> None:
         for message in messages:
-            self.tally.replies_sent += isinstance(message, Reply)
             if message.member == self._links.name:
                 self._hear(message, now)
             else:
@@ -299,10 +288,9 @@ class Node:
         now = self._clock()
         until = now + self._timing.resume_after + _IDLE
         self._send(self.lender.close(now), now)
-        while now < until and (self.lender.lent or (self.owner and self.owner.sessions)):
+        while now < until and (self.lender.lent or self._owning.sessions):
             for _, message in self._links.poll(_BUSY / SECOND):
                 self._take(message, now)
             now = self._clock()
             self._send(self.lender.tick(now, None), now)
-            if self.owner is not None:
-                self._answer(self.owner.tick(now), now)
+            self._answer(self._owning.tick(now), now)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.entries import (
     Entry,
@@ -24,12 +24,12 @@ from ratectl.cluster.entries import (
     read_hints,
     read_roster,
 )
+from ratectl.cluster.joining import Joined, beginning
 from ratectl.cluster.protocol.membership import Membership, Reaper
 from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.records import (
     WHOLE_SHARE,
     MemberRecord,
-    OwnerHint,
     member_key,
     name_problem,
     owner_key,
@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.cluster.protocol.timing import Timing
+    from ratectl.records import OwnerHint
     from ratectl.stores.base import Op, Store
 
-__all__ = ["Joined", "Roster"]
+__all__ = ["Roster"]
 
 _ATTEMPTS: Final = 16
 """Transactions that a call tries while others write first."""
@@ -51,30 +52,23 @@ _STEP: Final = 1 << 30
 """Bound of the random step by which ``MemberRecord.renewed`` grows."""
 
 
-class Joined(NamedTuple):
-    """Share and buckets with which a member begins."""
-
-    share: int
-    """Millionths. Members that have one give some of it to members that have less."""
-    starts_full: bool
-    """True if nobody can have used the share before: the member's buckets begin full. Otherwise
-    they begin empty. A process that has lost an entry used it until then, and begins empty even if
-    the store has lost everything."""
-
-
 class Roster:
     """The roster of one environment, for one member.
 
     :param member: id of the member. A process takes a new one each time that it starts, and each
         time that it has lost its entry: nobody knows what the old one still counts on.
     :param lasts: nanoseconds that an entry lasts after it was sent; renew it three times as often.
+    :param dedicated: the member owns limits for others, and never has a share.
     """
 
-    def __init__(self, store: Store, member: str, lasts: int, timing: Timing) -> None:
+    def __init__(
+        self, store: Store, member: str, lasts: int, timing: Timing, *, dedicated: bool = False
+    ) -> None:
         problem = name_problem(member)
         if problem:
             raise UsageError(problem)
         self.member = member
+        self.dedicated = dedicated
         self.membership: Membership | None = None
         """How long the member may count on its entry; None before it has joined."""
         self.state: RosterState | None = None
@@ -99,7 +93,8 @@ class Roster:
         """Create the member's entry.
 
         The first member ever gets the whole of all limits. A member that finds no other gets the
-        whole as well, or what nobody owns. Any other begins without a share.
+        whole as well, or what nobody owns. Any other begins without a share. A dedicated owner
+        has none, and does not count as a member that another finds.
 
         :param address: address at which the process answers as an owner; it may be empty.
         :raises UsageError: it has joined before, or a text is too long.
@@ -111,7 +106,7 @@ class Roster:
             roster = read_roster(self._store)
             if self.member in roster.entries or self.member in roster.damaged:
                 return self._joined_before(roster.entries.get(self.member))
-            joined, ops = _beginning(roster)
+            joined, ops = beginning(roster, dedicated=self.dedicated)
             record = self._first_record(joined.share, address, host)
             self._numbers.add(record.renewed)
             if self._tried_at is None:
@@ -128,7 +123,9 @@ class Roster:
 
     def _first_record(self, share: int, address: str, host: str) -> MemberRecord:
         renewed = secrets.randbelow(_STEP)
-        record = MemberRecord(share=share, renewed=renewed, address=address, host=host)
+        record = MemberRecord(
+            share=share, renewed=renewed, address=address, host=host, dedicated=self.dedicated
+        )
         try:
             record.check()
         except (TypeError, ValueError) as error:
@@ -179,16 +176,17 @@ class Roster:
         roster = self._look(now)
         shares = roster.shares()
         others = sorted(shares.keys() - {self.member}, key=lambda each: (shares[each], each))
-        if others:
+        if not own.share:
+            compares, ops = [], []
+        elif others:
             # If many leave at the same time, they would all write into the entry of one.
             heir = roster.entries[secrets.choice(others) if attempt else others[0]]
-            compare, put = heir.unchanged, heir.put(heir.share + own.share)
+            compares, ops = [heir.unchanged], [heir.put(heir.share + own.share)]
         else:
-            compare = roster.record_unchanged
-            put = put_unowned((roster.unowned or 0) + own.share)
+            compares, ops = roster.leave_unowned(own.share)
         self._own = None
-        result = self._store.txn([own.unchanged, compare], [Delete(member_key(own.member)), put])
-        return result.ok
+        delete = Delete(member_key(own.member))
+        return self._store.txn([own.unchanged, *compares], [delete, *ops]).ok
 
     def _end(self, now: int) -> None:
         self._own = None
@@ -229,6 +227,8 @@ class Roster:
     def remove(self, member: str, revision: int) -> bool:
         """Remove an overdue entry, and add its share to the member's own.
 
+        Nobody owns the share if this is a dedicated owner.
+
         :param revision: revision of the entry when it was found to be overdue.
         :return: False if it was written or removed meanwhile.
         :raises UsageError: it is the member's own entry.
@@ -241,9 +241,10 @@ class Roster:
             roster = read_roster(self._store)
             if roster.revision_of(member) != revision:
                 return False
-            share = own.share + roster.left_by(member)
-            key = member_key(member)
-            if self._write_own(own, share, [Compare(key, revision)], [Delete(key)]):
+            share, key = roster.left_by(member), member_key(member)
+            compares, ops = roster.leave_unowned(share) if self.dedicated else ([], [])
+            mine = own.share if self.dedicated else own.share + share
+            if self._write_own(own, mine, [Compare(key, revision), *compares], [Delete(key), *ops]):
                 return True
         raise Conflict("others change the roster at the same time: try again")
 
@@ -299,36 +300,22 @@ class Roster:
         """Return who owns a shard, by what somebody has written."""
         return read_hint(self._store, shard)
 
-    def claim(self, shard: str, owner: str, address: str, seen_revision: int) -> bool:
-        """Write that an owner in this process owns a shard.
+    def name_owner(self, shard: str, owner: OwnerHint, seen_revision: int) -> bool:
+        """Write which member owns a shard. It becomes the owner when it reads that.
 
         :param seen_revision: ``Hint.revision``, as it was read.
         :return: False if somebody has written a hint meanwhile.
         :raises UsageError: a name or the address cannot be written.
         """
-        return self._hint(
-            shard, OwnerHint(member=self.member, owner=owner, address=address), seen_revision
-        )
-
-    def hand_over(self, shard: str, to: Entry, seen_revision: int) -> bool:
-        """Write that another member owns a shard. It becomes the owner when it reads that.
-
-        :param seen_revision: as for ``claim``.
-        :return: False if somebody has written a hint meanwhile.
-        """
-        hint = OwnerHint(member=to.member, owner=to.member, address=to.record.address)
-        return self._hint(shard, hint, seen_revision)
-
-    def _hint(self, shard: str, record: OwnerHint, seen_revision: int) -> bool:
         problem = name_problem(shard)
         try:
-            record.check()
+            owner.check()
         except (TypeError, ValueError) as error:
             problem = str(error)
         if problem:
             raise UsageError(problem)
         key = owner_key(shard)
-        return self._store.txn([Compare(key, seen_revision)], [Put(key, record.encode())]).ok
+        return self._store.txn([Compare(key, seen_revision)], [Put(key, owner.encode())]).ok
 
     # Reading and writing of entries -------------------------------------------------------------
 
@@ -386,13 +373,3 @@ class Roster:
             self._numbers = {number}
             self._lost.clear()
         return result.ok
-
-
-def _beginning(roster: RosterState) -> tuple[Joined, list[Op]]:
-    """Return with what a member begins, and what it writes beside its entry."""
-    if roster.is_empty:
-        return Joined(WHOLE_SHARE, starts_full=roster.record_revision == 0), [put_unowned(0)]
-    if roster.unowned:
-        return Joined(roster.unowned, starts_full=False), [put_unowned(0)]
-    ops: list[Op] = [] if roster.record_revision else [put_unowned(0)]
-    return Joined(0, starts_full=False), ops

@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ratectl.cluster.keeper import CLAIM_AFTER, LOOK_EVERY
+from ratectl.cluster.keeper import LOOK_EVERY
 from ratectl.cluster.protocol.capacity import WHOLE, size_of
 from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.succession import CLAIM_AFTER
 from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS
 
 if TYPE_CHECKING:

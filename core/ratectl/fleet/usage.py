@@ -278,7 +278,7 @@ def totals(
     reported = sorted(record.reported for record in records)
     return Totals(
         limits=[limits[key] for key in sorted(limits)],
-        reporting=len(records),
+        reporting=sum(not record.dedicated for record in records),
         newest=reported[-1] if reported else None,
         oldest=reported[0] if reported else None,
         no_policy=sum(record.no_policy for record in records),

@@ -207,7 +207,7 @@ def _small_bursts(proposal: Proposal) -> list[str]:
     The findings about the policies name those that are too small for any number.
     """
     try:
-        members = len(read_roster(proposal.store).entries)
+        members = read_roster(proposal.store).sharing
     except StoreError:
         members = 0
     return [str(small) for small in small_bursts(proposal.tree, members) if not small.always]

@@ -99,11 +99,15 @@ class MemberRecord(_Small):
     address: str = ""
     """Address at which the process answers as an owner; empty if it does not."""
     host: str = ""
+    dedicated: bool = False
+    """The process owns limits for others and admits no requests itself: it never has a share."""
 
     def check(self) -> None:
         """See ``Record.check``."""
         check_fields(self)
         _check_share(self.share)
+        if self.dedicated and self.share:
+            raise ValueError(f"a dedicated owner has no share, not {self.share} millionths")
         if self.renewed < 0:
             raise ValueError(f"renewed cannot be {self.renewed!r}, less than 0")
         _check_text("address", self.address)

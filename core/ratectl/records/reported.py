@@ -234,6 +234,8 @@ class UsageRecord(Record):
     beside: BesideReport | None = None
     pools: list[PoolReport] = field(default_factory=list)
     """Limits across the cluster that this agent owns."""
+    dedicated: bool = False
+    """A dedicated owner has written it, and no agent."""
 
     def encode(self) -> bytes:
         """Return the record as JSON, compressed: its many limits have much in common."""

@@ -9,9 +9,11 @@ from ratectl.records import LimitReport, PoolReport, UsageRecord
 from ratectl.runtime.cooperative import paced
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.agent.usage.summary import AgentUsage, LimitUsage, PoolUsage
 
-__all__ = ["usage_record"]
+__all__ = ["pool_record", "usage_record"]
 
 _MAX_LIMITS: Final = 1_000
 """Most limits in one record: with the longest names it stays below the value limit of a store."""
@@ -35,7 +37,7 @@ def usage_record(usage: AgentUsage) -> UsageRecord:
     """
     limits = sorted(usage.limits, key=lambda limit: -(limit.recent_allowed + limit.recent_refused))
     reports = [_report(limit) for limit in paced(limits[:_MAX_LIMITS])]
-    pools = [_pool(pool) for pool in sorted(usage.owned, key=lambda pool: -pool.peak)[:_MAX_POOLS]]
+    pools = _pools(usage.owned)
     record = _record(usage, reports, pools)
     for detailed in [number for number in _DETAILED if number < len(reports)]:
         if len(record.encode()) <= _MAX_BYTES:
@@ -97,6 +99,19 @@ def _report(limit: LimitUsage) -> LimitReport:
         traffic=limit.traffic,
         pool=limit.pool,
     )
+
+
+def pool_record(record: UsageRecord, owned: Sequence[PoolUsage]) -> UsageRecord:
+    """Return a record with the limits that a dedicated owner owns, and only as many as fit."""
+    record = replace(record, pools=_pools(owned))
+    while len(record.encode()) > _MAX_BYTES:
+        record = replace(record, pools=record.pools[: len(record.pools) // 2])
+    return record
+
+
+def _pools(owned: Sequence[PoolUsage]) -> list[PoolReport]:
+    """Return reports of the fullest pools."""
+    return [_pool(pool) for pool in sorted(owned, key=lambda pool: -pool.peak)[:_MAX_POOLS]]
 
 
 def _pool(pool: PoolUsage) -> PoolReport:

@@ -91,6 +91,15 @@ class Owner:
         """
         self._known = sizes
 
+    @property
+    def is_short(self) -> bool:
+        """True if members wait for tokens: each tick gives them what has accrued."""
+        return bool(self._waiting)
+
+    def has_heard(self, member: str) -> bool:
+        """Return True if a member has a session, or has asked for one lately."""
+        return member in self.sessions or member in self._opened
+
     def receive(self, message: ToOwner, now: int) -> list[ToMember]:
         """Take a message of a member; return the answers."""
         now = self._refresh(now)

@@ -1,0 +1,90 @@
+"""The owner of one process, for as long as the store names this process as the owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.cluster.owned import OwnedLimits
+from ratectl.cluster.protocol.messages import OwnerId, Poll, Reply
+from ratectl.cluster.protocol.owner import Owner
+from ratectl.cluster.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ratectl.cluster.keeper import Keeper
+    from ratectl.cluster.protocol.messages import ToMember, ToOwner
+    from ratectl.cluster.protocol.timing import Timing
+    from ratectl.records import OwnerHint
+
+__all__ = ["Owning"]
+
+
+class Owning:
+    """Begins and ends the owner of one process, and counts its messages.
+
+    An owner that the store names no more serves until its members have gone.
+    """
+
+    def __init__(
+        self, member: str, keeper: Keeper, timing: Timing, clock: Callable[[], int]
+    ) -> None:
+        self._member = member
+        self._keeper = keeper
+        self._timing = timing
+        self._clock = clock
+        self.owner: Owner | None = None
+        self.limits = OwnedLimits()
+        self.tally = Tally()
+        self._owners = 0
+        """Owners that this process has made: each is another incarnation."""
+        keeper.heard = self.has_heard
+
+    def follow(self, hint: OwnerHint, now: int) -> None:
+        """Begin or end to own, as the store says."""
+        mine = hint.member == self._member
+        if mine and self.owner is None:
+            self._owners += 1
+            name = OwnerId(hint.owner, self._owners)
+            self.owner = Owner(name, self._timing, now, self._share_of)
+        elif not mine and self.owner is not None and not self.owner.sessions:
+            self.owner = None
+
+    def receive(self, message: ToOwner, now: int) -> Sequence[ToMember]:
+        """Take a message of a member; return the answers."""
+        if self.owner is None:
+            return ()
+        self.tally.polls_received += isinstance(message, Poll)
+        now = max(now, self._clock())  # what this process reports may be spent just now
+        return self._counted(self.owner.receive(message, now))
+
+    def tick(self, now: int) -> Sequence[ToMember]:
+        """Do what is due; return messages for members."""
+        return () if self.owner is None else self._counted(self.owner.tick(now))
+
+    def look(self, now: int) -> None:
+        """Read the pools for reports, if it is time to."""
+        self.limits.look(self.owner, now)
+
+    @property
+    def sessions(self) -> int:
+        """Number of members that have a session."""
+        return 0 if self.owner is None else len(self.owner.sessions)
+
+    @property
+    def is_short(self) -> bool:
+        """True if members wait for tokens: they get what accrues when the owner ticks."""
+        return self.owner is not None and self.owner.is_short
+
+    def has_heard(self, member: str) -> bool:
+        """Return True if the owner has heard from a member in the last two seconds or so."""
+        owner = self.owner
+        return owner is not None and owner.has_heard(member)
+
+    def _counted(self, messages: Sequence[ToMember]) -> Sequence[ToMember]:
+        self.tally.replies_sent += sum(isinstance(message, Reply) for message in messages)
+        return messages
+
+    def _share_of(self, member: str) -> int:
+        standing = self._keeper.standing
+        return 0 if standing is None else standing.roster.share_of(member)
