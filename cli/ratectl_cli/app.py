@@ -91,7 +91,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Watch", f"{_HERE}.agents:agents", "List agents and the generation that each enforces."
     ),
     "cluster": Entry(
-        "Watch", f"{_HERE}.cluster", "Show members that share limits, and remove one."
+        "Watch", f"{_HERE}.cluster", "Show members that share limits, and run their owner."
     ),
     "usage": Entry(
         "Watch",

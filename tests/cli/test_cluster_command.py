@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conftest import Golden
 
 A, B, C = "edge-1.0000000a", "edge-2.0000000b", "edge-3.0000000c"
+OWNERS = ["owner-x.0000000d", "owner-y.0000000e"]
 SHARED = """\
 apiVersion: ratectl/v1
 scope: /fleet
@@ -95,6 +96,34 @@ def test_healthy_cluster_exits_with_zero(cli: Cli, members: str) -> None:
     run = cli("cluster")
     assert (run.code, run.err) == (0, "")
     assert "problem" not in run.out
+
+
+def test_dedicated_owners_are_shown_and_are_no_problem(
+    cli: Cli, golden: Golden, members: str
+) -> None:
+    """They report nothing, and are none of the processes that share the limits."""
+    report_agent(members, id="edge-3")
+    write_roster(members, {A: 400_000, B: 350_000, C: 250_000}, owner=OWNERS[0], dedicated=OWNERS)
+    run = cli("cluster", "status")
+    assert (run.code, run.err) == (0, "")
+    golden("cluster-dedicated", run.out)
+    document = cli("cluster", "status", "-o", "json").document
+    assert [each["id"] for each in document["members"] if each["dedicated"]] == OWNERS
+    assert [each["share"] for each in document["members"]] == [400_000, 350_000, 250_000, 0, 0]
+    assert document["degraded"] is False
+    assert f"ok       cluster      3 members, owner {OWNERS[0]}" in cli("doctor").out
+    assert "by 3 processes now" in cli("explain", "/fleet", "--live").out
+    assert "owner-" not in cli("agents").out
+    run = cli("cluster", "forget", OWNERS[1], "--yes", "--force")
+    assert run.code == 0
+    assert "share:  none" in run.out
+
+
+def test_dedicated_owner_without_other_members(cli: Cli, shared: str) -> None:
+    write_roster(shared, {}, owner=OWNERS[0], dedicated=OWNERS[:1])
+    run = cli("cluster")
+    assert run.code == 0
+    assert "0 members, 0% of all limits; nobody owns 100%; 1 dedicated owner" in run.out
 
 
 def test_share_that_nobody_owns_is_shown(cli: Cli, members: str) -> None:
@@ -319,6 +348,8 @@ def test_a_burst_that_is_too_small_for_the_members(cli: Cli, members: str, tree:
     (check,) = [each for each in checks if "too small" in each["detail"]]
     assert (check["check"], check["verdict"], check["detail"]) == ("cluster", "warning", TOO_SMALL)
     (tree / "fleet.yaml").write_text(TINY.replace("burst: 5", "burst: 6"))
+    with open_store(members) as store:
+        store.put(member_key(OWNERS[0]), MemberRecord(share=0, renewed=1, dedicated=True).encode())
     assert "too small" not in cli("apply", "policies", "--yes").err
     assert "too small" not in cli("doctor").out
 

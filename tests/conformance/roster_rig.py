@@ -70,6 +70,13 @@ def member(store: Store, name: str, now: int = 0) -> Roster:
     return roster
 
 
+def dedicated(store: Store, name: str, now: int = 0) -> Roster:
+    """Return the roster of a new dedicated owner that has joined."""
+    roster = Roster(store, name, LASTS, TIMING, dedicated=True)
+    assert roster.join(f"{name}:7000", now).share == 0
+    return roster
+
+
 def members(store: Store, **shares: int) -> list[Roster]:
     """Return rosters of new members with these shares. The first gives the others theirs."""
     first, *others = (member(store, name) for name in shares)

@@ -17,24 +17,31 @@ from ratectl.records import (
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["write_roster"]
 
 
 def write_roster(
-    url: str, shares: Mapping[str, int], owner: str | None = None, unowned: int | None = None
+    url: str,
+    shares: Mapping[str, int],
+    owner: str | None = None,
+    unowned: int | None = None,
+    dedicated: Sequence[str] = (),
 ) -> None:
     """Write entries of members to a store, without running agents.
 
     :param unowned: None: what the members do not have.
+    :param dedicated: members without a share that own limits for others.
     """
     rest = max(0, WHOLE_SHARE - sum(shares.values())) if unowned is None else unowned
     with open_store(url) as store:
         store.put(ROSTER, RosterRecord(unowned=rest).encode())
-        for name, share in shares.items():
-            address = f"unix:/tmp/ratectl-0/{name}.sock"
-            record = MemberRecord(share=share, renewed=1, address=address, host="host-a")
+        for name, share in {**shares, **dict.fromkeys(dedicated, 0)}.items():
+            record = MemberRecord(
+                share=share, renewed=1, address=f"unix:/tmp/ratectl-0/{name}.sock", host="host-a",
+                dedicated=name in dedicated,
+            )  # fmt: skip
             store.put(member_key(name), record.encode())
         if owner is not None:
             hint = OwnerHint(member=owner, owner=owner, address="unix:/tmp/o.sock")

@@ -20,7 +20,8 @@ COMMANDS = {
     "run": Entry(
         "Commands",
         f"{_HERE}.cluster_run:run",
-        "Own the limits that members share, in a process that does nothing else.",
+        "Run a dedicated owner of the limits that members share.",
+        refuses=("timeout",),
     ),
     "forget": Entry("Commands", f"{_HERE}.cluster_forget:forget", "Remove a member that is gone."),
 }

@@ -14,19 +14,18 @@ def run(
         typer.Option(
             "--id",
             metavar="ID",
-            help="Name that its id begins with. No agent has it.  [default: owner-HOST]",
+            help="First part of its id, which no agent has.  [default: owner-HOST]",
         ),
     ] = None,
 ) -> int:
     """Run a dedicated owner of limits across the cluster until stopped.
 
-    Without it, one of the processes whose limits are shared owns them: it also hands out the tokens
-    of all others. A dedicated owner does this work for them. It needs no policies and admits no
-    requests. It takes over from the owner that it finds. While it runs, no other process becomes
-    the owner.
+    Without it, one of the processes that share limits is their owner: it also hands out the tokens
+    of all others. A dedicated owner does this work for them. It needs no policies and decides no
+    requests. When it starts, it takes over from the owner that it finds.
 
-    Run two of them to be safe: one owns, and the other stands by. SIGTERM or Ctrl-C hands over to
-    the one that stands by, or to an application, and then ends the process.
+    If you run two, one is the owner and the other stands by. SIGTERM or Ctrl-C hands over to the
+    one that stands by, or to an application, and then ends the process.
 
     With etcd, it needs RATECTL_CLUSTER_LISTEN and certificates, as agents do.
 

@@ -32,7 +32,13 @@ _COLUMNS: Final = (
     Column("ADDRESS", 6, "text", least=16),
     Column("HOST", 7, "text", least=12),
 )
-_COLOURS: Final = {"reporting": "green", "silent": "yellow", "unclear": "yellow", "damaged": "red"}
+_COLOURS: Final = {
+    "reporting": "green",
+    "dedicated": "green",
+    "silent": "yellow",
+    "unclear": "yellow",
+    "damaged": "red",
+}
 
 
 # Status -------------------------------------------------------------------------------------------
@@ -74,6 +80,7 @@ def _member_data(member: ClusterMember) -> dict[str, Any]:
         "id": member.id,
         "share": member.share,
         "owner": member.is_owner,
+        "dedicated": member.is_dedicated,
         "state": member.state,
         "agent": member.agent,
         "last_seen": member.reported,
@@ -97,8 +104,8 @@ def status_blocks(
 def _row(member: ClusterMember, now: datetime) -> list[Any]:
     return [
         bold(member.id),
-        "?" if member.share is None else _percent(member.share),
-        "owner" if member.is_owner else "-",
+        _share(member),
+        "owner" if member.is_owner else "stand-by" if member.is_dedicated else "-",
         Styled(member.state, _COLOURS[member.state]),
         "-" if member.reported is None else times.ago(member.reported, now),
         member.address or "-",
@@ -106,18 +113,27 @@ def _row(member: ClusterMember, now: datetime) -> list[Any]:
     ]
 
 
+def _share(member: ClusterMember) -> str:
+    if member.share is None:
+        return "?"
+    return "-" if member.is_dedicated else _percent(member.share)
+
+
 def _percent(share: int) -> str:
     return f"{100 * share / WHOLE_SHARE:.4g}%"
 
 
 def _summary(cluster: Cluster) -> Iterator[list[Any]]:
-    count = plural(len(cluster.members), "member")
+    count = plural(cluster.sharing, "member")
     if not cluster.members:
         yield [dim("members:"), "none"]
         return
     shares = f"{count}, {_percent(cluster.shares)} of all limits"
     if cluster.unowned:
         shares += f"; nobody owns {_percent(cluster.unowned)}"
+    dedicated = len(cluster.members) - cluster.sharing
+    if dedicated:
+        shares += f"; {plural(dedicated, 'dedicated owner')}"
     yield [dim("members:"), shares]
     yield [dim("owner:"), "none" if cluster.owner is None else cluster.owner.member]
 
@@ -161,7 +177,7 @@ def forget_preview(
     report = "none: no agent of this name has reported recently"
     if member.reported is not None:
         report = f"{times.ago(member.reported, now)}, by agent {member.agent}"
-    share = "unknown: the entry is damaged" if member.share is None else _percent(member.share)
+    share = "unknown: the entry is damaged" if member.share is None else _share(member)
     yield Aligned([("share", share), ("report", report)])
     if force:
         text = "if its process runs, its share is used twice for up to 30 seconds"

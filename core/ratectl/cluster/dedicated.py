@@ -91,7 +91,7 @@ class DedicatedNode:
         """
         now = self._clock()
         until = now + self._timing.resume_after + 2 * self._keeper.look_every
-        while self._owning.sessions and now < until:
+        while not self._owning.is_left and now < until:
             self.round(_SHORT)
             now = self._clock()
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.cluster.transport.links import Links
     from ratectl.engine.api import Engine
+    from ratectl.records import OwnerHint
 
 __all__ = ["Node"]
 
@@ -84,7 +85,11 @@ class Node:
         """Addresses of the newest owners, by name."""
         self._over_since: int | None = None
         """Since when the entry in the roster is too old, as far as this thread knows."""
-        limits.begin_share(keeper.standing.share if keeper.standing else 0, secret)
+        share = keeper.standing.share if keeper.standing else 0
+        self._lends_from = clock() + (2 * keeper.look_every if share else 0)
+        """An owner elsewhere has read the share in the roster by then, and counts it. Otherwise it
+        would have no room for the tokens that this process brings."""
+        limits.begin_share(share, secret)
         self._used = 0
         self._used_at = clock()
         self._stopping = False
@@ -125,8 +130,7 @@ class Node:
         self._obey(standing, now)
         for _, message in received:
             self._take(message, now)
-        hint = standing.hint.owner
-        self._send(self.lender.tick(now, hint.owner if hint else None), now)
+        self._send(self.lender.tick(now, self._owner_for(standing.hint.owner, now)), now)
         self._answer(self._owning.tick(now), now)
         if self._owning.sessions > 1:
             self._reach.met()
@@ -143,6 +147,12 @@ class Node:
         if self.lender.session is not None:
             self._keeper.reached_at = now
             self._reach.answered(self.lender.session.owner.name)
+
+    def _owner_for(self, hint: OwnerHint | None, now: int) -> str | None:
+        """Return the name of the owner to lend the share to; None: use it here."""
+        if hint is None or (hint.member != self._links.name and now < self._lends_from):
+            return None
+        return hint.owner
 
     @property
     def owner(self) -> Owner | None:
@@ -288,7 +298,7 @@ class Node:
         now = self._clock()
         until = now + self._timing.resume_after + _IDLE
         self._send(self.lender.close(now), now)
-        while now < until and (self.lender.lent or self._owning.sessions):
+        while now < until and (self.lender.lent or not self._owning.is_left):
             for _, message in self._links.poll(_BUSY / SECOND):
                 self._take(message, now)
             now = self._clock()

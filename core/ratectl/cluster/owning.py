@@ -47,7 +47,7 @@ class Owning:
             self._owners += 1
             name = OwnerId(hint.owner, self._owners)
             self.owner = Owner(name, self._timing, now, self._share_of)
-        elif not mine and self.owner is not None and not self.owner.sessions:
+        elif not mine and self.is_left:
             self.owner = None
 
     def receive(self, message: ToOwner, now: int) -> Sequence[ToMember]:
@@ -65,6 +65,11 @@ class Owning:
     def look(self, now: int) -> None:
         """Read the pools for reports, if it is time to."""
         self.limits.look(self.owner, now)
+
+    @property
+    def is_left(self) -> bool:
+        """True if no member needs the owner of this process, or there is none."""
+        return self.owner is None or self.owner.is_left
 
     @property
     def sessions(self) -> int:

@@ -30,7 +30,7 @@ __all__ = ["Cluster", "ClusterMember", "check_cluster", "limits_of", "read_clust
 
 _NAMED: Final = 10
 
-State = Literal["reporting", "silent", "unclear", "damaged"]
+State = Literal["reporting", "silent", "unclear", "damaged", "dedicated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class ClusterMember:
     state: State
     """By reports, because one reading of the roster does not tell if an entry is renewed.
     ``silent``: no agent of this name has reported recently. ``unclear``: one has, and there are
-    several members of this name, of which at most one can run."""
+    several members of this name, of which at most one can run. ``dedicated``: no agent belongs to
+    it."""
     share: int | None
     """Millionths; None if the entry is damaged."""
     is_owner: bool
@@ -53,6 +54,8 @@ class ClusterMember:
     """Time of its newest report (ISO 8601, UTC)."""
     problem: str | None = None
     """What this agent says about its limits across the cluster; None if all is well."""
+    is_dedicated: bool = False
+    """It owns limits or stands by, and never has a share: ``ratectl cluster run``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class Cluster:
     """Sentences about damaged records."""
     alone: Mapping[str, str] = field(default_factory=dict)
     """What agents without a member say about their limits across the cluster, by agent."""
+
+    @property
+    def sharing(self) -> int:
+        """Number of members that share the limits: dedicated owners are none of them."""
+        return sum(not member.is_dedicated for member in self.members)
 
     @property
     def problems(self) -> list[str]:
@@ -126,7 +134,7 @@ def read_cluster(store: Store, warn: Callable[[str], None]) -> Cluster:
     :raises StoreError: the store does not answer.
     """
     roster, reports = read_roster(store), _reports(store, warn)
-    parts = {agent_part(name) for name in (*roster.entries, *roster.damaged)}
+    parts = {agent_part(name) for name in _names(roster)}
     alone = {
         report.agent: report.problem
         for report in reports.values()
@@ -169,12 +177,12 @@ def _members(
     roster: RosterState, owner: OwnerHint | None, reports: Mapping[str, _Report]
 ) -> list[ClusterMember]:
     members = []
-    names = sorted({*roster.entries, *roster.damaged})
-    counts = Counter(map(agent_part, names))
-    for name in names:
+    counts = Counter(map(agent_part, _names(roster)))
+    for name in sorted({*roster.entries, *roster.damaged}):
         entry = roster.entries.get(name)
+        is_dedicated = entry is not None and entry.is_dedicated
         part = agent_part(name)
-        report = reports.get(part)
+        report = None if is_dedicated else reports.get(part)
         state = _state(entry, report, counts[part])
         members.append(
             ClusterMember(
@@ -182,6 +190,7 @@ def _members(
                 state=state,
                 share=None if entry is None else entry.share,
                 is_owner=owner is not None and owner.member == name,
+                is_dedicated=is_dedicated,
                 address="" if entry is None else entry.record.address,
                 host="" if entry is None else entry.record.host,
                 agent=None if report is None else report.agent,
@@ -192,9 +201,17 @@ def _members(
     return members
 
 
+def _names(roster: RosterState) -> list[str]:
+    """Return the members for which agents report."""
+    agents = [name for name, entry in roster.entries.items() if not entry.is_dedicated]
+    return [*agents, *roster.damaged]
+
+
 def _state(entry: Entry | None, report: _Report | None, members: int) -> State:
     if entry is None:
         return "damaged"
+    if entry.is_dedicated:
+        return "dedicated"
     if report is None:
         return "silent"
     return "reporting" if members == 1 else "unclear"
@@ -219,9 +236,9 @@ def check_cluster(store: Store, live: Live) -> Iterator[Check]:
     problems = cluster.problems
     tree = tree_to_compare(store, live, lambda _: None)
     if tree is not None:
-        problems += map(str, small_bursts(tree.tree, len(cluster.members)))
+        problems += map(str, small_bursts(tree.tree, cluster.sharing))
     yield from (Check("cluster", "warning", problem) for problem in problems)
     if cluster.members and not problems and cluster.owner is not None:
-        count = len(cluster.members)
+        count = cluster.sharing
         text = "1 member" if count == 1 else f"{count} members"
         yield Check("cluster", "ok", f"{text}, owner {cluster.owner.member}")

@@ -69,6 +69,8 @@ class Owner:
         self._ended: dict[str, int] = {}
         """Newest session of each member that has ended. A late poll must not revive it: what it
         returned would be credited twice."""
+        self._closing: set[str] = set()
+        """Members that have left and got no answer yet: they ask again."""
         self._due: list[tuple[int, str, int, bool]] = []
         """When a share lapses (True) or a session is void (False); looked at again when due."""
         self._left = LeftShares()
@@ -95,6 +97,11 @@ class Owner:
     def is_short(self) -> bool:
         """True if members wait for tokens: each tick gives them what has accrued."""
         return bool(self._waiting)
+
+    @property
+    def is_left(self) -> bool:
+        """True if no member has a session, or waits for the answer that it has left."""
+        return not self.sessions and not self._closing
 
     def has_heard(self, member: str) -> bool:
         """Return True if a member has a session, or has asked for one lately."""
@@ -203,7 +210,9 @@ class Owner:
         if message.member in self._opened:  # otherwise no poll can begin a session
             self._ended[message.member] = max(self._ended.get(message.member, 0), message.session)
         if self._recalls():
+            self._closing.add(message.member)
             return []  # the member asks again
+        self._closing.discard(message.member)
         left = self._left.of(message.member, message.session, self._now)
         return [Closed(message.member, message.session, self.id, left)]
 
@@ -372,6 +381,7 @@ class Owner:
             if member not in self.sessions and replies[-1][1] <= now - self._timing.lend_for:
                 del self._opened[member]
                 self._ended.pop(member, None)
+                self._closing.discard(member)
 
     # Pools --------------------------------------------------------------------------------------
 
