@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from etcd_server import EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.xdist_group("cluster processes")]
+
+
+PROGRAM = [sys.executable, "-c", "from ratectl_cli.app import main; main()", "cluster", "run"]
 
 
 @pytest.fixture
@@ -63,6 +70,26 @@ def test_machines_obey_one_limit_and_survive_the_death_of_the_owner(fleet: Fleet
     admitted = fleet.wait(*fleet.kill_owner())
     assert excess(admitted) == 0
     assert admitted_between(admitted, 6, 8) > 0.4 * RATE * 2
+
+
+def test_a_dedicated_owner_owns_and_hands_over(fleet: Fleet) -> None:
+    words = [*PROGRAM, "--store", fleet.store, "--id", "owner-a"]
+    env = {**os.environ, **fleet.variables[2]}
+    process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        fleet.start(2, 6)
+        fleet.go()
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert re.search(r"owner-a\.\w+@machine-2 owns the limits across the cluster", log)
+    assert re.search(r"stands by: worker-\d\.\w+@machine-\d owns", log)
+    admitted = fleet.wait()
+    assert excess(admitted) == 0
+    assert admitted_between(admitted, 2, 6) > 0.4 * RATE * 4
 
 
 def test_doctor_names_members_whose_addresses_lead_nowhere(fleet: Fleet) -> None:

@@ -31,7 +31,6 @@ STORE_COMMANDS = [
     ("agents",),
     ("cluster",),
     ("cluster", "forget", "edge-1.0000000a", "--yes"),
-    ("cluster", "run"),
     ("usage",),
     ("top",),
     ("check", "/shop", "--live"),

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 import ratectl
 from etcd_server import EtcdServer, wait_for
+from ratectl.agent.dedicated import DedicatedOwner
+from ratectl.cluster.entries import read_roster
 from ratectl.errors import StoreUnauthenticated
 from ratectl.fleet.usage import read_agents
 from ratectl.stores import open_store
@@ -64,6 +67,37 @@ def url(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def become(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     monkeypatch.setenv("RATECTL_ETCD_USER", f"ratectl-{role}")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address for peers, and a certificate, in the environment."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("owner")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "owner.pem"))
+    monkeypatch.setenv("RATECTL_CLUSTER_LISTEN", "127.0.0.1:0")
+    monkeypatch.setenv("RATECTL_CLUSTER_CA", str(tmp_path / "ca.pem"))
+    for name in ("CERT", "KEY"):
+        monkeypatch.setenv(f"RATECTL_CLUSTER_{name}", str(tmp_path / "owner.pem"))
+
+
+@pytest.mark.usefixtures("certificates")
+def test_a_dedicated_owner_needs_the_role_of_an_agent(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, "reader")
+    with DedicatedOwner(url, "owner") as owner, pytest.raises(StoreUnauthenticated):
+        owner.start()
+    become(monkeypatch, "agent")
+    with DedicatedOwner(url, "owner") as owner, open_store(url) as store:
+        member = owner.start()
+        assert member.endswith("@owner")
+        wait_for(lambda: store.get("owners/0"), "an owner")
+        assert list(read_roster(store).entries) == [member]
+    with open_store(url) as store:
+        assert read_roster(store).is_empty
+        store.delete("owners/0")
 
 
 def test_each_role_may_do_what_the_page_says(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

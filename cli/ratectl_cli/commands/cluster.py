@@ -20,7 +20,7 @@ COMMANDS = {
     "run": Entry(
         "Commands",
         f"{_HERE}.cluster_run:run",
-        "Run a dedicated owner of the limits that members share.",
+        "Run a dedicated owner of limits across the cluster until stopped.",
         refuses=("timeout",),
     ),
     "forget": Entry("Commands", f"{_HERE}.cluster_forget:forget", "Remove a member that is gone."),
