@@ -86,7 +86,7 @@ def test_a_dedicated_owner_owns_and_hands_over(fleet: Fleet) -> None:
         process.kill()
     assert process.returncode == 0
     assert re.search(r"owner-a\.\w+@machine-2 owns the limits across the cluster", log)
-    assert re.search(r"stands by: worker-\d\.\w+@machine-\d owns", log)
+    assert re.search(r"worker-\d\.\w+@machine-\d owns the limits across the cluster\n", log)
     admitted = fleet.wait()
     assert excess(admitted) == 0
     assert admitted_between(admitted, 2, 6) > 0.4 * RATE * 4

@@ -1,4 +1,4 @@
-"""Who owns the limits: dedicated owners first, and no owner that is silent."""
+"""Choice of the owner: dedicated ones first, and no owner that is silent."""
 
 from __future__ import annotations
 

@@ -156,6 +156,7 @@ BAD: list[tuple[str, str, Any]] = [
     ("manifest", "size", "10"), ("manifest", "size", True), ("manifest", "chunks", 1.0),
     *(("member", "share", bad) for bad in NO_SHARE_OF_ALL),
     *(("member", "renewed", bad) for bad in NO_COUNT),
+    *(("member", "dedicated", bad) for bad in ("yes", 1, None, True)),  # it has a share
     *(("member", name, bad) for name in ("address", "host") for bad in [*NO_TEXT, *NO_ADDRESS]),
     *(("roster", "unowned", bad) for bad in NO_SHARE_OF_ALL),
     *(("owner", name, bad) for name in ("member", "owner") for bad in [*NO_TEXT, *NO_NAME]),

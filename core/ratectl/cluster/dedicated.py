@@ -110,13 +110,9 @@ class DedicatedNode:
         """Log who owns the limits, and problems with the roster, when that changes."""
         if hint is not None and hint != self._hint:
             self._hint = hint
-            if hint.member == self._links.name:
-                log.info("%s owns the limits across the cluster", hint.member)
-            else:
-                log.info(
-                    "%s stands by: %s owns the limits across the cluster",
-                    self._links.name, hint.member,
-                )  # fmt: skip
+            is_standby = hint.member != self._links.name and not self._stopping
+            by = f"; {self._links.name} stands by" if is_standby else ""
+            log.info("%s owns the limits across the cluster%s", hint.member, by)
         problem = self._keeper.problem
         if problem != self._problem:
             self._problem = problem

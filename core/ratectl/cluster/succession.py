@@ -1,4 +1,4 @@
-"""Which member is to own the limits: dedicated owners come before all others."""
+"""Choice of the member that owns the limits: dedicated owners come before all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ members cannot reach it. Each change of the owner costs those a pause."""
 
 
 class Succession:
-    """What one member knows of owners, to name the next one.
+    """Knowledge of one member about owners, to name the next one.
 
     :param lasts: nanoseconds that an entry in the roster lasts. For twice as long, the member
         prefers no dedicated owner that was silent: by then, others have removed the entry of one
