@@ -133,6 +133,17 @@ def test_an_old_entry_means_a_lost_store_only_after_a_while() -> None:
     assert not first.node._is_store_lost(renewed, old + 3 * SECOND)
 
 
+def test_an_owner_without_requests_of_its_own_shares_out_what_others_wait_for() -> None:
+    """Its thread slept for 100 ms: members got what had accrued as seldom as that."""
+    machine = Machine(**ONE)
+    owner, other = machine.start(2)
+    machine.run(11 * SECOND)
+    assert machine.owner is owner
+    assert owner.node._pause() == 100 * MS
+    machine.run(2 * SECOND, lambda _: other.ask())
+    assert owner.node._pause() == 4 * MS
+
+
 def test_the_end_of_a_membership_is_no_problem_if_the_entry_is_lost() -> None:
     machine = Machine(**ONE)
     (first,) = machine.start(1)
