@@ -97,10 +97,13 @@ def test_it_takes_over_while_tokens_are_recalled() -> None:
     """The owner that it took over from ended before it had answered those that left: the shares of
     these were unused for a second."""
     machine = Machine(**ONE)
-    machine.start(3)
+    machine.start()
+    used(machine, SECOND)
+    machine.start(2)
     Dedicated(machine, "d")  # the first member still has the whole share, and leaves first
     quarters = [admitted(machine, SECOND // 4) for _ in range(4)]
-    assert min(quarters) >= 0.9 * RATE / 4
+    assert min(quarters) >= 0.6 * RATE / 4  # members ask again after 60 ms
+    assert sum(quarters) >= 0.9 * RATE
 
 
 def unused(machine: Machine) -> int:

@@ -42,8 +42,8 @@ class World:
             raise StoreError("the store does not answer")
         return getattr(self._store, name)
 
-    def keeper(self, member: str) -> Keeper:
-        roster = Roster(cast("Store", self), member, LASTS, TIMING)
+    def keeper(self, member: str, *, dedicated: bool = False) -> Keeper:
+        roster = Roster(cast("Store", self), member, LASTS, TIMING, dedicated=dedicated)
         return Keeper(roster, f"unix:/{member}", LASTS, lambda: self.now)
 
 
@@ -198,6 +198,36 @@ def test_an_entry_that_is_gone_is_lost(world: World) -> None:
     keeper.step(20 * SECOND)
     assert world.calls == calls
     keeper.leave(20 * SECOND)
+
+
+def test_a_dedicated_owner_keeps_no_share_for_others(world: World) -> None:
+    first, dedicated = world.keeper("a"), world.keeper("d", dedicated=True)
+    first.step(0)
+    dedicated.step(0)
+    first.hand_over()
+    first.leave(0)
+    for now in (0, SECOND, 2 * SECOND):
+        dedicated.step(now)
+        assert (standing(dedicated).share, standing(dedicated).roster.unowned) == (0, 1_000_000)
+    second = world.keeper("b")
+    second.step(2 * SECOND)
+    assert standing(second).share == 1_000_000
+
+
+def test_a_dedicated_owner_takes_over_and_hands_over_to_one_that_it_has_heard(
+    world: World,
+) -> None:
+    dedicated = world.keeper("d", dedicated=True)
+    for keeper in (world.keeper("a"), world.keeper("b"), dedicated):
+        keeper.step(0)
+    hint = standing(dedicated).hint.owner
+    assert hint is not None
+    assert hint.member == "d"
+    dedicated.heard = lambda member: member == "b"
+    dedicated.hand_over()
+    hint = standing(dedicated).hint.owner
+    assert hint is not None
+    assert hint.member == "b", "nobody knows if the other one runs"
 
 
 def test_all_leave_at_once_and_one_comes_back(world: World) -> None:
