@@ -17,6 +17,7 @@ from ratectl.cluster.entries import read_hint, read_roster
 from ratectl.cluster.keeper import SHARD
 from ratectl.errors import UsageError
 from ratectl.stores import open_store
+from support import publish_policies, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +31,9 @@ def test_help(cli: Cli, golden: Golden) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_is_ready_then_owns_and_leaves(tmp_path: Path, number: int) -> None:
-    """Nothing is published yet, and nobody else has joined."""
     url = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(url) as store:
+        publish_policies(store, simple())
     process = subprocess.Popen(
         [*PROGRAM, "cluster", "run", "--store", url, "-o", "json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -55,6 +57,39 @@ def test_it_is_ready_then_owns_and_leaves(tmp_path: Path, number: int) -> None:
     assert f"{entry.member} owns the limits across the cluster" in log
     assert log.splitlines()[-1].endswith("stopped")
     assert "Traceback" not in log
+
+
+def test_it_joins_after_the_first_publication(tmp_path: Path) -> None:
+    """The store has no identity before, by which members know that they follow the same one."""
+    url = f"sqlite:///{tmp_path}/rates.db"
+    words = [*PROGRAM, "cluster", "run", "--store", url]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert f"nothing is published in {url} yet: it joins after" in process.stderr.readline()
+        with open_store(url) as store:
+            assert read_roster(store).is_empty
+            publish_policies(store, simple())
+            assert "ready: member owner-" in process.stderr.readline()
+            assert read_roster(store).sharing == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_ends_before_the_first_publication(tmp_path: Path) -> None:
+    words = [*PROGRAM, "cluster", "run", "--store", f"sqlite:///{tmp_path}/rates.db"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from ratectl.agent.dedicated import DedicatedOwner
 from ratectl.cluster.entries import read_roster
 from ratectl.errors import StoreUnauthenticated
 from ratectl.fleet.usage import read_agents
+from ratectl.signing.continuation import ensure_environment
 from ratectl.stores import open_store
 from support import publish_policies, simple
 
@@ -86,12 +87,17 @@ def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dedicated_owner_needs_the_role_of_an_agent(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    become(monkeypatch, "publisher")
+    with open_store(url) as store:
+        ensure_environment(store)
     become(monkeypatch, "reader")
     with DedicatedOwner(url, "owner") as owner, pytest.raises(StoreUnauthenticated):
         owner.start()
     become(monkeypatch, "agent")
     with DedicatedOwner(url, "owner") as owner, open_store(url) as store:
-        member = owner.start()
+        owner.start()
+        member = owner.member
+        assert member is not None
         assert member.endswith("@owner")
         wait_for(lambda: store.get("owners/0"), "an owner")
         assert list(read_roster(store).entries) == [member]

@@ -31,11 +31,10 @@ def run_owner(session: Session, name: str | None) -> int:
     if session.options.verbose:
         level = logging.DEBUG
     with logging_to_stderr(level) as log, waiting_for_signals() as wait_for_one:
-        url = session.store_url
-        with DedicatedOwner(url, _checked(name)) as owner:
-            member = owner.start()
-            log.info("ready: member %s of the cluster of %s", member, url)
+        with DedicatedOwner(session.store_url, _checked(name)) as owner:
+            owner.start()
             wait_for_one()
+            member = owner.member
             log.info("stopping")
         session.answer("ClusterRun", {"member": member}, list)
         log.info("stopped")

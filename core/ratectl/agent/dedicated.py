@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,8 @@ from ratectl.cluster.attempt import Attempt
 from ratectl.cluster.dedicated import DedicatedNode
 from ratectl.cluster.peers import peers_of
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
-from ratectl.errors import UsageError
+from ratectl.errors import RatectlError, UsageError
+from ratectl.records import ENVIRONMENT
 from ratectl.runtime.closing import Closing
 from ratectl.stores import in_one_process, is_server, open_store
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DedicatedOwner"]
 
 _RETRY: Final = 1.0
-"""Seconds between two attempts to join again."""
+"""Seconds between two attempts to join."""
 _HAND_OVER: Final = 2 * SECOND
 _LEAVE: Final = 3.0
 
@@ -45,23 +47,27 @@ class DedicatedOwner(Closing):
         self._name = name
         self._peers = _peers(url)
         self._stopped = threading.Event()
-        self._attempt = self._new_attempt()
+        self._attempt: Attempt | None = None
         self._node: DedicatedNode | None = None
         self._thread = threading.Thread(target=self._run, name="ratectl-owner", daemon=True)
         self._report = DedicatedReport(partial(open_store, url), name, self.owned)
 
-    def start(self) -> str:
-        """Join the cluster and begin to work; return the id of the member.
+    @property
+    def member(self) -> str | None:
+        """Id of the member; None if it has not joined yet."""
+        return None if self._attempt is None else self._attempt.member
+
+    def start(self) -> None:
+        """Join the cluster and begin to work. Before the first publication, only wait for it.
 
         :raises RatectlError: it cannot join.
         """
-        self._attempt.start()
-        self._attempt.decided.wait()
-        if self._attempt.keeper is None:
-            raise self._attempt.error or UsageError(self._attempt.problem or "it was closed")
+        if self._is_published():
+            self._join()
+        else:
+            log.info("nothing is published in %s yet: it joins after that", self._url)
         self._thread.start()
         self._report.start()
-        return self._attempt.member
 
     def close(self) -> None:
         """Hand over to another member, and leave: within a few seconds. Safe to call twice."""
@@ -71,8 +77,7 @@ class DedicatedOwner(Closing):
             node.stop()
         if self._thread.ident is not None:
             self._thread.join()
-        self._attempt.end()
-        self._attempt.is_over(_LEAVE)
+        self._leave()
         self._report.close()
 
     def owned(self) -> Sequence[OwnedLimit]:
@@ -83,19 +88,21 @@ class DedicatedOwner(Closing):
     # The thread that speaks with members --------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             try:
-                self._own(self._attempt)
+                if self._attempt is None and not self._joins():
+                    return
+                self._own()
             except Exception as error:  # noqa: BLE001  the thread must survive any error
                 log.error("owning limits across the cluster failed", exc_info=error)
                 self._stopped.wait(_RETRY)
-            if self._stopped.is_set():
-                return
-            log.warning("member %s has lost its entry in the roster", self._attempt.member)
-            if not self._joins_again():
-                return
+            if not self._stopped.is_set():
+                log.warning("member %s has lost its entry in the roster", self.member)
+                self._leave()
 
-    def _own(self, attempt: Attempt) -> None:
+    def _own(self) -> None:
+        attempt = self._attempt
+        assert attempt is not None
         assert attempt.keeper is not None
         assert attempt.links is not None
         try:
@@ -112,28 +119,50 @@ class DedicatedOwner(Closing):
             self._node = None
             attempt.end()
 
-    def _joins_again(self) -> bool:
-        """Join under a new id; return False after ``close``."""
+    # Joining and leaving -------------------------------------------------------------------------
+
+    def _is_published(self) -> bool:
+        """Return True if the store has an identity: members of another one are refused."""
+        with closing(open_store(self._url)) as store:
+            return store.get(ENVIRONMENT) is not None
+
+    def _joins(self) -> bool:
+        """Join as soon as that is possible; return False after ``close``."""
         problem = ""
         while not self._stopped.is_set():
-            self._attempt.is_over(_LEAVE)
-            attempt = self._attempt = self._new_attempt()
-            attempt.start()
-            attempt.decided.wait()
-            if attempt.keeper is not None:
-                log.info("member %s has joined", attempt.member)
-                return True
-            if attempt.problem and attempt.problem != problem:
-                problem = attempt.problem
-                log.warning("it cannot join again: %s", problem)
+            try:
+                if self._is_published():
+                    self._join()
+                    return True
+            except RatectlError as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    log.warning("it cannot join: %s", problem)
             self._stopped.wait(_RETRY)
         return False
 
-    def _new_attempt(self) -> Attempt:
-        return Attempt(
+    def _join(self) -> None:
+        """Join under a new id.
+
+        :raises RatectlError: it cannot join.
+        """
+        attempt = Attempt(
             partial(open_store, self._url), self._peers, self._name, ENTRY_LASTS, TIMING,
             time.monotonic_ns, dedicated=True,
         )  # fmt: skip
+        attempt.start()
+        attempt.decided.wait()
+        if attempt.keeper is None:
+            raise attempt.error or UsageError(attempt.problem or "it was closed")
+        self._attempt = attempt
+        log.info("ready: member %s of the cluster of %s", attempt.member, self._url)
+
+    def _leave(self) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.end()
+            attempt.is_over(_LEAVE)
+            self._attempt = None
 
 
 def _peers(url: str) -> Peers:
