@@ -114,7 +114,7 @@ class Keeper:
 
     @property
     def look_every(self) -> int:
-        """How often each member reads the roster, in nanoseconds."""
+        """Time between two readings of the roster by each member, in nanoseconds."""
         members = 0 if self.standing is None else len(self.standing.roster.entries)
         return max(LOOK_EVERY, members * _LOOK_FOR_EACH)
 
