@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Lent, Size, bounded, size_of
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Lent, Size, size_of
 
 counts = st.integers(1, 10**9)
 periods = st.integers(1, 366 * 86_400 * 10**9)
@@ -61,31 +60,6 @@ def test_level_of_a_bucket_is_between_empty_and_full(size: Size, share: int, gra
     lent.add(size, share)
     assert 0 <= lent.at_most(grains) <= lent.capacity
     assert lent.at_most(grains) == grains or not 0 <= grains <= lent.capacity
-
-
-def test_claimed_sizes_are_bounded_one_by_one() -> None:
-    known = {"a": Size(10, 20), "b": Size(30, 40)}
-    claimed = {"a": Size(11, 5), "b": Size(10**300, 10**300), "new": Size(1, 1)}
-    assert bounded(claimed, known) == {"a": Size(10, 5), "b": Size(30, 40), "new": Size(1, 1)}
-    assert bounded(claimed, {}) is claimed
-
-
-@pytest.mark.parametrize(
-    ("claimed", "known", "believed"),
-    [
-        (Size(0, 9, 5), Size(0, 9, 60), Size(0, 9, 60)),  # tokens would be free too early
-        (Size(0, 9, 60), Size(0, 9, 5), Size(0, 9, 60)),
-        (Size(9, 9, 0), Size(0, 9, 60), Size(0, 9, 60)),
-        (Size(0, 9, 1), Size(9, 9), Size(9, 9)),
-        (Size(9, 9, 0, 2), Size(9, 9), Size(9, 9)),
-        (Size(9, 9), Size(9, 9, 0, 2), Size(9, 9)),
-        (Size(0, 9, 5), Size(0, 9, 5, 0, 1), Size(0, 9, 5, 0, 1)),
-    ],
-)
-def test_a_claimed_window_is_as_long_as_the_known_one(
-    claimed: Size, known: Size, believed: Size
-) -> None:
-    assert bounded({"a": claimed}, {"a": known}) == {"a": believed}
 
 
 @given(st.integers(0, 50), shares, st.integers(0, 3), st.integers(0, 2))

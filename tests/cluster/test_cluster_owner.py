@@ -312,33 +312,6 @@ def test_share_is_bounded_by_the_roster(share: int) -> None:
     assert 0 <= owner.limits["one"].lent.rate <= SIZES["one"].rate * HALF
 
 
-def test_claimed_size_mints_nothing_for_others() -> None:
-    owner = new_owner()
-    owner.know(SIZES)
-    huge = {"one": Size(10**300, 10**300), "keyed": Size(1, 1)}
-    liar = lending_peer(
-        owner, "liar", sizes=huge, lending={name: Lending(10**300, {"a": 10**300}) for name in huge}
-    )
-    other = lending_peer(owner, "m1")
-    assert other.send(0, drawn(10**300))[ONE].granted == 100
-    assert pool_of(owner, KEYED).level <= 51 * GRAINS
-    for i in range(50):
-        liar.send(i * MS, sizes={name: Size(s.rate + i, s.burst * 2) for name, s in huge.items()})
-        other.send(i * MS)
-    assert owner.limits["one"].lent.capacity == 100 * GRAINS
-    assert owner.limits["one"].lent.rate <= SIZES["one"].rate * WHOLE
-
-
-def test_a_size_that_grows_is_believed_when_the_owner_has_it() -> None:
-    owner = new_owner()
-    owner.know(SIZES)
-    peer = lending_peer(owner, "m0", sizes=limits(2_000, 200))
-    assert owner.limits["one"].lent.capacity == 50 * GRAINS
-    owner.know(limits(2_000, 200))
-    peer.send(MS, sizes=None)
-    assert owner.limits["one"].lent.capacity == 100 * GRAINS
-
-
 @pytest.mark.parametrize("grains", [10**300, -(10**300)], ids=["huge", "negative"])
 def test_brought_tokens_are_at_most_the_share_of_the_burst(grains: int) -> None:
     owner = new_owner()

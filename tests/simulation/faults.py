@@ -135,11 +135,6 @@ class FaultyCluster(Cluster):
         version = self.version
         for member in self.members:
             self.at(true + self._rnd.randrange(100 * MS), self._resizer(member, version))
-        for number in range(len(self.owners)) if self.schedule.knowing else ():
-            self.at(true + self._rnd.randrange(100 * MS), self._teacher(number, version))
-
-    def _teacher(self, number: int, version: int) -> Callable[[int], None]:
-        return lambda true: self.owners[number].know(self.sizes(version))
 
     def _resizer(self, member: Member, version: int) -> Callable[[int], None]:
         def resize(true: int) -> None:

@@ -35,8 +35,7 @@ class World(FaultyCluster):
         for owner in self.owners:
             sizes += [s.sizes["one"] for s in owner.sessions.values() if "one" in s.sizes]
         if self.schedule.window:
-            # Owners may believe less than any version: the burst of one, the window of another.
-            true_sizes = {self._versions[size] for size in set(sizes) if size in self._versions}
+            true_sizes = {self._versions[size] for size in set(sizes)}
             for central in self.central.values():
                 central.in_force(true_sizes, true)
             return

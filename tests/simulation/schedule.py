@@ -42,8 +42,6 @@ class Schedule:
     """Tokens that each member adds to its share."""
     kept: int = 0
     """Tokens of its share that each member does not lend, if it has twice as many."""
-    knowing: bool = False
-    """Owners learn of the sizes, as members do. False: they believe what members claim."""
     algorithms: bool = False
     """Each other new size is one of token buckets."""
     gap: int = 2 * MS
@@ -93,7 +91,6 @@ def random_schedule(seed: int, duration: int = DURATION) -> Schedule:
         burst=burst,
         added=added,
         kept=kept,
-        knowing=random.Random(f"knows {seed}").random() < 0.3,
         drift=rnd.choice([0, 0, 100_000]),
         gap=rnd.choice([2, 8]) * MS,
         whole=rnd.choice([1_000_000, 1_000_000, 700_000]),

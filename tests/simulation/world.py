@@ -209,8 +209,6 @@ class Cluster:
         owner = self.parts.owner(
             OwnerId(f"o{number}", incarnation), self._owner_timing, node.clock.at(true), share_of
         )
-        if self.schedule.knowing:
-            owner.know(self.sizes(self.version))
         if (stock := self.schedule.stock) is not None:
             owner._stock = lambda name, account: stock  # type: ignore[method-assign]
         return owner

@@ -6,12 +6,9 @@ of a limit. So what a share accrues is a whole number of grains, and nothing is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "bounded", "size_of", "window_size"]
+__all__ = ["GRAINS", "WHOLE", "Lent", "Size", "size_of", "window_size"]
 
 GRAINS: Final = 10**24
 """Grains of one token."""
@@ -54,28 +51,6 @@ def window_size(tokens: int, window: int, drift: int) -> Size:
     The window is longer by ``drift`` (millionths): a fast clock would end it too early.
     """
     return Size(0, tokens, -(-window * (WHOLE + drift) // WHOLE) + 1)
-
-
-def bounded(claimed: Mapping[str, Size], known: Mapping[str, Size]) -> Mapping[str, Size]:
-    """Return sizes of limits, by name, each no larger than the known one.
-
-    A limit that is not known is believed: only members that are ahead of the others have it.
-    """
-    if not known:
-        return claimed
-    return {
-        name: _bounded(size, known[name]) if name in known else size
-        for name, size in claimed.items()
-    }
-
-
-def _bounded(size: Size, known: Size) -> Size:
-    if (size.window > 0) != (known.window > 0):
-        return known
-    return Size(
-        min(size.rate, known.rate), min(size.burst, known.burst), max(size.window, known.window),
-        min(size.added, known.added), max(size.kept, known.kept),
-    )  # fmt: skip
 
 
 class Lent:

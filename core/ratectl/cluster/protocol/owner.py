@@ -61,7 +61,6 @@ class Owner:
         self.id = name
         self._timing = timing
         self._share_of = share_of
-        self._known: Mapping[str, Size] = {}
         self._now = now
         self.sessions: dict[str, Session] = {}
         self.limits: dict[str, LentLimit] = {}
@@ -84,14 +83,6 @@ class Owner:
     def gap(self) -> int:
         """Time that members should leave between two polls, in nanoseconds."""
         return common_gap(self._fast_gap, len(self.sessions))
-
-    def know(self, sizes: Mapping[str, Size]) -> None:
-        """Take over the sizes of the limits in force here, by name.
-
-        A member that claims a larger one would mint tokens for every other member: it is believed
-        when this process has the generation, too.
-        """
-        self._known = sizes
 
     @property
     def is_short(self) -> bool:
@@ -274,7 +265,7 @@ class Owner:
         share = max(0, min(poll.share, self._share_of(poll.member)))
         if poll.sizes is not None:
             session.claimed = poll.sizes
-        sizes = session.believed(self._known)
+        sizes = session.claimed
         is_fresh = lent_at is not None and now < lent_at + self._timing.lend_for
         if lent_at is not None and is_fresh:
             session.lend_until = max(session.lend_until, lent_at + self._timing.lend_for)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size, bounded
+from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
 
 if TYPE_CHECKING:
     from collections import deque
@@ -27,9 +27,6 @@ class Session:
         self.share = 0
         self.claimed: Mapping[str, Size] = {}
         """Sizes of its limits, as it says."""
-        self._judged: Mapping[str, Size] = self.claimed
-        self._known: Mapping[str, Size] = self.claimed
-        self._believed: Mapping[str, Size] = self.claimed
         self.sizes: Mapping[str, Size] = {}
         """Sizes as the owner counts them."""
         self.lending = False
@@ -46,13 +43,6 @@ class Session:
         """Accounts with something that the member has not confirmed."""
         self.replies = replies
         """Number and time of the answers that a poll may still echo."""
-
-    def believed(self, known: Mapping[str, Size]) -> Mapping[str, Size]:
-        """Return the sizes that the member claims, each at most as large as the known one."""
-        if self._judged is not self.claimed or self._known is not known:
-            self._judged, self._known = self.claimed, known
-            self._believed = bounded(self.claimed, known)
-        return self._believed
 
     def resize(self, share: int, sizes: Mapping[str, Size], now: int) -> dict[str, int]:
         """Take over another share and other sizes.
