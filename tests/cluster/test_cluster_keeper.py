@@ -248,6 +248,27 @@ def test_all_leave_at_once_and_one_comes_back(world: World) -> None:
     assert hint.member == "d"
 
 
+def test_nobody_is_removed_when_a_store_comes_back(world: World) -> None:
+    """The first member that reached it again removed the others, though they were alive."""
+    first, second = world.keeper("a"), world.keeper("b")
+    for now in range(0, 20 * SECOND, SECOND):
+        first.step(now)
+        second.step(now)
+    world.down = True
+    for now in range(20 * SECOND, 600 * SECOND, 5 * SECOND):
+        with pytest.raises(StoreError):
+            first.step(now)
+    world.down = False
+    for now in range(600 * SECOND, 629 * SECOND, SECOND):
+        first.step(now)
+    assert set(standing(first).roster.entries) == {"a", "b"}
+    second.step(629 * SECOND)
+    assert not second.lost
+    for now in range(630 * SECOND, 665 * SECOND, SECOND):
+        first.step(now)  # "b" has ended meanwhile
+    assert set(standing(first).roster.entries) == {"a"}
+
+
 def test_a_slow_store_makes_no_entry_old(world: World) -> None:
     """An entry that was renewed while another member waited for the store looked older than it was:
     two members used its share."""

@@ -82,7 +82,7 @@ class Keeper:
         self._lowered_in = 0
         """``Standing.number`` from which on the share is lower by the gift."""
         self._number = 0
-        self._renewed_at = 0
+        self._renewed_at = self._read_at = 0
 
     def run(self) -> None:
         """Work until ``stop``. Never raises."""
@@ -137,7 +137,10 @@ class Keeper:
                 return
             self._renewed_at = now
             self.tally.renewed += 1
+        if now - self._read_at > self._lasts // 2:
+            self._roster.wait_again()  # others could not renew their entries either, perhaps
         state = self._roster.read(now)
+        self._read_at = now
         for entry in state.overdue:
             self._roster.remove(entry.member, entry.revision)
         adopts = bool(state.unowned) and not self._roster.dedicated
@@ -150,8 +153,7 @@ class Keeper:
     def _join(self, now: int) -> None:
         joined = self._roster.join(self._address, now, host=_host())
         self.starts_full = joined.starts_full
-        self._renewed_at = now
-        self.reached_at = now
+        self._renewed_at = self._read_at = self.reached_at = now
         self._publish(self._roster.read(now))
 
     def _publish(self, state: RosterState) -> None:

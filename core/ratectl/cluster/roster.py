@@ -224,6 +224,10 @@ class Roster:
         """Return the share of a member as it was read the last time; 0 if it had none."""
         return 0 if self.state is None else self.state.share_of(member)
 
+    def wait_again(self) -> None:
+        """Let no entry be overdue before it has been read for as long as it lasts, from now on."""
+        self._reaper = Reaper(self._lasts, self._timing)
+
     def remove(self, member: str, revision: int) -> bool:
         """Remove an overdue entry, and add its share to the member's own.
 
