@@ -92,6 +92,36 @@ def test_a_dedicated_owner_owns_and_hands_over(fleet: Fleet) -> None:
     assert admitted_between(admitted, 2, 6) > 0.4 * RATE * 4
 
 
+OUTAGE = float(os.environ.get("RATECTL_OUTAGE", "600"))
+"""Seconds."""
+
+
+@pytest.mark.skipif(os.environ.get("RATECTL_SOAK") != "1", reason="it takes more than ten minutes")
+def test_a_store_that_is_gone_for_ten_minutes(fleet: Fleet, etcd_server: EtcdServer) -> None:
+    """Members go on with their shares, and share them again when the store is back."""
+    fleet.start(3, OUTAGE + 40)
+    fleet.go()
+    time.sleep(5)
+    before = _members(fleet)
+    etcd_server.freeze()
+    try:
+        time.sleep(OUTAGE)
+    finally:
+        etcd_server.thaw()
+    time.sleep(20)
+    assert _members(fleet) == before  # nobody had to join again
+    admitted = fleet.wait()
+    assert excess(admitted) == 0
+    assert admitted_between(admitted, 1, 25) > 0.9 * RATE * 24  # nothing has changed yet
+    assert admitted_between(admitted, 40, OUTAGE) > 0.9 * RATE * (OUTAGE - 40)  # even requests
+    assert admitted_between(admitted, OUTAGE + 20, OUTAGE + 40) > 0.9 * RATE * 20
+
+
+def _members(fleet: Fleet) -> set[str]:
+    with open_store(fleet.store) as store:
+        return {entry.key for entry in store.list("members/").items}
+
+
 def test_doctor_names_members_whose_addresses_lead_nowhere(fleet: Fleet) -> None:
     """Such members replaced each other as owner again and again, and no command showed it."""
     for variables in fleet.variables:
