@@ -239,10 +239,10 @@ def test_thousands_of_opens_without_a_poll_are_forgotten() -> None:
         owner.receive(Open("same", 1), 0)
         owner.receive(Open("grows", i + 1), 0)
         owner.receive(Close(f"nobody{i}", 1, ID), 0)
-    assert len(owner._opened["same"][1]) <= 1_024
+    assert len(owner._openings._opened["same"][1]) <= 1_024
     owner.tick(2 * SECOND)
-    assert not owner._opened
-    assert not owner._ended
+    assert not owner._openings._opened
+    assert not owner._openings._ended
     # It may open as ever.
     lending_peer(owner, "same", 2 * SECOND)
     assert "same" in owner.sessions
@@ -254,8 +254,8 @@ def test_session_that_ended_long_ago_is_forgotten_and_stays_ended() -> None:
     peer.send(0, drawn(20))
     late = peer.poll(drawn(0, returned=20))
     owner.tick(2 * SECOND)
-    assert not owner._opened
-    assert not owner._ended
+    assert not owner._openings._opened
+    assert not owner._openings._ended
     assert owner.receive(late, 2 * SECOND) == [Unknown("m0", 1, ID)]
     # An OPEN on a long way is answered, and the late poll echoes another answer than that.
     assert owner.receive(Open("m0", 1), 2 * SECOND) != []

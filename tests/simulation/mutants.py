@@ -168,11 +168,12 @@ class RevivesSessions(Owner):
         return False
 
     def _begin(self, poll: Poll, old: Any, now: int) -> Any:
-        self._opened.setdefault(poll.member, (poll.session, __import__("collections").deque()))
-        number, replies = self._opened[poll.member]
+        opened = self._openings._opened
+        opened.setdefault(poll.member, (poll.session, __import__("collections").deque()))
+        number, replies = opened[poll.member]
         if number >= poll.session:
             replies.append((poll.echo, now))
-            self._opened[poll.member] = (poll.session, replies)
+            opened[poll.member] = (poll.session, replies)
         return super()._begin(poll, old, now)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +19,7 @@ from ratectl.cluster.protocol.messages import (
     Unknown,
     Welcome,
 )
+from ratectl.cluster.protocol.openings import Openings
 from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
 from ratectl.cluster.protocol.session import Session
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock, share_out
@@ -38,8 +38,6 @@ _POOLS_PER_MEMBER: Final = 100_000
 """No member draws from more pools at once: what it says about others is ignored."""
 MOST_GRANTED: Final = 4_000
 """Most pools that one answer tells of. The others come next."""
-_REPLIES: Final = 1_024
-"""Answers to one member that a poll may still echo."""
 
 
 class Owner:
@@ -64,12 +62,7 @@ class Owner:
         self._now = now
         self.sessions: dict[str, Session] = {}
         self.limits: dict[str, LentLimit] = {}
-        self._opened: dict[str, tuple[int, deque[tuple[int, int]]]] = {}
-        self._ended: dict[str, int] = {}
-        """Newest session of each member that has ended. A late poll must not revive it: what it
-        returned would be credited twice."""
-        self._closing: set[str] = set()
-        """Members that have left and got no answer yet: they ask again."""
+        self._openings = Openings()
         self._due: list[tuple[int, str, int, bool]] = []
         """When a share lapses (True) or a session is void (False); looked at again when due."""
         self._left = LeftShares()
@@ -92,11 +85,11 @@ class Owner:
     @property
     def is_left(self) -> bool:
         """True if no member has a session, or waits for the answer that it has left."""
-        return not self.sessions and not self._closing
+        return not self.sessions and not self._openings.closing
 
     def has_heard(self, member: str) -> bool:
         """Return True if a member has a session, or has asked for one lately."""
-        return member in self.sessions or member in self._opened
+        return member in self.sessions or member in self._openings
 
     def receive(self, message: ToOwner, now: int) -> list[ToMember]:
         """Take a message of a member; return the answers."""
@@ -142,12 +135,9 @@ class Owner:
     # Sessions -----------------------------------------------------------------------------------
 
     def _open(self, message: Open, now: int) -> list[ToMember]:
-        number, replies = self._opened.get(message.member, (0, deque()))
-        if message.session < number or message.session <= self._ended.get(message.member, 0):
+        replies = self._openings.asked(message)
+        if replies is None:
             return []
-        if message.session > number:
-            replies = deque(maxlen=_REPLIES)
-            self._opened[message.member] = (message.session, replies)
         self._replies += 1
         replies.append((self._replies, now))
         return [Welcome(message.member, message.session, self.id, self._replies)]
@@ -176,10 +166,8 @@ class Owner:
 
     def _begin(self, poll: Poll, old: Session | None, now: int) -> Session | None:
         """Return a new session, or None if the poll echoes no fresh welcome."""
-        opened, replies = self._opened.get(poll.member, (0, deque()))
-        if opened != poll.session or not any(
-            number == poll.echo and now < at + self._timing.lend_for for number, at in replies
-        ):
+        replies = self._openings.begun(poll, now - self._timing.lend_for)
+        if replies is None:
             return None
         if old is not None:
             self._void(old)
@@ -190,7 +178,7 @@ class Owner:
 
     def _is_over(self, message: Poll | Close) -> bool:
         """Return True if a session has ended: nothing can revive it."""
-        return message.session <= self._ended.get(message.member, 0)
+        return self._openings.is_over(message.member, message.session)
 
     def _close(self, message: Close) -> list[ToMember]:
         session = self.sessions.get(message.member)
@@ -198,12 +186,12 @@ class Owner:
             return [Unknown(message.member, message.session, message.owner)]
         if session is not None:
             self._void(session)
-        if message.member in self._opened:  # otherwise no poll can begin a session
-            self._ended[message.member] = max(self._ended.get(message.member, 0), message.session)
+        if message.member in self._openings:  # otherwise no poll can begin a session
+            self._openings.end(message.member, message.session)
         if self._recalls():
-            self._closing.add(message.member)
+            self._openings.closing.add(message.member)
             return []  # the member asks again
-        self._closing.discard(message.member)
+        self._openings.closing.discard(message.member)
         left = self._left.of(message.member, message.session, self._now)
         return [Closed(message.member, message.session, self.id, left)]
 
@@ -323,7 +311,7 @@ class Owner:
     def _void(self, session: Session) -> None:
         """End a session: what the member held counts as spent."""
         del self.sessions[session.member]
-        self._ended[session.member] = max(self._ended.get(session.member, 0), session.number)
+        self._openings.end(session.member, session.number)
         for name in session.accounts:
             limit = self.limits[name.limit]
             limit.pools[name.key].settle(self._now, limit.lent)
@@ -367,12 +355,7 @@ class Owner:
             if not limit.pools and limit_name not in lent:
                 del self.limits[limit_name]
         self._left.forget(now - 2 * self._timing.resume_after)  # members use their shares by then
-        for member, (_, replies) in list(self._opened.items()):
-            # A poll can begin a session no more. An old OPEN that comes now gets a new answer.
-            if member not in self.sessions and replies[-1][1] <= now - self._timing.lend_for:
-                del self._opened[member]
-                self._ended.pop(member, None)
-                self._closing.discard(member)
+        self._openings.forget(now - self._timing.lend_for, self.sessions)
 
     # Pools --------------------------------------------------------------------------------------
 
