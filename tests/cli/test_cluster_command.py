@@ -33,6 +33,7 @@ scope: /fleet
 limits:
   all: {rate: 5000/s, burst: 10000, across: cluster}
   each: {algorithm: sliding-window, rate: 5/min, per: tenant, across: cluster}
+  paused: {rate: 5/min, across: cluster, mode: "off"}
 budgets:
   total: {algorithm: sliding-window, rate: 5/min, across: cluster}
 """
@@ -88,7 +89,7 @@ def test_status_for_programs(cli: Cli, members: str) -> None:
         (A, "reporting", False), (B, "reporting", True), (C, "silent", False)
     ]  # fmt: skip
     limits = {limit["limit"]: limit["shared"] for limit in document["limits"]}
-    assert limits == {"all": True, "each": False, "total": True}
+    assert limits == {"all": True, "each": True, "paused": False, "total": True}
 
 
 def test_healthy_cluster_exits_with_zero(cli: Cli, members: str) -> None:
@@ -331,8 +332,8 @@ limits:
 """
 TOO_SMALL = (
     "all at /fleet is shared by the cluster, and its burst of 5 is too small: it has less than 2 "
-    "tokens for each of 3 processes. Requests are refused although the limit has room; the "
-    "smallest burst that is enough is 6"
+    "tokens for each of 3 processes. Requests are refused although the limit has room: write "
+    "burst: 6, or more, or consistency: optimistic"
 )
 
 
@@ -370,11 +371,12 @@ def test_explain_says_who_shares_a_limit_and_what_it_promises(
 ) -> None:
     golden("explain-shared", cli("explain", "/fleet", "--live").out)
     document = cli("explain", "/fleet", "--live", "-o", "json").document
-    (limit,) = [each for each in document["limits"] if each["shared"]]
+    limit, each = [each for each in document["limits"] if each["shared"]]
     (total,) = [each for each in document["budgets"] if each["shared"]]
     assert total["shared"]["bound"].endswith("at most 5/min, in any window of that length")
     assert (limit["name"], limit["shared"]["members"]) == ("all", 3)
     assert limit["shared"]["bound"].endswith("at most 10000 + 5000/s · w")
+    assert "at most 5/min of each tenant, in any window" in each["shared"]["bound"]
     files = cli("explain", "/fleet", "--policies", "policies").out
     assert "  bound" in files
     assert "  shared" not in files
