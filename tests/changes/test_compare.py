@@ -297,6 +297,33 @@ def test_nothing_changes_from_a_tree_to_itself(said: dict[str, Any]) -> None:
     assert compare(tree(said), tree(dict(reversed(said.items())))) == []
 
 
+SHARED = {"rate": "5/s", "burst": 5, "per": "tenant", "across": "cluster"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"across": None}, ""),
+        ({"across": "redis"}, " across redis"),
+        ({"consistency": "optimistic"}, " across cluster optimistic"),
+        ({"consistency": "strict"}, None),
+        ({"across": "redis", "consistency": "optimistic"}, " across redis"),
+    ],
+)
+def test_who_shares_a_limit_is_a_change(fields: dict[str, str | None], text: str | None) -> None:
+    new = {name: value for name, value in {**SHARED, **fields}.items() if value is not None}
+    limit = "token-bucket 5/s burst 5 per tenant"
+    changes = [] if text is None else [("changed", f"{limit}{text}")]
+    assert kinds(SHARED, new) == changes
+    before = [] if text is None else [("changed", f"{limit} across cluster")]
+    assert kinds(new, SHARED) == before
+
+
+def test_a_consistency_without_effect_is_no_change() -> None:
+    local = {"rate": "5/s", "burst": 5, "per": "tenant"}
+    assert kinds(local, {**local, "consistency": "optimistic"}) == []
+
+
 SLOTS = {"algorithm": "concurrency", "max": 50, "per": "tenant"}
 RATE = {"rate": "5/s", "per": "tenant"}
 

@@ -71,6 +71,18 @@ def test_equal_windows_in_other_words_are_no_change_for_any_command(
     assert (found["steady", "rate"], found["spike", "rate"]) == (1, 2)
 
 
+def test_the_generation_that_last_changed_who_shares_a_limit(
+    cli: Cli, tree: Path, published: str
+) -> None:
+    shared = TREE.replace("20/s", "20/s, across: cluster")
+    for text in (shared, shared.replace("cluster", "cluster, consistency: optimistic")):
+        (tree / "all.yaml").write_text(text)
+        assert cli("apply", "policies", "--yes").code == 0
+    found = generations(cli)
+    assert (found["spike", "across"], found["spike", "consistency"]) == (2, 3)
+    assert ("steady", "consistency") not in found
+
+
 def test_an_undeclared_scope_shows_inherited_values(cli: Cli, changed: str) -> None:
     assert generations(cli, "/shop/cart/item") == generations(cli, "/shop/cart")
 

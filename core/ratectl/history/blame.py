@@ -127,10 +127,10 @@ def _values(tree: PolicyTree, request: _Request) -> dict[_Named, _Value] | None:
 
 def _add(values: dict[_Named, _Value], name: str, limit: Limit) -> None:
     for field in NOTICED_FIELDS:
-        value = getattr(limit, field.name)
-        if value is None or value == ():
+        value, noticed = getattr(limit, field.name), field.noticed_value(limit)
+        if value is None or value == () or noticed is None:
             continue
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
         setting = limit.settings.get(field.name)
         condition = setting.via.ref if setting is not None and setting.via is not None else None
-        values[name, field.name] = _Value(field.noticed_value(limit), shown, condition)
+        values[name, field.name] = _Value(noticed, shown, condition)

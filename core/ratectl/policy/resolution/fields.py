@@ -26,8 +26,8 @@ class Field(NamedTuple):
     name: str
     explained: int
     """Place in the explanation of a limit."""
-    noticed: int | None
-    """Place among the fields that explain a change; None if requests cannot notice the field."""
+    noticed: int
+    """Place among the fields that explain a change."""
     text: Callable[[Limit], str | None]
     """Text in the line of a limit; None if there is nothing to write."""
     value: Callable[[Limit], object] | None = None
@@ -57,6 +57,11 @@ def _counted(limit: Limit, amount: object) -> str | None:
     if amount is None:
         return None
     return f"{amount}" if limit.unit == DEFAULT_UNIT else f"{amount} {limit.unit}"
+
+
+def _consistency(limit: Limit) -> str | None:
+    """Return how exactly agents share a limit; None if they do not share it."""
+    return limit.consistency if limit.across == "cluster" else None
 
 
 def _resets_text(limit: Limit) -> str | None:
@@ -109,14 +114,6 @@ FIELDS: Final = (
         default=DEFAULT_PRECISION,
     ),
     Field(
-        "across", explained=11, noticed=None, text=lambda _: None,
-        decides=False, selects_bucket=True,
-    ),
-    Field(
-        "consistency", explained=13, noticed=None, text=lambda _: None,
-        default=DEFAULT_CONSISTENCY, decides=False,
-    ),
-    Field(
         "per", explained=6, noticed=6,
         text=lambda limit: f"per {', '.join(limit.per)}" if limit.per else None,
         default=(), selects_bucket=True, kept_below_cap=True,
@@ -125,6 +122,17 @@ FIELDS: Final = (
         "absent", explained=7, noticed=7,
         text=lambda limit: None if limit.absent == DEFAULT_ABSENT else f"absent {limit.absent}",
         default=DEFAULT_ABSENT, decides=False,
+    ),
+    Field(
+        "across", explained=11, noticed=12,
+        text=lambda limit: None if limit.across is None else f"across {limit.across}",
+        decides=False, selects_bucket=True,
+    ),
+    Field(
+        "consistency", explained=13, noticed=13,
+        text=lambda limit: "optimistic" if _consistency(limit) == "optimistic" else None,
+        value=_consistency,
+        default=DEFAULT_CONSISTENCY, decides=False,
     ),
     Field(
         "mode", explained=10, noticed=10,
@@ -137,13 +145,8 @@ FIELDS: Final = (
 EXPLAINED_FIELDS: Final = tuple(sorted(FIELDS, key=lambda field: field.explained))
 """All fields, in the order of explanations."""
 
-NOTICED_FIELDS: Final = tuple(
-    sorted(
-        (field for field in FIELDS if field.noticed is not None),
-        key=lambda field: field.noticed or 0,
-    )
-)
-"""Fields that requests can notice; first those that explain a change best."""
+NOTICED_FIELDS: Final = tuple(sorted(FIELDS, key=lambda field: field.noticed))
+"""All fields; first those that explain a change best."""
 
 _AMOUNTS: Final = tuple(field for field in FIELDS if field.decides and not field.selects_bucket)
 _SELECTING: Final = tuple(field for field in NOTICED_FIELDS if field.selects_bucket)
