@@ -54,7 +54,8 @@ soak: .venv/dev
 	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 $(SOAKED_TESTS) || exit 1; \
 	done
 
-SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py tests/agent/test_cluster_machines.py \
+SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \
+    tests/agent/test_cluster_machines.py tests/publishing/test_pushers.py \
     tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py
 
 # Schedules of the simulated cluster; a failing one is printed in short. Token buckets, or windows.

@@ -47,7 +47,7 @@ DRAWN = st.builds(Drawn, POOLS, *[NUMBERS] * 6)
 GRANTED = st.builds(
     Granted, POOLS, NUMBERS, NUMBERS, st.none() | NUMBERS, st.booleans(), NUMBERS, st.booleans()
 )
-SIZES = st.dictionaries(TEXTS, st.builds(Size, NUMBERS, NUMBERS, NUMBERS), max_size=4)
+SIZES = st.dictionaries(TEXTS, st.builds(Size, *[NUMBERS] * 5), max_size=4)
 STEPS = st.lists(st.builds(Step, NUMBERS, NUMBERS), min_size=1, max_size=3).map(tuple)
 LENDING = st.dictionaries(
     TEXTS,
@@ -200,7 +200,7 @@ def test_what_is_no_message(body: bytes, why: str) -> None:
 @pytest.mark.parametrize(
     ("at", "value", "why"),
     [
-        (9, ["l", 1, 2, 0, "l", 3, 4, 0], "sizes: a limit is there twice"),
+        (9, ["l", 1, 2, 0, 0, 0, "l", 3, 4, 0, 0, 0], "sizes: a limit is there twice"),
         (10, ["l", 1, "l", 2], "lending: a limit is there twice"),
         (11, ["limit", "k", 1, "limit", "k", 1], "key 'k' is there twice"),
         (11, ["other", "k", 1], "limit 'other' is not lent"),

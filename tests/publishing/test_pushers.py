@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Compare, Op, Store, TxnResult
 
-PUSHERS, PUSHES = {"etcd": 50, "sqlite": 20}, 20
+SOAK = os.environ.get("RATECTL_SOAK") == "1"
+PUSHERS = {"etcd": 50, "sqlite": 20} if SOAK else {"etcd": 20, "sqlite": 10}
 """Publishers by kind of store: a file on one machine has fewer writers."""
+PUSHES = 20 if SOAK else 10
 SEED = 20_261_125
 LOST = 0.1
 """Share of head swaps whose request is lost, and of applied swaps whose reply is lost."""
@@ -52,7 +55,7 @@ class Lossy:
 
 
 class Pusher(threading.Thread):
-    """Thread that publishes twenty trees; it repeats each push until its outcome is known."""
+    """Thread that publishes some trees; it repeats each push until its outcome is known."""
 
     def __init__(self, url: str, number: int) -> None:
         super().__init__()
