@@ -23,8 +23,8 @@ MOST: Final = 400
 FIRST: Final = {
     "spends after expiry": 51, "resumes early": 17, "resumes while tokens are out": 26,
     "lends from receipt": 26, "lease from receipt": 20, "lends to any owner": 44,
-    "revives tokens": 63, "renews from receipt": 174, "brings tokens again": 45, "answers a close at once": 34,
-    "brings every time": 126, "growth is free after a pause": 40,
+    "revives tokens": 63, "renews from receipt": 174, "brings tokens again": 45,
+    "answers a close at once": 34, "brings every time": 126, "growth is free after a pause": 40,
     "void tokens do not cool": 7, "finds a share as it left it": 53,
 }  # fmt: skip
 """Seed at which to begin, where the first one that finds the mutant comes late."""
