@@ -96,6 +96,27 @@ def test_a_place_is_used_once_in_a_window(machine: Machine) -> None:
     assert [first.ask_for("a"), first.ask_for("a")] == [True, False]
 
 
+@pytest.mark.parametrize("limit", [window(40), (20, 40)])
+@pytest.mark.parametrize("cost", [0, 1])
+def test_what_a_request_has_cost_in_the_end_is_spent(
+    machine: Machine, limit: Limit, cost: int
+) -> None:
+    member, other, *_ = started(machine, 2, limit, optimistic=False)
+    spent = 0
+
+    def ask(step: int) -> None:
+        nonlocal spent
+        for each in (member, other):
+            decision = each.engine.check("/", {"tenant": "a"}, cost)
+            if decision.allowed:
+                decision.settle(10)
+                spent += 10
+
+    machine.run(4 * SECOND, ask)
+    most = 40 + 4 * 20 if isinstance(limit, tuple) else 2 * 40
+    assert most * 0.8 <= spent <= most + 2 * 10
+
+
 @pytest.mark.parametrize("limit", [window(0), (0, 5), window(3)])
 def test_what_never_passes(machine: Machine, limit: Limit) -> None:
     first, *_ = started(machine, 2, limit, optimistic=True)

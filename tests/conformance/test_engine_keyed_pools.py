@@ -296,6 +296,21 @@ def test_the_own_part_is_filled_out_of_the_wallet(rig: Rig, wallets: AnyKeyWalle
     assert wallets.total() == 1
 
 
+@pytest.mark.parametrize("cost", [0, 1])
+def test_a_bucket_that_owes_tokens_admits_nothing(
+    rig: Rig, wallets: AnyKeyWallets, cost: int
+) -> None:
+    rig.engine.check("/", {"tenant": "a"}, 2).settle(7)
+    fill(wallets, 9)
+    assert asked(rig, "a", cost=cost) == [False]
+    assert uses(wallets) == {number("a"): (9, 0, cost + 5, cost)}
+    key = rig_key(rig, "a")
+    assert rig.engine.keep_tokens(NAME, key, owed=True) == 5
+    assert rig.engine.keep_tokens(NAME, key, owed=True) == 0
+    assert wallets.total() == 4
+    assert asked(rig, *"aaaaa", cost=cost)[3:] == [True, cost == 0]
+
+
 def test_an_own_part_is_filled_with_whole_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:
     publish(rig, plan(keyed(wallets, OwnPart(1, TICKS, 5 * TICKS // 2)), "tenant"))
     asked(rig, "a", "a")
@@ -351,7 +366,7 @@ def test_wallets_are_bounded(rig: Rig) -> None:
         wallets.want(key)
     assert wallets.count == most
     assert not wallets.deposit(most + 1, 1)
-    assert wallets.draw(most + 1, 1, 0) == -1
+    assert wallets.draw(most + 1, 1, 0, 0) == -1
 
 
 def rig_key(rig: Rig, tenant: str) -> object:

@@ -122,6 +122,8 @@ class KeyPurses:
             purse.spent += spent
         purse.missed += missed
         purse.largest = max(purse.largest, largest)
+        if missed:
+            self._move(purse, owed=True)
         return text
 
     def read(self, key: str) -> Purse:
@@ -157,9 +159,12 @@ class KeyPurses:
         """Fill the process's own part of a key out of its wallet: what that takes is spent."""
         purse = self._purses.get(key)
         if purse is not None:
-            kept = self.engine.keep_tokens(self.limit.name, purse.key)
-            purse.left -= kept
-            purse.spent += kept
+            self._move(purse, owed=False)
+
+    def _move(self, purse: _KeyPurse, *, owed: bool) -> None:
+        kept = self.engine.keep_tokens(self.limit.name, purse.key, owed=owed)
+        purse.left -= kept
+        purse.spent += kept
 
     def drop(self, key: str) -> None:
         """Remove a wallet, and its totals."""

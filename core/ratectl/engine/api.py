@@ -357,10 +357,14 @@ class Engine(ABC):
         """Call ``work``, which reads or fills wallets by key, while no request is decided."""
 
     @abstractmethod
-    def keep_tokens(self, name: GroupName, key: Key, now: int | None = None) -> int:
+    def keep_tokens(
+        self, name: GroupName, key: Key, now: int | None = None, *, owed: bool = False
+    ) -> int:
         """Move tokens from the wallet of a key into the process's own part of its bucket.
 
         Return how many: as many as there is room for. A key without a bucket has a full one.
+
+        :param owed: only as many as it owes, after requests that were settled with more.
         """
 
     @abstractmethod

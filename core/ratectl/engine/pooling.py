@@ -47,10 +47,12 @@ class PoolingEngine(WaitingEngine):
     def with_wallets(self, work: Callable[[], T]) -> T:
         return self._alone(work)
 
-    def keep_tokens(self, name: GroupName, key: Key, now: int | None = None) -> int:
-        return self._alone(self._keep_tokens, name, key, now)
+    def keep_tokens(
+        self, name: GroupName, key: Key, now: int | None = None, *, owed: bool = False
+    ) -> int:
+        return self._alone(self._keep_tokens, name, key, now, owed)
 
-    def _keep_tokens(self, name: GroupName, key: Key, now: int | None) -> int:
+    def _keep_tokens(self, name: GroupName, key: Key, now: int | None, owed: bool) -> int:
         group = self._groups.made(name)
         if group is None or group.ended is not None:
             return 0
@@ -61,7 +63,8 @@ class PoolingEngine(WaitingEngine):
         state, serial = group.find(key, instant)
         if not serial:
             return 0
-        kept, state = algorithm.filled(state, algorithm.wallets.left(key), instant)
+        left = algorithm.wallets.left(key)
+        kept, state = algorithm.filled(state, left, instant, owed=owed)
         if kept:
             algorithm.wallets.withdraw(key, kept)
             group.write(key, state, serial)

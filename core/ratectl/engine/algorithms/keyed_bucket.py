@@ -22,6 +22,7 @@ __all__ = ["AnyKeyWallets", "KeyUse", "KeyWallets", "KeyedBucket", "OwnPart"]
 
 _MOST: Final = 1 << 17
 """Most wallets of one limit."""
+_MOST_OWED: Final = 1 << 61
 _MOST_TIME: Final = 1 << 62
 """No wallet may be spent so late."""
 
@@ -56,7 +57,7 @@ class AnyKeyWallets(Protocol):
     def withdraw(self, key: Any, most: int, /) -> int: ...
     def close(self, key: Any, /) -> tuple[int, int]: ...
     def clear(self) -> None: ...
-    def draw(self, key: Any, cost: int, now: int, /) -> int: ...
+    def draw(self, key: Any, cost: int, now: int, owed: int, /) -> int: ...
     def left(self, key: Any, /) -> int: ...
     def spend(self, key: Any, cost: int, /) -> None: ...
     def want(self, key: Any, /) -> None: ...
@@ -110,15 +111,18 @@ class KeyWallets:
             wallet = self._wallets[key] = _Wallet()
         self._used[key] = wallet
 
-    def draw(self, key: Hashable, cost: int, now: int) -> int:
-        """Return what would be left after ``cost``; -1: the wallet has less, and it is missed."""
+    def draw(self, key: Hashable, cost: int, now: int, owed: int) -> int:
+        """Return what would be left after ``cost``; -1: the wallet has less, and it is missed.
+
+        :param owed: tokens that the bucket owes. Nothing is admitted before they are there.
+        """
         self.want(key)
         wallet = self._wallets.get(key)
         if wallet is None:
             return -1
-        if now < self.deadline and wallet.left >= cost:
+        if not owed and now < self.deadline and wallet.left >= cost:
             return wallet.left - cost
-        wallet.missed += cost
+        wallet.missed += cost + owed
         wallet.largest = max(wallet.largest, cost)
         return -1
 
@@ -257,11 +261,12 @@ class KeyedBucket(TokenBucket):
         """
         if wait == NEVER:
             return -1
+        owed = min(max(0, -(self.level(state, now) // self.per_token)), _MOST_OWED) if wait else 0
         if not is_real:
-            left = self.wallets.left(key) if now < self.wallets.deadline else 0
+            left = self.wallets.left(key) if now < self.wallets.deadline and not owed else 0
             return left - cost if wait and left >= cost else -1
         if wait:
-            return self.wallets.draw(key, cost, min(now, _MOST_TIME))
+            return self.wallets.draw(key, cost, min(now, _MOST_TIME), owed)
         if cost and state[0] < self.half_level:
             self.wallets.want(key)
         return -1
@@ -271,13 +276,16 @@ class KeyedBucket(TokenBucket):
         level, at, high_at, _ = state
         return level - max(0, more) * self.per_token, at, high_at, 0
 
-    def filled(self, state: Any, tokens: int, now: int) -> tuple[int, TokenState]:
+    def filled(self, state: Any, tokens: int, now: int, *, owed: bool) -> tuple[int, TokenState]:
         """Fill the own part with at most so many tokens; return how many it took.
 
         Only whole tokens count. What is more than full is lost.
+
+        :param owed: only until nothing is owed, after requests that were settled with more.
         """
         level, at = self.level(state, now), self.at(state, now)
-        missing = self.full_level // self.per_token - level // self.per_token
+        enough = 0 if owed else self.full_level // self.per_token
+        missing = enough - level // self.per_token
         taken = max(0, min(tokens, missing))
         *_, high_at, _ = state
         return taken, (min(self.full_level, level + taken * self.per_token), at, high_at, 0)

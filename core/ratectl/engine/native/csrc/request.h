@@ -159,7 +159,8 @@ keyed_allows(Request *q, int i, Look *l)
         return 1;
     }
     KeyWallet *wallet = wanted(q, i, l);
-    if (wallet == NULL || q->now >= wallets_of(r)->deadline || wallet->left < l->cost)
+    if (wallet == NULL || q->now >= wallets_of(r)->deadline || wallet->left < l->cost ||
+        keyed_owed(r, &l->bucket->tokens, q->now))
         return 0;
     l->drawn = wallet;
     return 1;
@@ -175,7 +176,7 @@ keyed_look(Request *q, int i, Look *l)
         return NEVER;
     KeyWallet *wallet = wallet_find(wallets_of(r), l->key);
     if (wallet != NULL)
-        wallet_missed(wallet, l->cost);
+        wallet_missed(wallet, l->cost, keyed_owed(r, &l->bucket->tokens, q->now));
     return keyed_wait(r, l->cost);
 }
 

@@ -239,6 +239,17 @@ keyed_level(const Rule *r, const Tokens *b, i64 now)
     return now < wallets_of(r)->until ? level_at(r, b, now) : 0;
 }
 
+/* Tokens that the bucket owes: requests were settled with more. */
+static inline i64
+keyed_owed(const Rule *r, const Tokens *b, i64 now)
+{
+    i128 level = level_at(r, b, now);
+    if (likely(level >= 0))
+        return 0;
+    u128 owed = wide_ceil_div((u128)-level, (u64)r->per_token);
+    return owed < MOST_COUNT ? (i64)owed : MOST_COUNT;
+}
+
 static inline i64
 keyed_wait(const Rule *r, i64 cost)
 {

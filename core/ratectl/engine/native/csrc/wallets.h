@@ -100,11 +100,13 @@ wallet_remove(KeyWallets *w, KeyWallet *gone)
     w->count--;
 }
 
-/* Count a request for which a wallet has too little. The sum stops at the largest count. */
+/* Count a request for which a wallet has too little, and what its bucket owes. The sum stops at the
+   largest count. */
 static inline void
-wallet_missed(KeyWallet *wallet, i64 cost)
+wallet_missed(KeyWallet *wallet, i64 cost, i64 owed)
 {
-    wallet->missed = wallet->missed > MOST_COUNT - cost ? MOST_COUNT : wallet->missed + cost;
+    i64 more = owed > MOST_COUNT - cost ? MOST_COUNT : cost + owed;
+    wallet->missed = wallet->missed > MOST_COUNT - more ? MOST_COUNT : wallet->missed + more;
     if (wallet->largest < cost)
         wallet->largest = cost;
 }
@@ -284,21 +286,22 @@ key_wallets_close(KeyWallets *w, PyObject *key)
     return Py_BuildValue("(LL)", left, spent);
 }
 
-/* draw(key, cost, now) -> what would be left after `cost`; -1: there is less, and it is missed. */
+/* draw(key, cost, now, owed) -> what would be left after `cost`; -1: there is less, or the bucket owes
+   some, and it is missed. */
 static PyObject *
 key_wallets_draw(KeyWallets *w, PyObject *args)
 {
     unsigned long long key;
-    long long cost, now;
-    if (!PyArg_ParseTuple(args, "KLL", &key, &cost, &now))
+    long long cost, now, owed;
+    if (!PyArg_ParseTuple(args, "KLLL", &key, &cost, &now, &owed))
         return NULL;
     KeyWallet *found = w->named ? wallet_made(w, key) : NULL;
     if (found == NULL)
         return PyLong_FromLong(-1);
     wallet_used(w, found);
-    if (now < w->deadline && found->left >= cost)
+    if (!owed && now < w->deadline && found->left >= cost)
         return PyLong_FromLongLong(found->left - cost);
-    wallet_missed(found, cost);
+    wallet_missed(found, cost, owed);
     return PyLong_FromLong(-1);
 }
 
