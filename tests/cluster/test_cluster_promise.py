@@ -50,7 +50,10 @@ def test_the_bound_of_an_optimistic_limit(
 def test_the_bound_of_a_window_of_a_key() -> None:
     bound, more = bound_text(None, "5/min", ("user",), optimistic=False).split("; ")
     assert bound == f"{TOGETHER}5/min of each user, in any window of that length"
-    assert more == "a process that comes may admit one more"
+    assert more == "a process that comes, or whose share grows to two, may admit one more"
+    assert bound_text(None, "5/min", ("user",), optimistic=True).endswith(
+        "and 1 more for each process; a process that comes may admit one more"
+    )
 
 
 def test_the_bound_of_keys_says_what_moving_shares_add() -> None:
@@ -58,6 +61,8 @@ def test_the_bound_of_keys_says_what_moving_shares_add() -> None:
     assert bound == f"{WINDOW}{TOGETHER}21 + 100/s · w of each tenant, user"
     assert moving.startswith("while processes come or go, up to 10 · s more, where s is the part ")
     assert never == "a request that costs more than 11 is never admitted"
+    _, moving, _ = bound_text(21, "100/s", ("tenant",), optimistic=True).split("; ")
+    assert moving.endswith("moves between them, and 1 for each that comes")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def bound_text(burst: int | None, rate: str, per: Sequence[str], *, optimistic: 
         added = f", and {added_tokens(is_window=burst is None, per=per)} more for each process"
     if burst is None:
         if per:
-            ends.append("a process that comes may admit one more")
+            grows = "" if optimistic else ", or whose share grows to two,"
+            ends.append(f"a process that comes{grows} may admit one more")
         bound = (
             f"all processes together admit at most {rate}{of_each}, in any window of that length"
         )
@@ -50,7 +51,7 @@ def bound_text(burst: int | None, rate: str, per: Sequence[str], *, optimistic: 
         ends += [
             (
                 f"while processes come or go, up to {burst - lent} · s more, where s is the part "
-                "of the limit that moves between them"
+                f"of the limit that moves between them{', and 1 for each that comes' * optimistic}"
             ),
             f"a request that costs more than {lent} is never admitted",
         ]

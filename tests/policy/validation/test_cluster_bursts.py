@@ -107,18 +107,43 @@ def test_each_process_needs_two_tokens() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("limit", "members", "least"),
+    [
+        ("algorithm: sliding-window, rate: 5/10min", 2, None),
+        ("algorithm: sliding-window, rate: 6/10min", 3, "rate: 7/10min"),
+        ("algorithm: sliding-window, rate: 7/10min", 3, None),
+        ("algorithm: sliding-window, rate: 1000/2h", 501, "rate: 1003/2h"),
+        ("rate: 1/h, burst: 3", 2, "burst: 4"),
+        ("rate: 1/h, burst: 4", 2, None),
+        ("rate: 1/h, burst: 7", 3, "burst: 8"),
+        ("rate: 1/h, burst: 8", 3, None),
+    ],
+)
+def test_each_process_needs_a_token_of_each_key(
+    limit: str, members: int, least: str | None
+) -> None:
+    """Three processes have a little less than a third each, or a little more."""
+    text = TEXT.partition("limits")[0].partition("budgets")[0] + (
+        f"limits: {{each: {{{limit}, per: user, across: cluster}}}}\n"
+    )
+    given = limit.rpartition(", ")[2].replace(": ", " of ")
+    warning = (
+        f"each at / is shared by the cluster, and its {given} is too small: not each of {members} "
+        "processes has a token of its own for the first request of a key. Requests are refused "
+        f"although the limit has room: write {least}, or more, or consistency: optimistic"
+    )
+    assert small(members, text) == ([] if least is None else [warning])
+
+
 def test_each_process_needs_two_places_of_a_window() -> None:
     text = TEXT.partition("budgets")[0] + (
-        "limits: {each: {algorithm: sliding-window, rate: 5/10min, per: user, across: cluster}}\n"
+        "budgets: {all: {algorithm: sliding-window, rate: 5/10min, across: cluster}}\n"
     )
     assert small(2, text) == []
-    assert small(3, text) == [
-        (
-            "each at / is shared by the cluster, and its rate of 5/10min is too small: it has less "
-            "than 2 tokens for each of 3 processes. Requests are refused although the limit has "
-            "room: write rate: 6/10min, or more, or consistency: optimistic"
-        )
-    ]
+    (found,) = small(3, text)
+    assert "its rate of 5/10min is too small: it has less than 2 tokens for each of 3" in found
+    assert found.endswith("write rate: 6/10min, or more, or consistency: optimistic")
 
 
 def test_with_an_optimistic_consistency_processes_add_tokens() -> None:

@@ -28,6 +28,8 @@ __all__ = ["LEAST_TIME", "LEAST_TOKENS", "SmallBurst", "check_bursts", "small_bu
 
 LEAST_TOKENS: Final = 2
 """Tokens that a bucket should have for each process that shares it."""
+_SHARES: Final = 1_000_000
+"""Each process has a whole number of these parts of a limit."""
 LEAST_TIME: Final = 50_000_000
 """Nanoseconds. A bucket should hold what accrues in this time: processes pause for some
 milliseconds."""
@@ -131,11 +133,15 @@ def _judged(
     if limit.burst is not None and limit.rate.per_second:
         paused = -(-limit.rate.per_second * LEAST_TIME // NS)
         paused -= 0 if is_strict or limit.per else LEAST_TOKENS * members
-    least = max(paused, LEAST_TOKENS * members * is_strict)
+    least = max(paused, _least_tokens(limit, members) if is_strict else 0)
     if size >= least or not size:
         return
     if least == paused:
         reason = f"it holds less than the rate of {Duration(LEAST_TIME)}, and processes may pause"
+    elif limit.per:
+        reason = (
+            f"not each of {members} processes has a token of its own for the first request of a key"
+        )
     else:
         reason = f"it has less than {LEAST_TOKENS} tokens for each of {members} processes"
     given, enough = f"burst of {size}", f"burst: {least}"
@@ -144,6 +150,19 @@ def _judged(
     yield SmallBurst(
         scope, f"{path}.{set_here[0]}", name, given, enough, reason, size < paused, is_strict
     )
+
+
+def _least_tokens(limit: Limit, members: int) -> int:
+    """Return the size of a limit with which each process has enough tokens.
+
+    Of a key, each process keeps a token, and the owner has at least as many: half of the burst.
+    """
+    if not limit.per or not members:
+        return LEAST_TOKENS * members
+    share = max(1, _SHARES // members)  # of the process that has the smallest one
+    if limit.burst is None:
+        return -(-LEAST_TOKENS * _SHARES // share)
+    return LEAST_TOKENS * -(-_SHARES // share)
 
 
 def _size(limit: Limit) -> int:
