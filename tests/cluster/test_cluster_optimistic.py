@@ -96,6 +96,19 @@ def test_a_place_is_used_once_in_a_window(machine: Machine) -> None:
     assert [first.ask_for("a"), first.ask_for("a")] == [True, False]
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_session_that_ends_fills_own_parts_in_time(machine: Machine, is_late: bool) -> None:
+    """Too late, the owner has taken the tokens for spent: their places are free a window later."""
+    member, *_ = started(machine, 2, window(40, seconds=60), optimistic=False)
+    assert member.ask_for("a")
+    machine.run(SECOND // 10)
+    machine.cut = set(machine.members)
+    before = machine.now
+    machine.now += is_late * 2 * SECOND  # the thread has read the clock, and was stopped
+    member.node.lender.close(before)
+    assert [member.ask_for("a"), member.ask_for("a")] == [not is_late, False]
+
+
 @pytest.mark.parametrize("limit", [window(40), (20, 40)])
 @pytest.mark.parametrize("cost", [0, 1])
 def test_what_a_request_has_cost_in_the_end_is_spent(

@@ -291,6 +291,8 @@ def test_the_own_part_is_filled_out_of_the_wallet(rig: Rig, wallets: AnyKeyWalle
     wallets.deadline = 0
     assert asked(rig, "a", "a", "a") == [True, True, False]
     assert uses(wallets) == {number("a"): (3, 0, 1, 1)}  # it spends no token of the wallet
+    assert rig.engine.keep_tokens(NAME, key) == 0, "they are void"
+    wallets.deadline = FOREVER
     assert rig.engine.keep_tokens(NAME, key) == 2
     assert rig.engine.keep_tokens(NAME, key) == 0
     assert wallets.total() == 1

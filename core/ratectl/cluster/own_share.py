@@ -53,7 +53,6 @@ class _Held:
 
         What is not in it any more, and not reported, counts as spent.
         """
-        self._wallets.keep(self._id)
         for _ in range(2):  # a refund may come after the first time: after the report, none does
             self._return(FOREVER, now)
         self._wallets.drop(self._id)
@@ -102,9 +101,15 @@ class _Own:
         self._swept_at = now
         for key, held in list(self._held.items()):
             if now - held.used_at >= _INTEREST:
+                self._wallets.keep(PoolId(self._name, key))
                 held.empty(now)
                 del self._held[key]
         self.limit.forget_unused(now)
+
+    def keep(self) -> None:
+        """Fill the parts that are never lent out of the wallets."""
+        for key in self._held:
+            self._wallets.keep(PoolId(self._name, key))
 
     def empty(self, now: int) -> Lending:
         """Take all tokens out of the wallets for good; return what is in the pools then.
@@ -184,6 +189,8 @@ class OwnShare:
 
     def lend(self, now: int) -> Mapping[str, Lending]:
         """Empty the wallets and the pools; return what was in them, by limit."""
+        for own in self._own.values():
+            own.keep()
         self._wallets.deadline = now
         lending = {name: own.empty(now) for name, own in self._own.items()}
         self._own, self._lent, self._full = {}, True, False

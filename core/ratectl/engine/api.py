@@ -363,6 +363,7 @@ class Engine(ABC):
         """Move tokens from the wallet of a key into the process's own part of its bucket.
 
         Return how many: as many as there is room for. A key without a bucket has a full one.
+        After the deadline of the wallets: 0.
 
         :param owed: only as many as it owes, after requests that were settled with more.
         """

@@ -60,6 +60,8 @@ class PoolingEngine(WaitingEngine):
         if not isinstance(algorithm, KeyedBucket):
             return 0
         instant = self._instant(now)
+        if instant >= algorithm.wallets.deadline:
+            return 0  # they are void: an owner may have taken them for spent long ago
         state, serial = group.find(key, instant)
         if not serial:
             return 0

@@ -219,11 +219,10 @@ class Lender:
         session, self.session = self.session, None
         if session is None:
             return
-        is_late = now >= self._wallets.deadline
+        for pool in session.draws if now < self._wallets.deadline else ():
+            self._wallets.keep(pool)
         self._wallets.deadline = now
         for pool in session.draws:
-            if not is_late:
-                self._wallets.keep(pool)
             self._wallets.take(pool, FOREVER)
             self._wallets.drop(pool)
 
