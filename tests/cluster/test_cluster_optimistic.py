@@ -6,6 +6,7 @@ Each admission is compared with one central bucket, or the log of one window.
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,12 @@ from machine import Machine
 from test_cluster_keyed import happen
 
 from engine.engines import ENGINES
+from ratectl.cluster.keyed import lent_size, own_part
+from ratectl.cluster.protocol.capacity import WHOLE, Size
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
+from ratectl.engine.algorithms.token_bucket import TokenBucket
+from support import once
 
 if TYPE_CHECKING:
     from machine import Limit, Member
@@ -94,6 +99,19 @@ def test_a_place_is_used_once_in_a_window(machine: Machine) -> None:
     assert [first.ask_for("a"), first.ask_for("a")] == [False, False]
     machine.run(SECOND // 500)  # clocks may differ
     assert [first.ask_for("a"), first.ask_for("a")] == [True, False]
+
+
+@once
+@pytest.mark.parametrize("period", [SECOND, 7 * 60 * SECOND, 86_400 * SECOND])
+@pytest.mark.parametrize(("burst", "added"), [(60, 0), (1, 1)])
+def test_an_own_part_accrues_a_fiftieth_of_the_rate(period: int, burst: int, added: int) -> None:
+    """Otherwise a key that has used it up would never have a token for its first request again."""
+    local, members = TokenBucket(5, period, burst), 50
+    size = Size(5 * SECOND * SECOND // period, burst, added=added)
+    part = own_part(local, size, WHOLE // members, 500)
+    exact = Fraction(5, period * 50 * members)
+    assert exact * 9 / 10 <= Fraction(part.per_ns, part.per_token) <= exact
+    assert lent_size(size).rate * 50 <= size.rate * 49
 
 
 @pytest.mark.parametrize("is_late", [False, True])

@@ -58,7 +58,8 @@ def lent_size(size: Size) -> Size:
     if size.window:
         return size._replace(added=0)
     kept = size.burst // _BURST_PART
-    return Size(size.rate - (-(-size.rate // _RATE_PART) if kept else 0), size.burst - kept)
+    own_rate = -(-size.rate // _RATE_PART) if kept or size.added else 0
+    return Size(size.rate - own_rate, size.burst - kept)
 
 
 def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: int) -> OwnPart:
@@ -77,7 +78,8 @@ def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: 
         return OwnPart(1, size.window, place * size.window)
     fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
     kept = local.capacity // _BURST_PART
-    rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift)) if kept else 0
+    own_rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift))
+    rate = own_rate if kept or least else 0
     ticks = local.per_token * fine
     return OwnPart(rate, ticks, max(kept * ticks * share // WHOLE, least * ticks))
 
