@@ -32,7 +32,7 @@ apiVersion: ratectl/v1
 scope: /fleet
 limits:
   all: {rate: 5000/s, burst: 10000, across: cluster}
-  each: {algorithm: sliding-window, rate: 6/min, per: tenant, across: cluster}
+  each: {algorithm: sliding-window, rate: 7/min, per: tenant, across: cluster}
   paused: {rate: 5/min, across: cluster, mode: "off"}
 budgets:
   total: {algorithm: sliding-window, rate: 6/min, across: cluster}
@@ -376,7 +376,7 @@ def test_explain_says_who_shares_a_limit_and_what_it_promises(
     assert total["shared"]["bound"].endswith("at most 6/min, in any window of that length")
     assert (limit["name"], limit["shared"]["members"]) == ("all", 3)
     assert limit["shared"]["bound"].endswith("at most 10000 + 5000/s · w")
-    assert "at most 6/min of each tenant, in any window" in each["shared"]["bound"]
+    assert "at most 7/min of each tenant, in any window" in each["shared"]["bound"]
     files = cli("explain", "/fleet", "--policies", "policies").out
     assert "  bound" in files
     assert "  shared" not in files
