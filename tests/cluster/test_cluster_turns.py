@@ -1,4 +1,4 @@
-"""What polls and answers tell of many keys: each of them has a turn, and messages stay small."""
+"""Polls and answers about many keys: each key has its turn, and messages stay small."""
 
 from __future__ import annotations
 
