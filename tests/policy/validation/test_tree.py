@@ -267,6 +267,26 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
             ("RC302", "/", "budgets.fleet.consistency"),
         ],
     ),
+    "what an override sets of a limit that agents share, or do not": (
+        {
+            "/": {
+                **one(rate="5/min"),
+                "overrides": [
+                    {"name": "gold", "match": {"tier": "gold"},
+                     "limits": {"spike": {"consistency": "optimistic"}}},
+                    {"name": "free", "match": {"tier": "free"},
+                     "limits": {"spike": {"algorithm": "sliding-window", "rate": "5/s",
+                                          "across": "cluster"}}},
+                    {"name": "odd", "match": {"tier": "odd"},
+                     "limits": {"spike": {"across": "cluster", "consistency": "optimistic"}}},
+                ],
+            },
+        },
+        [
+            ("RC302", "/", "overrides.0.limits.spike.consistency"),
+            ("RC308", "/", "overrides.1.limits.spike.across"),
+        ],
+    ),
     "a consistency of slots": (
         {"/": one(**SLOTS, consistency="strict")},
         [("RC204", "/", "limits.spike.consistency")],

@@ -13,16 +13,16 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.rates import NS
-from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.resolution.resolver import Resolver
+from ratectl.policy.validation.declared_limits import declared_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
-    from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit
-    from ratectl.policy.resolution.resolver import Resolved
+    from ratectl.policy.validation.declared_limits import DeclaredLimit
 
 __all__ = ["LEAST_TIME", "LEAST_TOKENS", "SmallBurst", "check_bursts", "small_bursts"]
 
@@ -90,42 +90,18 @@ def _small_bursts(
 ) -> Iterator[SmallBurst]:
     if not tree.is_shared():
         return  # the usual case, and much faster than resolving
-    for scope in sorted(tree.policies):
-        if broken.isdisjoint(ancestry(scope)):
-            yield from _of_document(resolver, tree.policies[scope], members)
+    for declared in declared_limits(tree, resolver, broken):
+        yield from _judged(declared, members)
 
 
-def _of_document(resolver: Resolver, policy: Policy, members: int) -> Iterator[SmallBurst]:
-    scope, here = policy.scope, resolver.at(policy.scope)
-    if here is None:
-        return
-    for name, fields in policy.limits.items():
-        limit = here.limits.get(name)
-        yield from _judged(scope, f"limits.{name}", fields, limit, name, members)
-    for name, fields in policy.budgets.items():
-        budget = _budget(here, scope, name)
-        yield from _judged(scope, f"budgets.{name}", fields, budget, f"budget {name}", members)
-    first = resolver.conditions.at(scope).inherited.bit_length()
-    for number, override in enumerate(policy.overrides):
-        resolved = resolver.where(scope, 1 << first + number)
-        for name, fields in override.limits.items():
-            limit = resolved.limits.get(name) if resolved else None
-            path = f"overrides.{number}.limits.{name}"
-            shown = f"{name} of override '{override.name}'"
-            yield from _judged(scope, path, fields, limit, shown, members)
-
-
-def _budget(here: Resolved, scope: str, name: str) -> Limit | None:
-    return next((each for at, each in here.budgets if (at, each.name) == (scope, name)), None)
-
-
-def _judged(
-    scope: str, path: str, fields: LimitFields, limit: Limit | None, name: str, members: int
-) -> Iterator[SmallBurst]:
+def _judged(declared: DeclaredLimit, members: int) -> Iterator[SmallBurst]:
     """Yield a limit whose size is set by these fields, if it is too small."""
     set_here = [
-        each for each in ("burst", "rate", "across", "consistency") if getattr(fields, each)
+        each
+        for each in ("burst", "rate", "across", "consistency")
+        if getattr(declared.fields, each)
     ]
+    limit = declared.limit
     if limit is None or not set_here or not limit.is_shared:
         return
     assert limit.rate is not None
@@ -148,8 +124,9 @@ def _judged(
     if limit.burst is None:
         given, enough = f"rate of {limit.rate}", f"rate: {least}/{str(limit.rate).split('/')[1]}"
     yield SmallBurst(
-        scope, f"{path}.{set_here[0]}", name, given, enough, reason, size < paused, is_strict
-    )
+        declared.scope, f"{declared.path}.{set_here[0]}", declared.name, given, enough, reason,
+        size < paused, is_strict,
+    )  # fmt: skip
 
 
 def _least_tokens(limit: Limit, members: int) -> int:

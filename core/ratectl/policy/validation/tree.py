@@ -6,7 +6,7 @@ values and never rejects a generation for a cap.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
@@ -29,6 +29,7 @@ from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
 from ratectl.policy.validation.overrides import check_overrides
+from ratectl.policy.validation.sharing import check_sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from ratectl.policy.validation.caps import CapFinding
 
 __all__ = ["check_tree"]
-
-_SHORT: Final = 10 * 10**9
-"""Windows below so many nanoseconds are used badly: see docs/cluster.md."""
 
 
 def check_tree(
@@ -72,6 +70,7 @@ def check_tree(
             findings += _Checker(tree, resolver, policy, above, here, before).findings()
             findings += check_overrides(tree, resolver, policy, before)
             findings += check_caps(tree, resolver, policy)
+    findings += check_sharing(tree, resolver, broken)
     findings += check_bursts(tree, resolver, broken)
     findings += check_exceptions(tree, resolver, broken, now_ns)
     findings += lint_tree(tree, resolver, broken)
@@ -105,39 +104,6 @@ class _Checker:
             yield from self._below_caps(name, declared)
         for name in self.policy.budgets:
             yield from self._usable("budgets", name)
-        yield from self._across()
-
-    def _across(self) -> Iterator[Diagnostic]:
-        for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
-            for name, fields in declared.items():
-                limit = self._in_force(part, name)
-                if limit is None:
-                    continue
-                if fields.consistency is not None and limit.across != "cluster":
-                    yield self._finding(
-                        codes.CONSISTENCY_UNUSED,
-                        f"{part}.{name}.consistency",
-                        f"'{name}' has a consistency, and agents do not share it",
-                        "write across: cluster, or remove consistency",
-                        severity="warning",
-                    )
-                if fields.across == "cluster" and _is_short(limit):
-                    yield self._finding(
-                        codes.ACROSS_SHORT,
-                        f"{part}.{name}.across",
-                        f"'{name}' has the window of {limit.rate}: processes hear of each other's "
-                        "requests a little late, so less than the limit is admitted in a window "
-                        "below 10s",
-                        "use a window of 10s or longer, or algorithm: token-bucket",
-                        severity="warning",
-                    )
-
-    def _in_force(self, part: str, name: str) -> Limit | None:
-        if part == "limits":
-            return self.here.limits.get(name)
-        scope = self.policy.scope
-        budgets = [each for owner, each in self.here.budgets if owner == scope]
-        return next((each for each in budgets if each.name == name), None)
 
     def _finding(
         self,
@@ -228,11 +194,3 @@ class _Checker:
         cap = self.here.caps.get(name)
         if cap and limit is not None and limit.rate is None and name not in self.policy.caps:
             yield from unbounded(self.tree, name, limit, cap)
-
-
-def _is_short(limit: Limit) -> bool:
-    """Return True if the limit is a window that is too short to be used well by a cluster."""
-    rate = limit.rate
-    if limit.algorithm != "sliding-window" or rate is None or rate.unlimited:
-        return False
-    return rate.window_ns is not None and rate.window_ns < _SHORT
