@@ -39,6 +39,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "html"
 
 
+def test_one_worker_runs_the_tests_of_a_group(request: pytest.FixtureRequest) -> None:
+    """If not, each worker builds the site, and processes that need a machine of their own meet."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@site")
+
+
 class Page(HTMLParser):
     """The links and the ids of a page."""
 
