@@ -261,7 +261,7 @@ class KeyedBucket(TokenBucket):
         """
         if wait == NEVER:
             return -1
-        owed = min(max(0, -(self.level(state, now) // self.per_token)), _MOST_OWED) if wait else 0
+        owed = self._owed(state, now) if wait and state[0] < 0 else 0
         if not is_real:
             left = self.wallets.left(key) if now < self.wallets.deadline and not owed else 0
             return left - cost if wait and left >= cost else -1
@@ -270,6 +270,10 @@ class KeyedBucket(TokenBucket):
         if cost and state[0] < self.half_level:
             self.wallets.want(key)
         return -1
+
+    def _owed(self, state: TokenState, now: int) -> int:
+        """Return the tokens that the bucket owes: requests were settled with more."""
+        return min(max(0, -(self.level(state, now) // self.per_token)), _MOST_OWED)
 
     def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> TokenState:  # noqa: ARG002
         """Charge ``more`` to the own part, even below empty."""

@@ -80,11 +80,11 @@ class PooledBucket(Algorithm[int]):
 
     def attempt(self, state: int, cost: int, now: int) -> tuple[int, int, int, None]:
         """Spend ``cost`` if the wallet allows it (see ``Algorithm.attempt``)."""
-        wallet = self.wallet
+        wallet, capacity = self.wallet, self.capacity
         left = wallet.granted - state - cost
-        if left >= 0 and now < wallet.deadline and cost <= self.capacity and self.token_ns:
-            return 0, state + cost, min(left, self.capacity), None
-        if cost > self.capacity or not self.token_ns:
+        if left >= 0 and now < wallet.deadline and cost <= capacity and self.token_ns:
+            return 0, state + cost, left if left < capacity else capacity, None  # noqa: FURB136
+        if cost > capacity or not self.token_ns:
             return NEVER, state, 0, None
         wallet.missed += cost
         wallet.largest = max(wallet.largest, cost)
