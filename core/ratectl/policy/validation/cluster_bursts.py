@@ -14,11 +14,10 @@ from ratectl.policy import codes
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.rates import NS
 from ratectl.policy.resolution.resolver import Resolver
-from ratectl.policy.validation.declared_limits import declared_limits
+from ratectl.policy.validation.declared_limits import shared_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Iterator
 
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit
@@ -61,14 +60,9 @@ class SmallBurst(NamedTuple):
         )
 
 
-def check_bursts(
-    tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
-) -> Iterator[Diagnostic]:
-    """Yield the findings for any number of processes.
-
-    ``broken``: declared scopes that could not be read; nothing at or below them is judged.
-    """
-    for small in _small_bursts(tree, resolver, 0, broken):
+def check_bursts(tree: PolicyTree, declared: Iterable[DeclaredLimit]) -> Iterator[Diagnostic]:
+    """Yield the findings for any number of processes."""
+    for small in _small_bursts(declared, 0):
         yield Diagnostic(
             codes.CLUSTER_BURST,
             f"{small.name} is shared by the cluster, and its {small.given} is too small: "
@@ -82,16 +76,12 @@ def check_bursts(
 
 def small_bursts(tree: PolicyTree, members: int) -> list[SmallBurst]:
     """Return limits whose burst is too small for so many processes that share them."""
-    return list(_small_bursts(tree, Resolver(tree), members))
+    return list(_small_bursts(shared_limits(tree, Resolver(tree)), members))
 
 
-def _small_bursts(
-    tree: PolicyTree, resolver: Resolver, members: int, broken: AbstractSet[str] = frozenset()
-) -> Iterator[SmallBurst]:
-    if not tree.is_shared():
-        return  # the usual case, and much faster than resolving
-    for declared in declared_limits(tree, resolver, broken):
-        yield from _judged(declared, members)
+def _small_bursts(declared: Iterable[DeclaredLimit], members: int) -> Iterator[SmallBurst]:
+    for each in declared:
+        yield from _judged(each, members)
 
 
 def _judged(declared: DeclaredLimit, members: int) -> Iterator[SmallBurst]:

@@ -1,4 +1,5 @@
-"""Limits that documents declare, each with the limit in force that its fields make."""
+"""Limits that documents declare, each with the limit in force that its fields make, for checks of
+how limits are shared."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolved, Resolver
 
-__all__ = ["DeclaredLimit", "declared_limits"]
+__all__ = ["DeclaredLimit", "shared_limits"]
 
 
 class DeclaredLimit(NamedTuple):
@@ -30,16 +31,18 @@ class DeclaredLimit(NamedTuple):
     """None: the fields make no usable limit."""
 
 
-def declared_limits(
+def shared_limits(
     tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
-) -> Iterator[DeclaredLimit]:
-    """Yield what documents declare, by scope. Limits of overrides are as if only that one held.
+) -> list[DeclaredLimit]:
+    """Return what documents declare, if one of them says how limits are shared; otherwise nothing.
 
-    ``broken``: declared scopes that could not be read; nothing at or below them is there.
+    That is the usual case, and much faster than resolving. Limits of overrides are as if only that
+    one held. ``broken``: declared scopes that could not be read; nothing at or below them is there.
     """
-    for scope in sorted(tree.policies):
-        if broken.isdisjoint(ancestry(scope)):
-            yield from _of_document(resolver, tree.policies[scope])
+    if not any(fields.across or fields.consistency for fields in tree.declared()):
+        return []
+    readable = [scope for scope in sorted(tree.policies) if broken.isdisjoint(ancestry(scope))]
+    return [each for scope in readable for each in _of_document(resolver, tree.policies[scope])]
 
 
 def _of_document(resolver: Resolver, policy: Policy) -> Iterator[DeclaredLimit]:

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
-from ratectl.policy.validation.declared_limits import declared_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Iterator
 
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit
-    from ratectl.policy.resolution.resolver import Resolver
+    from ratectl.policy.validation.declared_limits import DeclaredLimit
 
 __all__ = ["check_sharing"]
 
@@ -22,16 +20,9 @@ _SHORT: Final = 10 * 10**9
 """Windows below so many nanoseconds are used badly: see docs/cluster.md."""
 
 
-def check_sharing(
-    tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
-) -> Iterator[Diagnostic]:
-    """Yield findings about limits with ``across`` or ``consistency``.
-
-    ``broken``: declared scopes that could not be read; nothing at or below them is judged.
-    """
-    if not any(fields.across or fields.consistency for fields in tree.declared()):
-        return  # the usual case, and much faster than resolving
-    for scope, path, name, fields, limit in declared_limits(tree, resolver, broken):
+def check_sharing(tree: PolicyTree, declared: Iterable[DeclaredLimit]) -> Iterator[Diagnostic]:
+    """Yield findings about limits with ``across`` or ``consistency``."""
+    for scope, path, name, fields, limit in declared:
         if limit is None:
             continue
         if fields.consistency is not None and limit.across != "cluster":

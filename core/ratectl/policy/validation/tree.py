@@ -25,6 +25,7 @@ from ratectl.policy.validation.caps import (
     unbounded,
 )
 from ratectl.policy.validation.cluster_bursts import check_bursts
+from ratectl.policy.validation.declared_limits import shared_limits
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
@@ -70,8 +71,9 @@ def check_tree(
             findings += _Checker(tree, resolver, policy, above, here, before).findings()
             findings += check_overrides(tree, resolver, policy, before)
             findings += check_caps(tree, resolver, policy)
-    findings += check_sharing(tree, resolver, broken)
-    findings += check_bursts(tree, resolver, broken)
+    shared = shared_limits(tree, resolver, broken)
+    findings += check_sharing(tree, shared)
+    findings += check_bursts(tree, shared)
     findings += check_exceptions(tree, resolver, broken, now_ns)
     findings += lint_tree(tree, resolver, broken)
     findings += check_names(tree, resolver, broken)
