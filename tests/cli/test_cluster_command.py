@@ -102,7 +102,7 @@ def test_healthy_cluster_exits_with_zero(cli: Cli, members: str) -> None:
 def test_dedicated_owners_are_shown_and_are_no_problem(
     cli: Cli, golden: Golden, members: str
 ) -> None:
-    """They report nothing, and are none of the processes that share the limits."""
+    """Dedicated owners write no reports, and do not count as processes that share the limits."""
     report_agent(members, id="edge-3")
     write_roster(members, {A: 400_000, B: 350_000, C: 250_000}, owner=OWNERS[0], dedicated=OWNERS)
     run = cli("cluster", "status")

@@ -1,12 +1,11 @@
 """``ratectl agent run``."""
 
-import logging
 from typing import Annotated
 
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.framework.logs import logging_to_stderr
+from ratectl_cli.framework.logs import level_of, logging_to_stderr
 from ratectl_cli.framework.session import session_of
 from ratectl_cli.framework.signals import waiting_for_signals
 
@@ -103,9 +102,6 @@ def run(
     from ratectl_cli.inputs.serving import check_needs_admin, tls_of, token_in
 
     session = session_of(ctx)
-    level = logging.WARNING if session.options.quiet else logging.INFO
-    if session.options.verbose:
-        level = logging.DEBUG
     if session.options.timeout is not None:
         raise UsageError("an agent runs until it is stopped: it takes no --timeout")
     if environment is not None and not public_keys:
@@ -114,7 +110,7 @@ def run(
         raise missing
     token, tls = token_in(admin_token), tls_of(admin_tls)
     check_needs_admin(admin, token, tls)
-    with logging_to_stderr(level) as log, waiting_for_signals() as wait_for_one:
+    with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
             url,

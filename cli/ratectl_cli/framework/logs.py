@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ratectl_cli.framework.options import Options
 
-__all__ = ["logged", "logging_to_stderr"]
+__all__ = ["level_of", "logged", "logging_to_stderr"]
 
 
 class _Safe(logging.Formatter):
@@ -24,6 +24,13 @@ class _Safe(logging.Formatter):
         text = super().format(record)
         lines = text.split("\n") if record.exc_info else [text]
         return "\n".join(printable(line) for line in lines)
+
+
+def level_of(options: Options) -> int:
+    """Return the level of a command that runs until it is stopped, and logs what it does."""
+    if options.verbose:
+        return logging.DEBUG
+    return logging.WARNING if options.quiet else logging.INFO
 
 
 @contextlib.contextmanager

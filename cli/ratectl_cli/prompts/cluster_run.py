@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import re
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from ratectl.agent.dedicated import DedicatedOwner
 from ratectl.errors import UsageError
 from ratectl.records import ID_PARTS
-from ratectl_cli.framework.logs import logging_to_stderr
+from ratectl_cli.framework.logs import level_of, logging_to_stderr
 from ratectl_cli.framework.signals import waiting_for_signals
 
 if TYPE_CHECKING:
@@ -27,10 +26,8 @@ def run_owner(session: Session, name: str | None) -> int:
     """
     if session.options.timeout is not None:
         raise UsageError("a dedicated owner runs until it is stopped: it takes no --timeout")
-    level = logging.WARNING if session.options.quiet else logging.INFO
-    if session.options.verbose:
-        level = logging.DEBUG
-    with logging_to_stderr(level) as log, waiting_for_signals() as wait_for_one:
+    logs = logging_to_stderr(level_of(session.options))
+    with logs as log, waiting_for_signals() as wait_for_one:
         with DedicatedOwner(session.store_url, _checked(name)) as owner:
             owner.start()
             wait_for_one()

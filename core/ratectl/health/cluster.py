@@ -54,8 +54,11 @@ class ClusterMember:
     """Time of its newest report (ISO 8601, UTC)."""
     problem: str | None = None
     """What this agent says about its limits across the cluster; None if all is well."""
-    is_dedicated: bool = False
-    """It owns limits or stands by, and never has a share: ``ratectl cluster run``."""
+
+    @property
+    def is_dedicated(self) -> bool:
+        """True if it owns limits or stands by, and never has a share: ``ratectl cluster run``."""
+        return self.state == "dedicated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,6 @@ def _members(
                 state=state,
                 share=None if entry is None else entry.share,
                 is_owner=owner is not None and owner.member == name,
-                is_dedicated=is_dedicated,
                 address="" if entry is None else entry.record.address,
                 host="" if entry is None else entry.record.host,
                 agent=None if report is None else report.agent,
