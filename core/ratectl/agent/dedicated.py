@@ -14,7 +14,7 @@ from ratectl.agent.log import log
 from ratectl.cluster.attempt import Attempt
 from ratectl.cluster.dedicated import DedicatedNode
 from ratectl.cluster.peers import peers_of
-from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.protocol.timing import SECOND
 from ratectl.errors import RatectlError, UsageError
 from ratectl.records import ENVIRONMENT
 from ratectl.runtime.closing import Closing
@@ -113,7 +113,7 @@ class DedicatedOwner(Closing):
             attempt.stop()  # it names another owner
             until = time.monotonic_ns() + _HAND_OVER
             while not attempt.handed_over.is_set() and time.monotonic_ns() < until:
-                node.round(4 * MILLISECOND)
+                node.round()
             node.drain()
         finally:
             self._node = None

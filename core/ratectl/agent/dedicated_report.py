@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
+from ratectl.agent.report import LEASE_SECONDS
 from ratectl.agent.usage.history import RECENT_SECONDS, empty_minutes
 from ratectl.agent.usage.pools import OwnedHistories
 from ratectl.agent.usage.record import pool_record
@@ -25,8 +26,6 @@ _EVERY: Final = 5.0
 """Seconds between two reports,"""
 _LOOK_EVERY: Final = 1.0
 """and between two looks while the process owns nothing."""
-_LASTS: Final = 15.0
-"""Seconds for which a report is shown after the process was killed."""
 
 
 class DedicatedReport:
@@ -105,7 +104,7 @@ class DedicatedReport:
             self._lease = None
             return
         if lease is None:
-            lease = self._lease = store.lease(_LASTS)
+            lease = self._lease = store.lease(LEASE_SECONDS)
         store.put(USAGE + self._name, record.encode(), lease)
 
     def _record(self) -> UsageRecord:

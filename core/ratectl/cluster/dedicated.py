@@ -63,7 +63,7 @@ class DedicatedNode:
         self._stopping = True
         self._links.wake()
 
-    def round(self, wait: int) -> None:
+    def round(self, wait: int = _SHORT) -> None:
         """Take what peers have sent for at most so many nanoseconds, and do what is due."""
         received = self._links.poll(wait / SECOND)
         now = self._clock()
@@ -92,7 +92,7 @@ class DedicatedNode:
         now = self._clock()
         until = now + self._timing.resume_after + 2 * self._keeper.look_every
         while not self._owning.is_left and now < until:
-            self.round(_SHORT)
+            self.round()
             now = self._clock()
 
     def _ask(self, owner: OwnerHint, now: int) -> None:

@@ -74,7 +74,7 @@ def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: 
     least = size.added if share else 0
     if isinstance(local, SlidingWindow):
         # A bucket of one token that fills in a window is a window of one place.
-        place = least or (size.kept_of(share) if share else 0)
+        place = least or size.kept_of(share)
         return OwnPart(1, size.window, place * size.window)
     fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
     kept = local.capacity // _BURST_PART
@@ -124,7 +124,7 @@ class KeyPurses:
             purse.spent += spent
         purse.missed += missed
         purse.largest = max(purse.largest, largest)
-        if missed:
+        if missed and left:  # it has tokens, and was refused: it may owe some
             self._move(purse, owed=True)
         return text
 

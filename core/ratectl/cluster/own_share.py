@@ -48,6 +48,10 @@ class _Held:
         if granted:
             self._wallets.add(self._id, granted)
 
+    def keep(self) -> None:
+        """Fill the part of the key that is never lent out of the wallet."""
+        self._wallets.keep(self._id)
+
     def empty(self, now: int) -> None:
         """Take all tokens out of the wallet for good, and forget it.
 
@@ -101,15 +105,15 @@ class _Own:
         self._swept_at = now
         for key, held in list(self._held.items()):
             if now - held.used_at >= _INTEREST:
-                self._wallets.keep(PoolId(self._name, key))
+                held.keep()
                 held.empty(now)
                 del self._held[key]
         self.limit.forget_unused(now)
 
     def keep(self) -> None:
         """Fill the parts that are never lent out of the wallets."""
-        for key in self._held:
-            self._wallets.keep(PoolId(self._name, key))
+        for held in self._held.values():
+            held.keep()
 
     def empty(self, now: int) -> Lending:
         """Take all tokens out of the wallets for good; return what is in the pools then.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.records import pool_use
 
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.owner import Owner
@@ -116,6 +117,4 @@ def _row(owner: Owner, name: str, limit: LentLimit, now: int) -> OwnedLimit | No
 def _use(pool: Pool, limit: LentLimit, now: int) -> float:
     """Return the use of a bucket, 0 to 1. What members hold is not used yet."""
     pool.settle(now, limit.lent)
-    capacity = limit.lent.capacity
-    missing = capacity - pool.level - pool.held * GRAINS
-    return min(1.0, max(0.0, missing / capacity))
+    return pool_use(limit.lent.capacity, pool.level, pool.held * GRAINS)

@@ -118,9 +118,7 @@ class PooledLimits:
             wallet = self._wallets.get(pool)
             if wallet is None:
                 wallet = self._wallets[pool] = self._engine.new_wallet()
-            size = self._size(local)
-            if optimistic and _token_ns(local):
-                size = size._replace(added=added_tokens(is_window=size.window > 0, per=()))
+            size = self._size(name, local, optimistic=optimistic)
             changed = self._add(generation, pool, PooledLimit(name, size, wallet))
         if changed:
             self.on_change()
@@ -146,22 +144,24 @@ class PooledLimits:
         if wallets is None:
             wallets = self._wallets_by_key[pool] = self._engine.new_key_wallets()
             wallets.name_keys(self._keys)
-        whole, share = self._size(local), self._share
-        if optimistic and _token_ns(local):
-            _, _, _, _, per, _ = name
-            whole = whole._replace(added=added_tokens(is_window=whole.window > 0, per=per))
-        elif whole.window:
-            whole = whole._replace(kept=1)
+        whole, share = self._size(name, local, optimistic=optimistic), self._share
         part = own_part(local, whole, share, self._timing.drift)
         most = lent_size(whole).burst
         bucket = KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
         return KeyedLimit(name, whole, bucket, share)
 
-    def _size(self, local: Local) -> Size:
+    def _size(self, name: GroupName, local: Local, *, optimistic: bool) -> Size:
+        """Return the size of a limit, with what each process has beside its share, or keeps."""
+        drift = self._timing.drift
         if isinstance(local, SlidingWindow):
-            return window_size(local.capacity, local.window_ns, self._timing.drift)
-        rate = local.per_ns * _NANO * _NANO * WHOLE
-        return Size(rate // (local.per_token * (WHOLE + self._timing.drift)), local.capacity)
+            size = window_size(local.capacity, local.window_ns, drift)
+        else:
+            rate = local.per_ns * _NANO * _NANO * WHOLE
+            size = Size(rate // (local.per_token * (WHOLE + drift)), local.capacity)
+        *_, per, _ = name
+        if optimistic and _token_ns(local):
+            return size._replace(added=added_tokens(is_window=size.window > 0, per=per))
+        return size._replace(kept=1) if size.window and per else size
 
     def _add(self, generation: _Generation, pool: str, limit: PooledLimit | KeyedLimit) -> bool:
         """Return True if what is in force has changed."""

@@ -195,7 +195,7 @@ class PoolReport:
 
 
 def pool_use(capacity: int, free: int, held: int) -> float:
-    """Return how much of a limit is used, 0 to 1: what is neither free nor held. In tokens."""
+    """Return how much of a limit is used, 0 to 1: what is neither free nor held. In one unit."""
     return min(1.0, max(0.0, (capacity - free - held) / capacity)) if capacity else 0.0
 
 

@@ -32,6 +32,11 @@ class Size(NamedTuple):
     kept: int = 0
     """Tokens of its share that each process does not lend, if it has twice as many."""
 
+    def lends(self, share: int) -> int:
+        """Return the grains that a process with a share (millionths) lends."""
+        beside = self.added - self.kept_of(share) if share else 0
+        return self.burst * share * _BURST + beside * GRAINS
+
     def kept_of(self, share: int) -> int:
         """Return the tokens of a share (millionths) that a process does not lend."""
         return self.kept if self.burst * share >= 2 * self.kept * WHOLE else 0
@@ -73,11 +78,7 @@ class Lent:
     def add(self, size: Size, share: int) -> None:
         """Add a share (millionths) of a limit of a size. A negative share takes it away."""
         self.rate += size.rate * share
-        self.capacity += size.burst * share * _BURST
-        if share > 0:
-            self.capacity += (size.added - size.kept_of(share)) * GRAINS
-        elif share < 0:
-            self.capacity -= (size.added - size.kept_of(-share)) * GRAINS
+        self.capacity += size.lends(share) if share > 0 else -size.lends(-share)
         shares = self._shares.get(size.window, 0) + share
         if shares:
             self._shares[size.window] = shares

@@ -251,9 +251,7 @@ class Owner:
         """Count the member's share until ``lend_for`` after the answer that it echoes."""
         lent_at = self._lent_at(session, poll, now)
         share = max(0, min(poll.share, self._share_of(poll.member)))
-        if poll.sizes is not None:
-            session.claimed = poll.sizes
-        sizes = session.claimed
+        sizes = session.sizes if poll.sizes is None else poll.sizes
         is_fresh = lent_at is not None and now < lent_at + self._timing.lend_for
         if lent_at is not None and is_fresh:
             session.lend_until = max(session.lend_until, lent_at + self._timing.lend_for)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Mapping
 
     from ratectl.cluster.protocol.messages import Poll, PoolId
+    from ratectl.cluster.protocol.openings import Replies
     from ratectl.cluster.protocol.pool import Account
 
 __all__ = ["Session"]
@@ -21,14 +21,12 @@ _NONE = Size(0, 0)
 class Session:
     """One member at this owner, from its first poll until it ends or is silent for too long."""
 
-    def __init__(self, poll: Poll, replies: deque[tuple[int, int]], now: int) -> None:
+    def __init__(self, poll: Poll, replies: Replies, now: int) -> None:
         self.member = poll.member
         self.number = poll.session
         self.share = 0
-        self.claimed: Mapping[str, Size] = {}
-        """Sizes of its limits, as it says."""
         self.sizes: Mapping[str, Size] = {}
-        """Sizes as the owner counts them."""
+        """Sizes of its limits."""
         self.lending = False
         self.has_lent = False
         """What the member brings is counted once."""
