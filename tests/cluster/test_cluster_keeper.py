@@ -248,23 +248,25 @@ def test_all_leave_at_once_and_one_comes_back(world: World) -> None:
     assert hint.member == "d"
 
 
-def test_nobody_is_removed_when_a_store_comes_back(world: World) -> None:
+@pytest.mark.parametrize("outage", [25, 580])
+def test_nobody_is_removed_when_a_store_comes_back(world: World, outage: int) -> None:
     """The first member that reached it again removed the others, though they were alive."""
+    back = 20 + outage
     first, second = world.keeper("a"), world.keeper("b")
     for now in range(0, 20 * SECOND, SECOND):
         first.step(now)
         second.step(now)
     world.down = True
-    for now in range(20 * SECOND, 600 * SECOND, 5 * SECOND):
+    for now in range(20 * SECOND, back * SECOND, 5 * SECOND):
         with pytest.raises(StoreError):
             first.step(now)
     world.down = False
-    for now in range(600 * SECOND, 629 * SECOND, SECOND):
+    for now in range(back * SECOND, (back + 29) * SECOND, SECOND):
         first.step(now)
     assert set(standing(first).roster.entries) == {"a", "b"}
-    second.step(629 * SECOND)
+    second.step((back + 29) * SECOND)
     assert not second.lost
-    for now in range(630 * SECOND, 665 * SECOND, SECOND):
+    for now in range((back + 30) * SECOND, (back + 65) * SECOND, SECOND):
         first.step(now)  # "b" has ended meanwhile
     assert set(standing(first).roster.entries) == {"a"}
 

@@ -467,6 +467,19 @@ def test_sizes_are_told_until_they_are_known() -> None:
     assert side.poll_at(75 * MS).sizes is None
 
 
+@pytest.mark.parametrize(("scarce", "asks"), [(False, True), (True, False)])
+def test_an_empty_wallet_is_told_before_a_request_is_refused(scarce: bool, asks: bool) -> None:
+    """Unless the pool is empty as well: then the owner grants as tokens accrue."""
+    side = Side()
+    poll = side.begin(0)
+    answer = side.reply(poll, granted(2, stock=2, scarce=scarce), gap=20 * MS)
+    assert side.lender.receive(answer, MS) == []
+    assert side.wallets.spend(ONE, 1, MS)
+    assert side.lender.tick(2 * MS, "a") == []
+    assert side.wallets.spend(ONE, 1, 2 * MS)
+    assert len(side.lender.tick(3 * MS, "a")) == asks
+
+
 def test_time_that_stands_still_sends_no_flood() -> None:
     side = Side()
     poll = side.begin(0)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
-from machine import Machine
+from machine import Machine, bucket
 from test_cluster_keyed import happen
 
 from engine.engines import ENGINES
@@ -23,6 +23,8 @@ from support import once
 
 if TYPE_CHECKING:
     from machine import Limit, Member
+
+    from ratectl.cluster.pools import Local
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -205,3 +207,15 @@ def test_no_window_of_a_key_holds_too_many(machine: Machine, seed: int, optimist
 
     machine.moved = 16  # each process that was there in a window has one place of its own
     machine.run(5 * SECOND, each)
+
+
+@pytest.mark.parametrize("local", [window(9), bucket(1, 9)])
+def test_a_process_without_a_share_has_no_part_of_a_key(local: Local) -> None:
+    """Others count what it has been given: it has just joined, or its parent has forked it."""
+    whole = Size(0 if isinstance(local, SlidingWindow) else SECOND, 9, local_window(local), added=1)
+    assert own_part(local, whole, 0, 0).capacity == 0
+    assert own_part(local, whole, 1, 0).capacity > 0
+
+
+def local_window(local: Local) -> int:
+    return local.window_ns if isinstance(local, SlidingWindow) else 0

@@ -141,3 +141,39 @@ def test_never_more_than_one_bucket_of_the_largest_size(seed: int) -> None:
                 cost = random_.choice((1, 1, 5))
                 if wallets.spend(ONE, cost, now):
                     assert central.admit(cost, now) >= 0
+
+
+def test_a_full_bucket_has_what_each_process_adds() -> None:
+    own, wallets = own_share(full=True)
+    own.change(WHOLE, {"one": SIZE._replace(added=2)}, 0)
+    own.tick(0, SECOND)
+    assert spent_at_once(wallets, 0) == 52
+
+
+class NotedWallets(DictWallets):
+    """Wallets that note whose tokens fill the part that is never lent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[PoolId] = []
+
+    def keep(self, pool: PoolId) -> None:
+        assert self.tokens(pool)
+        self.kept.append(pool)
+
+
+def test_a_key_that_nobody_asks_for_fills_the_part_that_is_never_lent() -> None:
+    wallets, clock = NotedWallets(), [0]
+    own = OwnShare(wallets, lambda: clock[0], full=True)
+    own.change(WHOLE, {"one": SIZE}, 0, keyed={"one"})
+    key = PoolId("one", "k")
+    for at in range(5):
+        clock[0] = at * SECOND
+        if at < 2:
+            wallets.spend(key, 1, clock[0])
+        own.tick(clock[0], clock[0] + SECOND)
+        assert wallets.kept == ([key] if at >= 3 else [])
+    wallets.spend(key, 1, clock[0])
+    own.tick(clock[0], clock[0] + SECOND)
+    own.lend(clock[0])
+    assert wallets.kept == [key, key]

@@ -6,10 +6,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from machine import TIMING, bucket, name_of
+from machine import TIMING, bucket, name_by_tenant, name_of
 
 from engine.engines import ENGINES
 from ratectl.cluster.pools import PooledLimits
+from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.timing import FOREVER
 from ratectl.cluster.protocol.wallets import Purse
@@ -93,6 +94,31 @@ def test_a_debt_stays_when_a_wallet_is_emptied(process: Process) -> None:
     process.wallets.drop(process.pool)
     process.wallets.add(process.pool, 6)
     assert process.wallets.read(process.pool).tokens == 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_fills_the_own_part_of_a_key_counts_as_spent(name: str) -> None:
+    engine = ENGINES[name](lambda: 0)
+    limits = PooledLimits(engine, TIMING)
+    limits.begin_share(WHOLE // 2, b"sixteen bytes in all")
+    with limits.collected() as pools:
+        of_tenant = name_by_tenant("each")
+        plan = LimitPlan(
+            scope="/", name="each", algorithm=pools.bucket(of_tenant, bucket(1, 8)),
+            per=("tenant",), shadow=False,
+        )  # fmt: skip
+        engine.swap(PlanSet(1, {"/": ScopePlan("/", (plan,), True)}))
+    wallets = EngineWallets(engine)
+    wallets.follow(limits.in_force())
+    wallets.deadline = 10**9
+    wallets.use_own_part_until(10**9)
+    assert [engine.check("/", {"tenant": "a"}).allowed for _ in range(3)] == [True, True, False]
+    (pool,) = wallets.touched()
+    wallets.add(pool, 5)
+    wallets.keep(pool)
+    assert wallets.read(pool)[:2] == (3, 2)
+    wallets.keep(pool)
+    assert wallets.read(pool)[:2] == (3, 2)  # it is full
 
 
 class Interrupted:

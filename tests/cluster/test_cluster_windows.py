@@ -300,6 +300,16 @@ def test_a_window_that_was_smaller_for_a_while_is_free_a_window_later() -> None:
     assert pool_of(owner).held == 10
 
 
+def test_places_that_each_process_added_for_a_while_are_free_a_window_later() -> None:
+    owner = new_owner()
+    larger = {"one": SIZES["one"]._replace(added=20)}
+    peer = window_peer(owner, sizes=larger)
+    keep(peer, 0, 2 * W, sizes=larger)
+    peer.send(2 * W, sizes=SIZES)
+    peer.send(2 * W + MS, drawn(100), sizes={"one": Size(0, 140, W)})
+    assert pool_of(owner).held == 50
+
+
 def test_a_member_without_tokens_keeps_its_account() -> None:
     """The owner forgot it: what it got and spent later was counted twice."""
     owner = new_owner()

@@ -322,6 +322,21 @@ def test_an_own_part_is_filled_with_whole_tokens(rig: Rig, wallets: AnyKeyWallet
     assert asked(rig, "a", "a") == [True, True]
 
 
+def test_an_own_part_is_never_more_than_full(rig: Rig, wallets: AnyKeyWallets) -> None:
+    """Of 2.5 tokens, 0.8 are left; two more make 2.5, and not 2.8."""
+    publish(
+        rig, plan(keyed(wallets, OwnPart(3 * TICKS // 10 // MS, TICKS, 5 * TICKS // 2)), "tenant")
+    )
+    asked(rig, "a", "a")
+    fill(wallets, 5)
+    rig.now += MS
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "a")) == 2
+    wallets.deadline = 0
+    assert asked(rig, "a", "a") == [True, True]
+    rig.now += MS
+    assert asked(rig, "a") == [False]
+
+
 def test_where_no_part_is_filled(rig: Rig, wallets: AnyKeyWallets) -> None:
     """Of a key that nobody asked for, one with a full part, an empty wallet, or another limit."""
     asked(rig, "a", "a", "b")
@@ -335,8 +350,11 @@ def test_where_no_part_is_filled(rig: Rig, wallets: AnyKeyWallets) -> None:
     assert rig.engine.keep_tokens((*NAME[:4], (), "requests"), rig_key(rig, "a")) == 0
     publish(rig, plan(TokenBucket(1, 10**9, 5), "tenant"))
     assert rig.engine.keep_tokens(NAME, rig_key(rig, "a")) == 0
+    publish(rig, plan(keyed(wallets, part(2)), "tenant"))
+    asked(rig, "a", "a")
+    key = rig_key(rig, "a")
     publish(rig)
-    assert rig.engine.keep_tokens(NAME, 1) == 0
+    assert rig.engine.keep_tokens(NAME, key) == 0
     assert wallets.total() == 5
 
 

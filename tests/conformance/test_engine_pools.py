@@ -83,6 +83,19 @@ def test_a_forked_child_has_no_token_of_its_parent(rig: Rig, wallet: AnyWallet) 
     assert not rig.ask().allowed
 
 
+def test_a_wallet_may_have_more_than_the_limit_admits_at_once(rig: Rig, wallet: AnyWallet) -> None:
+    """With consistency: optimistic, processes add tokens to the pool."""
+    publish(rig, plan(pooled(wallet, capacity=4)))
+    grant(wallet, 10)
+    never = rig.ask(5)
+    assert (never.allowed, never.reason, never.capacity) == (False, "never", 4)
+    assert [rig.ask(0).remaining, rig.ask(4).remaining, rig.ask(4).remaining] == [4, 4, 2]
+    assert rig.engine.explain("/", {}, 0).remaining == 2
+    grant(wallet, 10)
+    assert rig.engine.explain("/", {}, 0).remaining == 4
+    assert rig.engine.usage().limits[0].lowest == 2
+
+
 def test_costs_larger_than_the_wallet_are_told(rig: Rig, wallet: AnyWallet) -> None:
     grant(wallet, 5)
     assert rig.ask(8).retry_after_ns == 80 * MS

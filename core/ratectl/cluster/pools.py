@@ -159,7 +159,7 @@ class PooledLimits:
             rate = local.per_ns * _NANO * _NANO * WHOLE
             size = Size(rate // (local.per_token * (WHOLE + drift)), local.capacity)
         *_, per, _ = name
-        if optimistic and _token_ns(local):
+        if optimistic:
             return size._replace(added=added_tokens(is_window=size.window > 0, per=per))
         return size._replace(kept=1) if size.window and per else size
 

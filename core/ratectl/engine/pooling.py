@@ -54,11 +54,9 @@ class PoolingEngine(WaitingEngine):
 
     def _keep_tokens(self, name: GroupName, key: Key, now: int | None, owed: bool) -> int:
         group = self._groups.made(name)
-        if group is None or group.ended is not None:
+        if group is None or not isinstance(group.algorithm, KeyedBucket):
             return 0
         algorithm = group.algorithm
-        if not isinstance(algorithm, KeyedBucket):
-            return 0
         instant = self._instant(now)
         if instant >= algorithm.wallets.deadline:
             return 0  # they are void: an owner may have taken them for spent long ago

@@ -114,6 +114,7 @@ def test_each_process_needs_two_tokens() -> None:
         ("algorithm: sliding-window, rate: 6/10min", 3, "rate: 7/10min"),
         ("algorithm: sliding-window, rate: 7/10min", 3, None),
         ("algorithm: sliding-window, rate: 1000/2h", 501, "rate: 1003/2h"),
+        ("algorithm: sliding-window, rate: 0/10min", 3, None),
         ("rate: 1/h, burst: 3", 2, "burst: 4"),
         ("rate: 1/h, burst: 4", 2, None),
         ("rate: 1/h, burst: 7", 3, "burst: 8"),

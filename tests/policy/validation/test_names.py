@@ -160,3 +160,12 @@ def test_names_below_a_broken_scope_are_not_judged() -> None:
         "scope: /a\nlimits: {x: {rate: 1/x}}", "scope: /a/b\nlimits: {spkie: {rate: 1/s}}"
     )
     assert [code for code, *_ in found] == ["RC140"]
+
+
+def test_sharing_below_a_broken_scope_is_not_judged() -> None:
+    """A scope below a broken one may inherit that a limit is shared."""
+    found = checked(
+        "scope: /a\nlimits: {x: {rate: 1/x}}",
+        "scope: /a/b\nlimits: {z: {rate: 5/s, consistency: strict}}",
+    )
+    assert [code for code, *_ in found] == ["RC140"]
