@@ -68,7 +68,7 @@ def grants(count: int, key: str = "k", member: str = "member") -> Reply:
 def converse(member: Links, owner: Links, number: int = 1) -> None:
     """Send a message to an owner and back; messages may be lost on the way."""
     answers: list[Received] = []
-    asked = Open(member.name, number)
+    asked = Open(member.name, number, "o")
     answer = Welcome(member.name, number, OwnerId(owner.name, 1), 5)
     begun, send_at = time.monotonic(), 0.0
     while not any(each.message == answer for each in answers):

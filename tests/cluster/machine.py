@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ratectl.cluster.entries import read_hint
 from ratectl.cluster.keeper import Keeper
 from ratectl.cluster.node import Node
-from ratectl.cluster.pools import PooledLimits
+from ratectl.cluster.pools import PooledLimits, _pool_name
 from ratectl.cluster.protocol.capacity import Size
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND, Timing
 from ratectl.cluster.roster import Roster
+from ratectl.cluster.sharding import SHARD_NAMES, SHARDS
 from ratectl.cluster.transport.codec import decode, encode
 from ratectl.cluster.transport.links import Links, Received
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
@@ -20,6 +23,7 @@ from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import RatectlError, StoreError
+from ratectl.records import OwnerHint, owner_name
 from ratectl.stores.memory import MemoryStore
 from simulation.buckets import Central, CentralWindow
 
@@ -27,7 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from engine.engines import MakeEngine
+    from ratectl.cluster.entries import Hint
+    from ratectl.cluster.protocol.lender import Lender
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
+    from ratectl.cluster.protocol.owner import Owner
+    from ratectl.cluster.shard import Shard
     from ratectl.cluster.transport.codec import Message
     from ratectl.engine.decision import Decision
     from ratectl.engine.limit_plan import GroupName
@@ -124,6 +132,16 @@ class Member:
             self.engine, self.limits, self.keeper, cast("Links", self.links), machine.timing,
             lambda: machine.now, full=self.keeper.starts_full, secret=b"sixteen bytes in all",
         )  # fmt: skip
+
+    @property
+    def shard(self) -> Shard:
+        """The shard that the machine's first limit is in, if that is a small one."""
+        return self.node.shards[self.machine.shard]
+
+    @property
+    def lender(self) -> Lender:
+        """What lends the share of that shard."""
+        return self.shard.lender
 
     def publish(self, sizes: Mapping[str, Limit]) -> None:
         """Put limits in force, by name."""
@@ -262,6 +280,32 @@ class Machine:
             each(step)
 
     @property
+    def shard(self) -> int:
+        """Number of the shard that the first limit is in, if that is a small one."""
+        name = next(iter(self.sizes), "")
+        return zlib.crc32(_pool_name(name_of(name)).encode()) % SHARDS
+
+    @property
+    def hint(self) -> Hint:
+        """Who owns that shard."""
+        return read_hint(self.store, SHARD_NAMES[self.shard])
+
+    def name_owner(self, roster: Roster, member: str, *, of_other: bool = False) -> bool:
+        """Write who owns that shard, or the other one."""
+        shard = (self.shard + of_other) % SHARDS
+        hint = read_hint(self.store, SHARD_NAMES[shard])
+        owner = owner_name(hint.shard, member)
+        record = OwnerHint(member=member, owner=owner, address=f"unix:/{member}")
+        return roster.name_owner(hint.shard, record, hint.revision)
+
+    @property
+    def owners(self) -> list[Owner]:
+        """The owners of all shards."""
+        shards = [shard for member in self.members.values() for shard in member.node.shards]
+        return [shard.owner for shard in shards if shard.owner and shard.owner.sessions]
+
+    @property
     def owner(self) -> Member:
-        (owner,) = [m for m in self.members.values() if m.node.owner and m.node.owner.sessions]
+        """The owner of the shard that the first limit is in."""
+        (owner,) = [m for m in self.members.values() if m.shard.owner and m.shard.owner.sessions]
         return owner

@@ -113,7 +113,7 @@ def quickly(seconds: float = 5) -> Iterator[None]:
 
 
 @given(MESSAGES)
-@example(Open("\ud83d\ude00 \ud83d", 0))
+@example(Open("\ud83d\ude00 \ud83d", 0, "o"))
 def test_messages_survive_exactly(message: Message) -> None:
     again = decode(encode(message))
     assert again == message
@@ -181,9 +181,10 @@ def test_no_field_accepts_what_is_of_another_type(message: Message, wrong: Any) 
         (b'["open","m",-Infinity]', "-Infinity is no number"),
         (b'["open","m",1,NaN]', "NaN is no number"),
         (b'["open","m"]', "open: the field session is missing"),
-        (b'["open","m",-1]', r"open: session is not a whole number from 0 to 10\^48"),
-        (b'["open","m",true]', "open: session is not"),
-        (b'["open",null,1]', "open: member is not a text"),
+        (b'["open","m",-1,"o"]', r"open: session is not a whole number from 0 to 10\^48"),
+        (b'["open","m",true,"o"]', "open: session is not"),
+        (b'["open","m",1]', "open: the field owner is missing"),
+        (b'["open",null,1,"o"]', "open: member is not a text"),
         (b'["opens","m",1]', "an unknown kind of message: 'opens'"),
         (b'[["open"],"m",1]', "does not begin with its kind"),
         (b'[{"a":1,"a":2},"m",1]', "does not begin with its kind"),

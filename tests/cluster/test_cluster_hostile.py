@@ -257,7 +257,7 @@ def test_garbage_hurts_only_its_sender(tmp_path: Path, member: Links) -> None:
     messages: list[Message] = [
         Hello(VERSION, "env", "bad"),
         *(poll(n, "bad") for n in range(5)),
-        Open("bad", 3),
+        Open("bad", 3, "o"),
     ]
     stream = b"".join(framed(encode(each)) for each in messages)
     with Links("owner", "env", unix(tmp_path), bounds=PATIENT) as owner:

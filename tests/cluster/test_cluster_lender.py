@@ -204,7 +204,7 @@ def test_unknown_session_ends_at_once_and_its_tokens_are_void() -> None:
     assert side.tokens() == 0
     assert not side.wallets.usable(2 * MS)
     (opened,) = side.lender.tick(10 * MS, "a")
-    assert opened == Open("m0", 2)
+    assert opened == Open("m0", 2, "a")
 
 
 def test_repeated_and_overtaken_answers_give_nothing() -> None:
@@ -438,7 +438,7 @@ def test_member_moves_to_another_owner_when_the_hint_changes() -> None:
     assert side.lender.tick(3 * MS, "b") == [Close("m0", 1, A)]
     assert side.lender.tick(4 * MS, "b") == []
     side.lender.receive(Closed("m0", 1, A, {}), 5 * MS)
-    assert side.lender.tick(10 * MS, "b") == [Open("m0", 2)]
+    assert side.lender.tick(10 * MS, "b") == [Open("m0", 2, "b")]
     assert not side.lender.lent
 
 

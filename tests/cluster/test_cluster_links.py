@@ -58,7 +58,7 @@ def test_twenty_links_exchange_ten_thousand_messages(tmp_path: Path) -> None:
         for number in range(250):
             for at, link in enumerate(links):
                 peer = links[(at + 1 + number % 19) % 20]
-                assert link.send(address_of(peer), Open(link.name, number))
+                assert link.send(address_of(peer), Open(link.name, number, "o"))
             for link in links:
                 _answer(link, asked, answered)
         end = time.monotonic() + 60

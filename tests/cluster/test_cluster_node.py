@@ -10,7 +10,8 @@ from machine import LASTS, Machine, name_of
 
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
-from ratectl.records import OwnerHint
+from ratectl.cluster.sharding import SHARD_NAMES
+from ratectl.records import owner_name
 
 if TYPE_CHECKING:
     from machine import Member
@@ -53,7 +54,7 @@ def test_shares_become_equal() -> None:
 
 class _View:
     def __init__(self, member: Member) -> None:
-        self.lender_share = member.node.lender.share
+        self.lender_share = member.lender.share
 
 
 def test_a_limit_that_is_gone_leaves_nothing_behind() -> None:
@@ -66,13 +67,13 @@ def test_a_limit_that_is_gone_leaves_nothing_behind() -> None:
     for member in members:
         member.publish(ONE)
     assert used(machine, 2 * SECOND) > 0.9
-    owner = machine.owner.node.owner
+    owner = machine.owner.shard.owner
     assert owner is not None
     assert not any(limit.lent.recalling for limit in owner.limits.values())
     for member in members:
-        assert member.node.lender.session is not None
-        assert len(member.node.lender.session.draws) == 1
-        assert member.node.lender.counted == member.node.lender.share
+        assert member.lender.session is not None
+        assert len(member.lender.session.draws) == 1
+        assert member.lender.counted == member.lender.share
 
 
 def test_a_limit_comes_back() -> None:
@@ -101,10 +102,10 @@ def test_a_member_that_the_store_does_not_answer_goes_on_with_its_own_share() ->
     second.store_is_down = second.goes_on = True
     assert used(machine, 26 * SECOND) > 0.9  # nothing changes
     machine.run(8 * SECOND)
-    assert not second.node.lender.lent
+    assert not second.lender.lent
     assert second.ask()
     machine.run(7 * SECOND)
-    assert first.node.lender.share == 1_000_000  # whoever reaches the store takes the share
+    assert first.lender.share == 1_000_000  # whoever reaches the store takes the share
     assert first.ask()
 
 
@@ -136,9 +137,10 @@ def test_an_old_entry_means_a_lost_store_only_after_a_while() -> None:
 def test_an_owner_without_requests_of_its_own_shares_out_what_others_wait_for() -> None:
     """Its thread slept for 100 ms: members got what had accrued as seldom as that."""
     machine = Machine(**ONE)
-    owner, other = machine.start(2)
+    machine.start(2)
     machine.run(11 * SECOND)
-    assert machine.owner is owner
+    owner = machine.owner
+    (other,) = [member for member in machine.members.values() if member is not owner]
     assert owner.node._pause() == 100 * MS
     machine.run(2 * SECOND, lambda _: other.ask())
     assert owner.node._pause() == 4 * MS
@@ -184,17 +186,13 @@ def test_an_owner_that_cannot_be_reached_is_replaced(address: str) -> None:
     machine = Machine(**ONE)
     machine.start(2)
     machine.run(SECOND)
-    hint = machine.owner.keeper.standing
-    assert hint is not None
-    roster = machine.owner.keeper._roster
-    assert roster.name_owner(
-        "0", OwnerHint(member="ghost", owner="ghost", address="unix:/ghost"), hint.hint.revision
-    )
+    assert machine.name_owner(machine.owner.keeper._roster, "ghost")
     if address != "unix:/nobody":
+        ghost = owner_name(SHARD_NAMES[machine.shard], "ghost")
         for member in machine.members.values():
-            member.node._addresses["ghost"] = address
+            member.shard._addresses[ghost] = address
     machine.run(2 * SECOND)
-    assert machine.owner.node.owner is not None
+    assert machine.owner.shard.owner is not None
     assert used(machine, 1 * SECOND) > 0.9
 
 
@@ -204,16 +202,13 @@ def test_each_owner_of_a_process_is_another_incarnation() -> None:
     machine.run(SECOND)
     seen = set()
     for _ in range(3):
-        for claimer in (second, first):
-            standing = claimer.keeper.standing
-            assert standing is not None
-            name = claimer.links.name
-            record = OwnerHint(member=name, owner=name, address=f"unix:/{name}")
-            claimer.keeper._roster.name_owner("0", record, standing.hint.revision)
+        for claimer, other in ((second, first), (first, second)):
+            machine.name_owner(claimer.keeper._roster, claimer.links.name)
+            machine.name_owner(claimer.keeper._roster, other.links.name, of_other=True)
             used(machine, 2 * SECOND)
-            assert claimer.node.owner is not None
+            assert claimer.shard.owner is not None
             assert machine.owner is claimer
-            seen.add(claimer.node.owner.id)
+            seen.add(claimer.shard.owner.id)
     assert len(seen) == 6
 
 
@@ -277,19 +272,20 @@ def _close(machine: Machine, member: Member) -> None:
         return
     member.keeper.hand_over()
     node = member.node
-    node._send(node.lender.close(machine.now), machine.now)
-    wallets = node._wallets
-    wallets.deadline = -(1 << 62)
+    for shard in node.shards:
+        shard.close(machine.now)
+        shard._wallets.deadline = -(1 << 62)
     until = machine.now + 1100 * MS
     frozen, member.frozen = member.frozen, True
-    while machine.now < until and node.lender.lent:
+    while machine.now < until and node.is_lent:
         machine.run(MS)
         for _, message in member.links.poll(0):
             node._take(message, machine.now)
-        node._send(node.lender.tick(machine.now, None), machine.now)
+        for shard in node.shards:
+            shard.drain(machine.now)
     member.frozen = frozen
     assert member.engine.spent(name_of("one")) is not None or not member.limits.in_force()
-    if not node.lender.lent and not member.keeper.lost:
+    if not node.is_lent and not member.keeper.lost:
         member.keeper.leave(machine.now)
     machine.members.pop(member.links.name, None)
 

@@ -12,7 +12,7 @@ def first_poll(session: int, echo: int) -> Poll:
 
 def test_a_session_begins_with_a_poll_that_echoes_a_fresh_answer() -> None:
     openings = Openings()
-    replies = openings.asked(Open("m", 2))
+    replies = openings.asked(Open("m", 2, "o"))
     assert replies is not None
     replies.append((7, 100))
     assert openings.begun(first_poll(2, 7), after=99) is replies
@@ -23,9 +23,9 @@ def test_a_session_begins_with_a_poll_that_echoes_a_fresh_answer() -> None:
 
 def test_an_older_session_is_not_opened_again() -> None:
     openings = Openings()
-    assert openings.asked(Open("m", 2)) is not None
-    assert openings.asked(Open("m", 1)) is None
-    assert openings.asked(Open("m", 2)) is not None  # the answer was lost
+    assert openings.asked(Open("m", 2, "o")) is not None
+    assert openings.asked(Open("m", 1, "o")) is None
+    assert openings.asked(Open("m", 2, "o")) is not None  # the answer was lost
 
 
 def test_a_session_that_has_ended_stays_so_though_an_older_one_ends_later() -> None:
@@ -33,14 +33,14 @@ def test_a_session_that_has_ended_stays_so_though_an_older_one_ends_later() -> N
     openings.end("m", 2)
     openings.end("m", 1)
     assert openings.is_over("m", 2)
-    assert openings.asked(Open("m", 2)) is None
-    assert openings.asked(Open("m", 3)) is not None
+    assert openings.asked(Open("m", 2, "o")) is None
+    assert openings.asked(Open("m", 3, "o")) is not None
 
 
 def test_members_without_a_session_are_forgotten() -> None:
     openings = Openings()
     for member in ("gone", "here", "late"):
-        replies = openings.asked(Open(member, 1))
+        replies = openings.asked(Open(member, 1, "o"))
         assert replies is not None
         replies.append((1, 11 if member == "late" else 10))
         openings.end(member, 1)

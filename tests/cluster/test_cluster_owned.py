@@ -31,7 +31,7 @@ def full(members: int) -> Machine:
 
 
 def taken(member: Member) -> tuple[OwnedLimit, ...]:
-    return member.node.owned.take(member.machine.now)
+    return tuple(member.node.owned(member.machine.now))
 
 
 def ask_in_turn(machine: Machine, count: int) -> None:
@@ -94,7 +94,7 @@ def test_a_process_that_owns_nothing_any_more_has_no_rows() -> None:
     machine = Machine(**ONE)
     machine.start(2)
     machine.run(2 * SECOND)
-    owned = machine.owner.node.owned
+    owned = machine.owner.shard.owning.limits
     owned.look(None, machine.now)
     assert owned.take(machine.now) == ()
 

@@ -50,7 +50,7 @@ class Peer:
         self.draws: dict[PoolId, int] = {}
 
     def open(self, now: int) -> list[ToMember]:
-        answers = self.owner.receive(Open(self.name, self.session), now)
+        answers = self.owner.receive(Open(self.name, self.session, "o"), now)
         for answer in answers:
             assert isinstance(answer, Welcome)
             self.echo = answer.reply
@@ -235,9 +235,9 @@ def test_time_never_runs_backwards() -> None:
 def test_thousands_of_opens_without_a_poll_are_forgotten() -> None:
     owner = new_owner()
     for i in range(3_000):
-        owner.receive(Open(f"m{i}", 1), 0)
-        owner.receive(Open("same", 1), 0)
-        owner.receive(Open("grows", i + 1), 0)
+        owner.receive(Open(f"m{i}", 1, "o"), 0)
+        owner.receive(Open("same", 1, "o"), 0)
+        owner.receive(Open("grows", i + 1, "o"), 0)
         owner.receive(Close(f"nobody{i}", 1, ID), 0)
     assert len(owner._openings._opened["same"][1]) <= 1_024
     owner.tick(2 * SECOND)
@@ -258,7 +258,7 @@ def test_session_that_ended_long_ago_is_forgotten_and_stays_ended() -> None:
     assert not owner._openings._ended
     assert owner.receive(late, 2 * SECOND) == [Unknown("m0", 1, ID)]
     # An OPEN on a long way is answered, and the late poll echoes another answer than that.
-    assert owner.receive(Open("m0", 1), 2 * SECOND) != []
+    assert owner.receive(Open("m0", 1, "o"), 2 * SECOND) != []
     assert owner.receive(late, 2 * SECOND) == [Unknown("m0", 1, ID)]
 
 

@@ -45,7 +45,7 @@ HELLO = Hello(VERSION, "env", "member")
         ([poll()], "the first message is Poll, not Hello"),
         ([HELLO, HELLO], "sent the message Hello, which is no message to an owner"),
         ([HELLO, poll(member="other")], "sent the message Poll of member 'other'"),
-        ([HELLO, Open("other", 1)], "sent the message Open of member 'other'"),
+        ([HELLO, Open("other", 1, "o")], "sent the message Open of member 'other'"),
         (
             [HELLO, grants(1)],
             "sent the message Reply, which is no message to an owner",

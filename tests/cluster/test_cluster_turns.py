@@ -143,7 +143,7 @@ def test_an_answer_tells_of_so_many_keys_and_the_next_ones_of_the_others(
 ) -> None:
     monkeypatch.setattr("ratectl.cluster.protocol.owner.MOST_GRANTED", 3)
     owner = Owner(OWNER, TIMING, 0, lambda member: WHOLE)
-    (welcome,) = owner.receive(Open("m", 1), 0)
+    (welcome,) = owner.receive(Open("m", 1, "o"), 0)
     assert isinstance(welcome, Welcome)
     echo, told, drawn = (
         welcome.reply,

@@ -33,7 +33,8 @@ class Process:
         self.limits = PooledLimits(engine, TIMING)
         self.generation = 0
         self.publish("one")
-        self.wallets = self.another()
+        self.of_all_shards = self.another()
+        (self.wallets,) = self.of_all_shards.shards
         self.wallets.deadline = 10**9
 
     def publish(self, *names: str) -> None:
@@ -53,13 +54,18 @@ class Process:
 
     def another(self) -> EngineWallets:
         """Return new wallets of the same engine."""
-        wallets = EngineWallets(self.engine)
-        wallets.follow(self.limits.in_force())
-        return wallets
+        return wallets_of(self.engine, self.limits)
 
     @property
     def pool(self) -> PoolId:
         return PoolId(next(iter(self.limits.in_force())), "")
+
+
+def wallets_of(engine: object, limits: PooledLimits, shards: int = 1) -> EngineWallets:
+    """Return new wallets of the limits in force."""
+    wallets = EngineWallets(engine, shards)  # type: ignore[arg-type]
+    wallets.follow(limits.in_force())
+    return wallets
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -72,9 +78,9 @@ def test_what_somebody_else_left_in_a_wallet_is_void(process: Process) -> None:
     pool = process.pool
     process.wallets.add(pool, 10)
     assert process.engine.check("/", {}, 3).allowed
-    wallets = process.another()
+    (wallets,) = process.another().shards
     wallets.deadline = 10**9
-    assert wallets.read(pool) == Purse(0, 3, 0, 0)
+    assert wallets.read(pool) == Purse(0, 0, 0, 0)
     assert not process.engine.check("/", {}, 1).allowed
 
 
@@ -108,10 +114,10 @@ def test_what_fills_the_own_part_of_a_key_counts_as_spent(name: str) -> None:
             per=("tenant",), shadow=False,
         )  # fmt: skip
         engine.swap(PlanSet(1, {"/": ScopePlan("/", (plan,), True)}))
-    wallets = EngineWallets(engine)
-    wallets.follow(limits.in_force())
+    of_all_shards = wallets_of(engine, limits)
+    of_all_shards.use_own_part_until(10**9)
+    (wallets,) = of_all_shards.shards
     wallets.deadline = 10**9
-    wallets.use_own_part_until(10**9)
     assert [engine.check("/", {"tenant": "a"}).allowed for _ in range(3)] == [True, True, False]
     (pool,) = wallets.touched()
     wallets.add(pool, 5)
@@ -138,8 +144,7 @@ class Interrupted:
 def test_a_refund_in_the_middle_of_a_reading_is_seen(process: Process) -> None:
     """Tokens that were told as spent stay spent: otherwise the wallet and the pool have them."""
     engine = Interrupted(process.engine)
-    wallets = EngineWallets(engine)  # type: ignore[arg-type]
-    wallets.follow(process.limits.in_force())
+    (wallets,) = wallets_of(engine, process.limits).shards
     wallets.deadline = 10**9
     wallets.add(process.pool, 10)
     decision = process.engine.check("/", {}, 4)
@@ -152,8 +157,7 @@ def test_a_refund_in_the_middle_of_a_reading_is_seen(process: Process) -> None:
 
 def test_decisions_during_a_taking_keep_their_tokens(process: Process) -> None:
     engine = Interrupted(process.engine)
-    wallets = EngineWallets(engine)  # type: ignore[arg-type]
-    wallets.follow(process.limits.in_force())
+    (wallets,) = wallets_of(engine, process.limits).shards
     wallets.deadline = 10**9
     wallets.add(process.pool, 10)
     engine.then = [lambda: process.engine.check("/", {}, 3)]
@@ -167,7 +171,7 @@ def test_totals_of_a_limit_that_is_gone_are_told(process: Process) -> None:
     process.wallets.add(pool, 10)
     process.engine.check("/", {}, 3)
     process.publish()
-    process.wallets.follow(process.limits.in_force())
+    process.of_all_shards.follow(process.limits.in_force())
     assert process.wallets.read(pool) == Purse(0, 10, 0, 0)  # nobody can spend the others
     process.wallets.add(pool, 5)  # a grant that was on its way
     assert process.wallets.read(pool) == Purse(0, 15, 0, 0)
@@ -181,7 +185,7 @@ def test_a_limit_that_comes_back_goes_on(process: Process) -> None:
     process.engine.check("/", {}, 3)
     for names in ((), ("one",)):
         process.publish(*names)
-        process.wallets.follow(process.limits.in_force())
+        process.of_all_shards.follow(process.limits.in_force())
     assert process.wallets.read(pool) == Purse(0, 10, 0, 0)
     process.wallets.add(pool, 1)
     assert process.engine.check("/", {}).allowed

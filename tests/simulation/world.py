@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.cluster.protocol.capacity import GRAINS, Size, size_of, window_size
 from ratectl.cluster.protocol.lender import Lender
 from ratectl.cluster.protocol.membership import Membership, Reaper
-from ratectl.cluster.protocol.messages import OwnerId, PoolId, ToMember, ToOwner
+from ratectl.cluster.protocol.messages import OwnerId, PoolId, ToMember, ToOwner, owner_of
 from ratectl.cluster.protocol.owner import Owner
 from ratectl.cluster.protocol.timing import FOREVER, SECOND, Timing
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
@@ -278,7 +278,7 @@ class Cluster:
 
     def _to_owner(self, member: Member, messages: list[ToOwner], true: int) -> None:
         for message in messages:
-            number = int(getattr(message, "owner", OwnerId(f"o{member.hint}", 0)).name[1:])
+            number = int(owner_of(message)[1:])
 
             def arrive(t: int, message: ToOwner = message, number: int = number) -> None:
                 node = self.owner_nodes[number]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.records import WHOLE_SHARE
+from ratectl.records import WHOLE_SHARE, owner_shard
 from ratectl.runtime.wording import listed
 from ratectl_cli.framework.text import Aligned, Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
@@ -48,14 +48,19 @@ def status_data(
     cluster: Cluster, limits: Sequence[ClusterLimit] | None, generation: int
 ) -> dict[str, Any]:
     """Return the cluster for programs. Shares are millionths."""
-    owner = cluster.owner
     return {
         "generation": generation or None,
         "degraded": bool(cluster.problems),
         "problems": cluster.problems,
-        "owner": None
-        if owner is None
-        else {"member": owner.member, "name": owner.owner, "address": owner.address},
+        "owners": [
+            {
+                "shard": owner_shard(owner.owner),
+                "member": owner.member,
+                "name": owner.owner,
+                "address": owner.address,
+            }
+            for owner in cluster.owners
+        ],
         "members": [_member_data(member) for member in cluster.members],
         "alone": [{"agent": agent, "problem": problem} for agent, problem in cluster.alone.items()],
         "shares": cluster.shares,
@@ -135,7 +140,9 @@ def _summary(cluster: Cluster) -> Iterator[list[Any]]:
     if dedicated:
         shares += f"; {plural(dedicated, 'dedicated owner')}"
     yield [dim("members:"), shares]
-    yield [dim("owner:"), "none" if cluster.owner is None else cluster.owner.member]
+    owners = list(dict.fromkeys(owner.member for owner in cluster.owners))
+    label = "owner:" if len(owners) == 1 else "owners:"
+    yield [dim(label), listed(owners, _NAMED) if owners else "none"]
 
 
 def _limit_rows(limits: Sequence[ClusterLimit] | None) -> Iterator[list[Any]]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ratectl.cluster.owned import OwnedLimit
     from ratectl.cluster.peers import Peers
     from ratectl.cluster.pools import PooledLimits
+    from ratectl.cluster.shard import Shard
     from ratectl.cluster.transport.links import Links
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
@@ -190,8 +191,9 @@ class ClusterPart:
     def _count_alone(self) -> None:
         """Use the whole of the limits: a limiter that fails allows requests."""
         if self._alone is None:
-            wallets = EngineWallets(self._engine)
-            self._alone = wallets, OwnShare(wallets, self._clock, full=True)
+            wallets = EngineWallets(self._engine, shards=1)
+            (whole,) = wallets.shards
+            self._alone = wallets, OwnShare(whole, self._clock, full=True)
             self._limits.begin_share(WHOLE, secrets.token_bytes(16))
         wallets, own = self._alone
         limits, now = self._limits.in_force(), self._clock()
@@ -232,7 +234,7 @@ class ClusterPart:
             try:
                 node.end(waits=waits)
             finally:
-                attempt.end(leaves=not node.lender.lent)
+                attempt.end(leaves=not node.is_lent)
 
     def _left(self, keeper: Keeper, links: Links) -> None:
         with self._counting:
@@ -264,13 +266,13 @@ class ClusterPart:
         if node is not None:
             node.wake()
 
-    def owner(self) -> OwnerElsewhere | None:
-        """Return the owner in another process; None without one."""
+    def owners(self) -> list[OwnerElsewhere]:
+        """Return the owners in other processes."""
         node = self.node
-        member = None if node is None else node.owner_elsewhere
-        if node is None or member is None:
-            return None
-        return OwnerElsewhere(agent_part(member), node.members)
+        if node is None:
+            return []
+        members = node.members
+        return [OwnerElsewhere(agent_part(owner), members) for owner in node.owners_elsewhere]
 
     def status(self) -> ClusterStatus | None:
         """Return the state of this process; None without a limit across the cluster in force."""
@@ -295,8 +297,8 @@ class ClusterPart:
         return ClusterStatus(
             state=_state_of(node),
             members=node.members,
-            share=node.lender.share / WHOLE,
-            sessions=None if node.owner is None else len(node.owner.sessions),
+            share=node.share / WHOLE,
+            sessions=node.sessions,
             answered=self._wall_time(node.answered_at),
             wallets=self._in_wallets(),
             tally=tally,
@@ -335,7 +337,7 @@ class ClusterPart:
     def owned(self) -> Sequence[OwnedLimit]:
         """Return what this process pools as an owner, since the last call; else nothing."""
         node = self.node
-        return () if node is None else node.owned.take(self._clock())
+        return () if node is None else node.owned(self._clock())
 
     def after_fork_in_child(self) -> None:
         """Close the parent's sockets in a forked child, without speaking on them."""
@@ -353,6 +355,11 @@ class ClusterPart:
 
 
 def _state_of(node: Node) -> State:
-    if node.lender.session is not None:
+    states = {_state_in(shard) for shard in node.shards}
+    return next(state for state in ("waiting", "own_share", "lent") if state in states)
+
+
+def _state_in(shard: Shard) -> State:
+    if shard.lender.session is not None:
         return "lent"
-    return "waiting" if node.lender.lent else "own_share"
+    return "waiting" if shard.lender.lent else "own_share"

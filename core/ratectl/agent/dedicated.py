@@ -83,7 +83,7 @@ class DedicatedOwner(Closing):
     def owned(self) -> Sequence[OwnedLimit]:
         """Return what this process pools, since the last call; nothing as a stand-by."""
         node = self._node
-        return () if node is None else node.limits.take(time.monotonic_ns())
+        return () if node is None else node.owned(time.monotonic_ns())
 
     # The thread that speaks with members --------------------------------------------------------
 

@@ -116,5 +116,5 @@ class DedicatedReport:
                 recent_seconds=RECENT_SECONDS, limits=[], omitted=0, no_policy=0, errors=0,
                 buckets=0, overflowed=0, dedicated=True,
             ),
-            list(pools.values()),
+            pools,
         )  # fmt: skip

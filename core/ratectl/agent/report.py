@@ -107,7 +107,7 @@ class Reporter:
                 due and self._failures.count != self._reported_errors
             ):
                 due = self._report_status(store, status, lease) and due
-            self._hear_owner(store)
+            self._hear_owners(store)
             self._succeeded(wrote=due and self._report_usage(store, lease))
         except RatectlError as error:
             log.debug("reporting: %s", error)
@@ -201,18 +201,19 @@ class Reporter:
         self._usage_due = monotonic() + self._interval
         return True
 
-    def _hear_owner(self, store: Store) -> None:
-        """Read how full limits across the cluster are, from the report of their owner."""
+    def _hear_owners(self, store: Store) -> None:
+        """Read how full limits across the cluster are, from the reports of their owners."""
         shared = self._meter.shared
-        owner = None if shared is None or monotonic() < self._hear_due else shared.owner()
-        if owner is None:
+        owners = () if shared is None or monotonic() < self._hear_due else shared.owners()
+        if not owners:
             return
-        pause = max(self._interval, owner.members * _HEAR_FOR_EACH)
+        pause = max(self._interval, owners[0].members * _HEAR_FOR_EACH)
         self._hear_due = monotonic() + pause
         with suppress(RatectlError):  # the use is unknown then; reports go on
-            record = _report_of(owner.agent, store)
-            if record is not None:
-                self._meter.hear(record, pause + _HEARD)
+            records = [_report_of(owner.agent, store) for owner in owners]
+            found = [record for record in records if record is not None]
+            if found:
+                self._meter.hear(found, pause + _HEARD)
 
     def _beat(self, record: UsageRecord) -> Beat:
         decided = self._meter.decided

@@ -10,16 +10,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.owning import Owning
-from ratectl.cluster.protocol.messages import Close, Open, Poll, Welcome
+from ratectl.cluster.protocol.messages import Close, Open, Poll, Welcome, owner_of
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_owner
+from ratectl.cluster.tally import Tally
 from ratectl.errors import UsageError
 from ratectl.runtime.address import parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ratectl.cluster.keeper import Keeper
-    from ratectl.cluster.protocol.messages import ToMember
+    from ratectl.cluster.owned import OwnedLimit
+    from ratectl.cluster.protocol.messages import ToMember, ToOwner
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.cluster.transport.links import Links
     from ratectl.records import OwnerHint
@@ -46,9 +49,13 @@ class DedicatedNode:
         self._links = links
         self._timing = timing
         self._clock = clock
-        self._owning = Owning(links.name, keeper, timing, clock)
-        self.limits = self._owning.limits
-        self._hint: OwnerHint | None = None
+        tally = Tally()
+        self._owning = tuple(
+            Owning(links.name, keeper, timing, clock, tally) for _ in range(SHARDS)
+        )
+        keeper.heard = self._has_heard
+        self._owners: list[str | None] = [None] * SHARDS
+        """Members that own the shards, as they were logged."""
         self._asked_at = clock() - SECOND
         self._problem: str | None = None
         self._stopping = False
@@ -56,7 +63,7 @@ class DedicatedNode:
     def run(self) -> None:
         """Work until ``stop``, or until the member's entry is lost."""
         while not (self._stopping or self._keeper.lost):
-            self.round(_SHORT if self._owning.is_short else _IDLE)
+            self.round(_SHORT if any(each.is_short for each in self._owning) else _IDLE)
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -69,19 +76,37 @@ class DedicatedNode:
         now = self._clock()
         standing = self._keeper.standing
         assert standing is not None
-        hint = standing.hint.owner
-        if hint is not None:
-            self._owning.follow(hint, now)
-        self._tell(hint)
+        hints = [hint.owner for hint in standing.hints]
+        for owning, hint in zip(self._owning, hints, strict=True):
+            if hint is not None:
+                owning.follow(hint, now)
+        self._tell(hints)
         for _, message in received:
-            if isinstance(message, Open | Poll | Close):
-                self._answer(self._owning.receive(message, now))
-            elif isinstance(message, Welcome) and hint and message.owner.name == hint.owner:
-                self._keeper.reached_at = now
-        self._answer(self._owning.tick(now))
-        self._owning.look(now)
-        if hint is not None and hint.member != self._links.name:
-            self._ask(hint, now)
+            self._take(message, hints, now)
+        for owning in self._owning:
+            self._answer(owning.tick(now))
+            owning.look(now)
+        self._ask(hints, now)
+
+    def _take(
+        self, message: ToOwner | ToMember, hints: Sequence[OwnerHint | None], now: int
+    ) -> None:
+        owner = owner_of(message)
+        shard = shard_of_owner(owner)
+        if shard is None:
+            return
+        hint = hints[shard]
+        if isinstance(message, Open | Poll | Close):
+            self._answer(self._owning[shard].receive(message, now))
+        elif isinstance(message, Welcome) and hint is not None and owner == hint.owner:
+            self._keeper.reached_at[shard] = now
+
+    def owned(self, now: int) -> list[OwnedLimit]:
+        """Return what this process pools, since the last call; nothing as a stand-by."""
+        return [row for owning in self._owning for row in owning.limits.take(now)]
+
+    def _has_heard(self, member: str) -> bool:
+        return any(owning.has_heard(member) for owning in self._owning)
 
     def drain(self) -> None:
         """Serve until all members have gone to the owner that the store names now.
@@ -91,28 +116,34 @@ class DedicatedNode:
         """
         now = self._clock()
         until = now + self._timing.resume_after + 2 * self._keeper.look_every
-        while not self._owning.is_left and now < until:
+        while now < until and not all(owning.is_left for owning in self._owning):
             self.round()
             now = self._clock()
 
-    def _ask(self, owner: OwnerHint, now: int) -> None:
-        """Find out if the owner answers: otherwise the keeper names another one."""
-        if now - self._asked_at >= self._timing.poll_every:
-            self._asked_at = now
-            with suppress(UsageError):  # whoever wrote the address: it names no owner that answers
-                self._links.send(parse_address(owner.address), Open(self._links.name, _SESSION))
+    def _ask(self, hints: Sequence[OwnerHint | None], now: int) -> None:
+        """Find out if other owners answer: otherwise the keeper names another one."""
+        if now - self._asked_at < self._timing.poll_every:
+            return
+        self._asked_at = now
+        for hint in hints:
+            if hint is not None and hint.member != self._links.name:
+                message = Open(self._links.name, _SESSION, hint.owner)
+                with suppress(UsageError):  # whoever wrote the address: it names no owner
+                    self._links.send(parse_address(hint.address), message)
 
     def _answer(self, messages: Iterable[ToMember]) -> None:
         for message in messages:
             self._links.reply(message.member, message)
 
-    def _tell(self, hint: OwnerHint | None) -> None:
+    def _tell(self, hints: Sequence[OwnerHint | None]) -> None:
         """Log who owns the limits, and problems with the roster, when that changes."""
-        if hint is not None and hint != self._hint:
-            self._hint = hint
-            is_standby = hint.member != self._links.name and not self._stopping
-            by = f"; {self._links.name} stands by" if is_standby else ""
-            log.info("%s owns the limits across the cluster%s", hint.member, by)
+        for shard, hint in enumerate(hints):
+            if hint is not None and hint.member != self._owners[shard]:
+                self._owners[shard] = hint.member
+                log.info(
+                    "%s owns shard %s of the limits across the cluster",
+                    hint.member, SHARD_NAMES[shard],
+                )  # fmt: skip
         problem = self._keeper.problem
         if problem != self._problem:
             self._problem = problem

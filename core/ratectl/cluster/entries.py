@@ -143,6 +143,10 @@ class RosterState:
         entry = self.entries.get(member)
         return self.damaged.get(member, 0) if entry is None else entry.revision
 
+    def owners(self) -> set[str]:
+        """Return the members that are named as owners of shards."""
+        return {hint.owner.member for hint in self.hints.values() if hint.owner is not None}
+
     def shares(self) -> dict[str, int]:
         """Return the shares of the members whose entries are not overdue, but dedicated owners."""
         return {entry.member: entry.share for entry in self.live() if not entry.is_dedicated}

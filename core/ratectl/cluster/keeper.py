@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.cluster.donation import donation
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.sharding import SHARD_NAMES, SHARDS
 from ratectl.cluster.succession import Succession, heir
 from ratectl.cluster.tally import Tally
 from ratectl.errors import NotFound, RatectlError
-from ratectl.records.members import MAX_TEXT, OwnerHint
+from ratectl.records import OwnerHint, owner_name
+from ratectl.records.members import MAX_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ratectl.cluster.donation import Donation
     from ratectl.cluster.entries import Entry, Hint, RosterState
     from ratectl.cluster.roster import Roster
 
-__all__ = ["LOOK_EVERY", "SHARD", "Keeper", "Standing"]
+__all__ = ["LOOK_EVERY", "Keeper", "Standing"]
 
 log = logging.getLogger("ratectl.cluster")
 
-SHARD: Final = "0"
 LOOK_EVERY: Final = SECOND // 4
 """How often a member reads the roster."""
 _LOOK_FOR_EACH: Final = SECOND // 100
@@ -44,7 +45,8 @@ class Standing(NamedTuple):
     """Millionths that the member may lend or use."""
     use_until: int
     lend_until: int
-    hint: Hint
+    hints: Sequence[Hint]
+    """Owner of each shard."""
     roster: RosterState
 
 
@@ -60,7 +62,9 @@ class Keeper:
         self._address = address
         self._lasts = lasts
         self._clock = clock
-        self._succession = Succession(roster.member, lasts, dedicated=roster.dedicated)
+        self._successions = [
+            Succession(roster.member, lasts, dedicated=roster.dedicated) for _ in range(SHARDS)
+        ]
         self._stopped = threading.Event()
         self.standing: Standing | None = None
         """None until the member has joined."""
@@ -74,10 +78,10 @@ class Keeper:
         self.seen = (0, 0)
         """``Standing.number`` that the other thread has obeyed, and the share that it or the owner
         may still count."""
-        self.reached_at = 0
-        """When the other thread had a session the last time."""
+        self.reached_at = [0] * SHARDS
+        """When the other thread had a session in each shard the last time."""
         self.heard: Callable[[str], bool] = lambda _: False
-        """Returns True if the owner of this process has heard from a member lately."""
+        """Returns True if an owner of this process has heard from a member lately."""
         self._gift: Donation | None = None
         self._lowered_in = 0
         """``Standing.number`` from which on the share is lower by the gift."""
@@ -109,7 +113,7 @@ class Keeper:
         standing = self.standing
         assert standing is not None
         every = self.look_every
-        waits = self._gift is not None or standing.hint.owner is None
+        waits = self._gift is not None or any(hint.owner is None for hint in standing.hints)
         return every / SECOND / (5 if waits else 1)
 
     @property
@@ -153,7 +157,8 @@ class Keeper:
     def _join(self, now: int) -> None:
         joined = self._roster.join(self._address, now, host=_host())
         self.starts_full = joined.starts_full
-        self._renewed_at = self._read_at = self.reached_at = now
+        self._renewed_at = self._read_at = now
+        self.reached_at = [now] * SHARDS
         self._publish(self._roster.read(now))
 
     def _publish(self, state: RosterState) -> None:
@@ -161,10 +166,10 @@ class Keeper:
         assert membership is not None
         share = state.share_of(self._roster.member)
         part = self._gift.part if self._gift else 0
-        hint = state.hints.get(SHARD) or self._roster.hint(SHARD)
+        hints = [state.hints.get(name) or self._roster.hint(name) for name in SHARD_NAMES]
         self._number += 1
         self.standing = Standing(
-            self._number, share - part, membership.use_until, membership.lend_until, hint, state
+            self._number, share - part, membership.use_until, membership.lend_until, hints, state
         )
 
     def _give(self, now: int) -> None:
@@ -185,36 +190,52 @@ class Keeper:
             self._publish(self._roster.read(now))
 
     def _claim(self, now: int) -> None:
-        """Name an owner if there is none, if it is silent, or if a dedicated one is to be it."""
+        """Name an owner of each shard that has none, or a silent one, or is to have another."""
         standing = self.standing
         assert standing is not None
-        hint = standing.hint
-        owner = self._succession.next_owner(hint, standing.roster, self.reached_at, now)
-        if owner is not None:
-            self._name(owner, hint)
+        named = [self._claim_shard(shard, hint, now) for shard, hint in enumerate(standing.hints)]
+        if any(named):
             self._publish(self._roster.read(now))
 
+    def _claim_shard(self, shard: int, hint: Hint, now: int) -> bool:
+        standing, succession = self.standing, self._successions[shard]
+        assert standing is not None
+        roster = standing.roster
+        owner = succession.next_owner(hint, roster, self.reached_at[shard], now)
+        if owner is None and self._owns(hint) and any(map(self._owns, standing.hints[:shard])):
+            owner = succession.other_owner(roster, self.heard, now)
+        if owner is not None:
+            self._name(owner, hint)
+        return owner is not None
+
+    def _owns(self, hint: Hint) -> bool:
+        return hint.owner is not None and hint.owner.member == self._roster.member
+
     def _name(self, owner: Entry, hint: Hint) -> None:
-        name = owner.member
-        record = OwnerHint(member=name, owner=name, address=owner.record.address)
-        if self._roster.name_owner(SHARD, record, hint.revision):
+        member = owner.member
+        record = OwnerHint(
+            member=member, owner=owner_name(hint.shard, member), address=owner.record.address
+        )
+        if self._roster.name_owner(hint.shard, record, hint.revision):
             level = logging.DEBUG if self._roster.dedicated else logging.INFO  # it tells by itself
-            log.log(level, "member %s owns the limits across the cluster now", name)
+            text = "member %s owns shard %s of the limits across the cluster now"
+            log.log(level, text, member, hint.shard)
 
     def hand_over(self) -> None:
-        """If this member owns the limits, name another member as their owner.
+        """Name another member as the owner of each shard that this member owns.
 
         :raises RatectlError: the store did not answer.
         """
         now = self._clock()
         state = self._roster.read(now)
-        hint = state.hints.get(SHARD)
-        if hint is None or hint.owner is None or hint.owner.member != self._roster.member:
-            return
-        next_owner = heir(state, self._roster.member, self.heard)
-        if next_owner is not None:
-            self._name(next_owner, hint)
-        self._publish(self._roster.read(now))
+        for name in SHARD_NAMES:
+            hint = state.hints.get(name)
+            if hint is not None and self._owns(hint):
+                next_owner = heir(state, self._roster.member, self.heard)
+                if next_owner is not None:
+                    self._name(next_owner, hint)
+                    state = self._roster.read(now)  # the next heir should be another one
+        self._publish(state)
 
     def leave(self, now: int) -> None:
         """Give the share to another member and leave: it is not lent or used any more.

@@ -8,15 +8,18 @@ together are one limit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.cluster.protocol.capacity import WHOLE, Size
 from ratectl.cluster.protocol.wallets import Purse
+from ratectl.cluster.sharding import shard_of_key
 from ratectl.engine.algorithms.keyed_bucket import OwnPart
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
@@ -89,13 +92,13 @@ class _KeyPurse:
     """A wallet as its filling thread knows it. Totals in tokens."""
 
     key: Any
+    shard: int
     left: int = 0
     spent: int = 0
     missed: int = 0
     largest: int = 0
 
 
-@dataclass(slots=True)
 class KeyPurses:
     """Wallets of one limit, by the numbers of keys as texts. Only one thread uses it.
 
@@ -103,13 +106,24 @@ class KeyPurses:
     is reported as spent may be too little for a while, and never too much.
     """
 
-    engine: Engine
-    limit: KeyedLimit
-    _purses: dict[str, _KeyPurse] = field(default_factory=dict)
+    def __init__(self, engine: Engine, limit: KeyedLimit, deadlines: Sequence[int]) -> None:
+        """``deadlines``: of each shard's tokens. After a change, call ``set_deadline``."""
+        self.limit = limit
+        self._engine = engine
+        self._deadlines = deadlines
+        self._purses: dict[str, _KeyPurse] = {}
+        self._held = [0] * len(deadlines)
+        """Tokens of each shard in all wallets."""
+
+    def set_deadline(self) -> None:
+        """Let all tokens be spent until the first of them are void."""
+        pairs = zip(self._held, self._deadlines, strict=True)
+        held = [deadline for tokens, deadline in pairs if tokens]
+        self.limit.wallets.deadline = min(held or self._deadlines)
 
     def collect(self) -> list[str]:
         """Read the wallets of the keys that were asked for since the last call; return the keys."""
-        found = self.engine.with_wallets(self.limit.wallets.collect)
+        found = self._engine.with_wallets(self.limit.wallets.collect)
         return [self._collected(*use) for use in found]
 
     def _collected(
@@ -118,15 +132,26 @@ class KeyPurses:
         text = f"{number:x}"
         purse = self._purses.get(text)
         if purse is None:
-            purse = self._purses[text] = _KeyPurse(key)
+            shard = shard_of_key(text, len(self._held))
+            purse = self._purses[text] = _KeyPurse(key, shard)
         if purse.key == key:  # another key with the same number has no tokens of its own
-            purse.left = left
+            self._change(purse, left - purse.left)
             purse.spent += spent
         purse.missed += missed
         purse.largest = max(purse.largest, largest)
         if missed and left:  # it has tokens, and was refused: it may owe some
             self._move(purse, owed=True)
         return text
+
+    def _change(self, purse: _KeyPurse, tokens: int) -> None:
+        purse.left += tokens
+        self._hold(purse.shard, tokens)
+
+    def _hold(self, shard: int, tokens: int) -> None:
+        before = self._held[shard]
+        self._held[shard] = before + tokens
+        if not before or not before + tokens:
+            self.set_deadline()
 
     def read(self, key: str) -> Purse:
         """Return the state of a wallet (see ``protocol.wallets.Wallets``)."""
@@ -142,9 +167,9 @@ class KeyPurses:
             return
         wallets = self.limit.wallets
         purse.largest = 0
-        if self.engine.with_wallets(lambda: wallets.deposit(purse.key, tokens)):
-            purse.left += tokens
-        else:
+        self._change(purse, tokens)  # before they may be spent: the deadline may be another then
+        if not self._engine.with_wallets(lambda: wallets.deposit(purse.key, tokens)):
+            self._change(purse, -tokens)
             purse.spent += tokens
 
     def take(self, key: str, at_most: int) -> int:
@@ -153,8 +178,8 @@ class KeyPurses:
         if purse is None or at_most <= 0:
             return 0
         wallets = self.limit.wallets
-        taken = self.engine.with_wallets(lambda: wallets.withdraw(purse.key, at_most))
-        purse.left -= taken
+        taken = self._engine.with_wallets(lambda: wallets.withdraw(purse.key, at_most))
+        self._change(purse, -taken)
         return taken
 
     def keep(self, key: str) -> None:
@@ -164,8 +189,8 @@ class KeyPurses:
             self._move(purse, owed=False)
 
     def _move(self, purse: _KeyPurse, *, owed: bool) -> None:
-        kept = self.engine.keep_tokens(self.limit.name, purse.key, owed=owed)
-        purse.left -= kept
+        kept = self._engine.keep_tokens(self.limit.name, purse.key, owed=owed)
+        self._change(purse, -kept)
         purse.spent += kept
 
     def drop(self, key: str) -> None:
@@ -173,4 +198,5 @@ class KeyPurses:
         purse = self._purses.pop(key, None)
         if purse is not None:
             wallets = self.limit.wallets
-            self.engine.with_wallets(lambda: wallets.close(purse.key))
+            self._engine.with_wallets(lambda: wallets.close(purse.key))
+            self._hold(purse.shard, -purse.left)

@@ -1,35 +1,30 @@
-"""One process of the cluster: its member, its owner if it is one, and the links to others.
+"""One process of the cluster: its member, its owners, and the links to others.
 
 One thread runs it. It never waits for the store: the ``Keeper`` does that.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ratectl.cluster.own_share import OwnShare
-from ratectl.cluster.owning import Owning
-from ratectl.cluster.protocol.lender import Lender
-from ratectl.cluster.protocol.messages import Close, Open, Poll, PoolId, Reply
+from ratectl.cluster.protocol.messages import owner_of
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
-from ratectl.cluster.reach import Reach
+from ratectl.cluster.shard import Shard
+from ratectl.cluster.sharding import Parts, shard_of_owner
+from ratectl.cluster.tally import Tally
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
-from ratectl.errors import UsageError
-from ratectl.runtime.address import parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ratectl.cluster.keeper import Keeper, Standing
+    from ratectl.cluster.owned import OwnedLimit
     from ratectl.cluster.pools import PooledLimits
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
-    from ratectl.cluster.protocol.owner import Owner
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.cluster.transport.links import Links
     from ratectl.engine.api import Engine
-    from ratectl.records import OwnerHint
 
 __all__ = ["Node"]
 
@@ -39,7 +34,6 @@ _IDLE: Final = 25 * MILLISECOND
 """at those that are not,"""
 _ASLEEP: Final = 100 * MILLISECOND
 """and at those that were not for long."""
-_ADDRESSES: Final = 16
 _STORE_LOST: Final = 2 * SECOND
 """An entry that is too old for so long is not renewed because the store cannot be used."""
 _CALM: Final = 1 * SECOND
@@ -48,7 +42,7 @@ _LONG: Final = 10 * SECOND
 
 
 class Node:
-    """Runs the member and the owner of one process. The keeper has joined the roster before."""
+    """Runs the member and the owners of one process. The keeper has joined the roster before."""
 
     def __init__(
         self,
@@ -71,25 +65,23 @@ class Node:
         self._links = links
         self._timing = timing
         self._clock = clock
+        self.tally = Tally()
         self._wallets = EngineWallets(engine)
-        self._own = OwnShare(self._wallets, clock, full=full)
-        self.lender = Lender(links.name, timing, self._wallets, self._own)
-        self._owning = Owning(links.name, keeper, timing, clock)
-        self.owned = self._owning.limits
-        self.tally = self._owning.tally
-        self._reach = Reach()
-        self.answered_at: int | None = None
-        """When an owner has answered the last time."""
+        self.shards = tuple(
+            Shard(wallets, keeper, links, timing, clock, self.tally, full=full)
+            for wallets in self._wallets.shards
+        )
+        self._parts = Parts(len(self.shards))
+        keeper.heard = self._has_heard
         self._changes = -1
-        self._addresses: dict[str, str] = {}
-        """Addresses of the newest owners, by name."""
         self._over_since: int | None = None
         """Since when the entry in the roster is too old, as far as this thread knows."""
-        share = keeper.standing.share if keeper.standing else 0
-        self._lends_from = clock() + (2 * keeper.look_every if share else 0)
+        self.share = keeper.standing.share if keeper.standing else 0
+        """Share of the limits that the member may lend or use, in millionths."""
+        self._lends_from = clock() + (2 * keeper.look_every if self.share else 0)
         """An owner elsewhere has read the share in the roster by then, and counts it. Otherwise it
         would have no room for the tokens that this process brings."""
-        limits.begin_share(share, secret)
+        limits.begin_share(self.share, secret)
         self._used = 0
         self._used_at = clock()
         self._stopping = False
@@ -130,34 +122,51 @@ class Node:
         self._obey(standing, now)
         for _, message in received:
             self._take(message, now)
-        self._send(self.lender.tick(now, self._owner_for(standing.hint.owner, now)), now)
-        self._answer(self._owning.tick(now), now)
-        if self._owning.sessions > 1:
-            self._reach.met()
-        self._owning.look(now)
         lost = self._is_store_lost(standing, now)
         until = now + SECOND if lost else standing.use_until
-        self._own.tick(now, until)
+        for number, shard in enumerate(self.shards):
+            shard.tick(now, until, lends_elsewhere=now >= self._lends_from)
+            if shard.lender.session is not None:
+                self._keeper.reached_at[number] = now
         part = self._limits.share_in_force
         owned = standing.roster.share_of(self._links.name)
         # Before plans follow the roster, they may have the part of a parent, or of an old entry.
         self._wallets.use_own_part_until(until if part <= owned else LONG_AGO)
-        counted = max(self.lender.counted, part)
+        counted = max(part, *(shard.lender.counted for shard in self.shards))
         self._keeper.seen = standing.number, counted
-        if self.lender.session is not None:
-            self._keeper.reached_at = now
-            self._reach.answered(self.lender.session.owner.name)
 
-    def _owner_for(self, hint: OwnerHint | None, now: int) -> str | None:
-        """Return the name of the owner to lend the share to; None: use it here."""
-        if hint is None or (hint.member != self._links.name and now < self._lends_from):
-            return None
-        return hint.owner
+    def _take(self, message: ToOwner | ToMember, now: int) -> None:
+        shard = shard_of_owner(owner_of(message))
+        if shard is not None:
+            self.shards[shard].take(message, now)
+
+    # State --------------------------------------------------------------------------------------
 
     @property
-    def owner(self) -> Owner | None:
-        """The owner of this process; None if it is none."""
-        return self._owning.owner
+    def is_lent(self) -> bool:
+        """True if an owner may still count the share in some shard."""
+        return any(shard.lender.lent for shard in self.shards)
+
+    @property
+    def sessions(self) -> int | None:
+        """Members with a session at an owner of this process; None if it owns nothing."""
+        return max(
+            (shard.owning.sessions for shard in self.shards if shard.owner is not None),
+            default=None,
+        )
+
+    @property
+    def answered_at(self) -> int | None:
+        """When an owner has answered the last time."""
+        times = (shard.answered_at for shard in self.shards)
+        return max((time for time in times if time is not None), default=None)
+
+    def owned(self, now: int) -> list[OwnedLimit]:
+        """Return what this process pools as an owner, since the last call."""
+        return [row for shard in self.shards for row in shard.owning.limits.take(now)]
+
+    def _has_heard(self, member: str) -> bool:
+        return any(shard.owning.has_heard(member) for shard in self.shards)
 
     @property
     def members(self) -> int:
@@ -166,23 +175,16 @@ class Node:
         return 0 if standing is None else standing.roster.sharing
 
     @property
-    def owner_elsewhere(self) -> str | None:
-        """Member that the store names as the owner; None if it is this one, or nobody."""
-        standing = self._keeper.standing
-        hint = None if standing is None else standing.hint.owner
-        return None if hint is None or hint.member == self._links.name else hint.member
+    def owners_elsewhere(self) -> list[str]:
+        """Members in other processes that the store names as owners."""
+        found = (shard.owner_elsewhere for shard in self.shards)
+        return list(dict.fromkeys(member for member in found if member is not None))
 
     def unreached(self) -> str | None:
         """Return a sentence about an owner in another process that does not answer; or None."""
-        owner = self._reach.unreached(self._clock())
-        if owner is None:
-            return None
-        try:
-            reason = self._links.problem(parse_address(owner.address))
-        except UsageError as error:
-            reason = str(error)
-        text = f"the owner {owner.member} at {owner.address} does not answer"
-        return f"{text}: {reason}" if reason else text
+        now = self._clock()
+        problems = (shard.unreached(now) for shard in self.shards)
+        return next((problem for problem in problems if problem is not None), None)
 
     def _is_store_lost(self, standing: Standing, now: int) -> bool:
         """Return True if the store has been lost for longer than the entry lasts.
@@ -199,7 +201,7 @@ class Node:
 
     def _pause(self) -> int:
         """Return the longest time until the next round, in nanoseconds."""
-        if self._owning.is_short:
+        if any(shard.owning.is_short for shard in self.shards):
             return _BUSY
         used = self._wallets.activity
         now = self._clock()
@@ -210,73 +212,27 @@ class Node:
 
     def _obey(self, standing: Standing, now: int) -> None:
         """Take over what the store and the policies say."""
-        self.lender.lend_until = standing.lend_until
         changes = self._limits.changes  # before the limits: they may change at any moment
+        is_new = changes != self._changes or standing.share != self.share
         if changes != self._changes:
-            self._wallets.follow(self._limits.in_force())
-        if changes != self._changes or standing.share != self.lender.share:
-            self._changes = changes
-            sizes = {pool: limit.size for pool, limit in self._wallets.limits.items()}
-            keyed = self._wallets.keyed
+            limits = self._limits.in_force()
+            self._wallets.follow(limits)
+            self._parts.follow(limits)
+        elif not self._parts.are_settled and self._is_settled():
+            is_new |= self._parts.settle()
+        if is_new:
+            self._changes, self.share = changes, standing.share
             self._limits.want_share(standing.share)
-            self._own.change(standing.share, sizes, now, keyed)
-            self.lender.set_share(standing.share)
-            plain = tuple(PoolId(pool, "") for pool in sizes if pool not in keyed)
-            self.lender.set_sizes(sizes, plain)
-        self._follow_hint(standing, now)
+        keyed = self._wallets.keyed if is_new else ()
+        for number, shard in enumerate(self.shards):
+            shard.lender.lend_until = standing.lend_until
+            if is_new:
+                shard.change(standing.share, self._parts.of(number), keyed, now)
+            shard.follow(standing.hints[number].owner, now)
 
-    def _follow_hint(self, standing: Standing, now: int) -> None:
-        hint = standing.hint.owner
-        if hint is None or hint.member == self._links.name:
-            self._reach.left()
-        if hint is None:
-            return
-        if self._addresses.get(hint.owner) != hint.address:
-            self._addresses[hint.owner] = hint.address
-            while len(self._addresses) > _ADDRESSES:
-                del self._addresses[next(iter(self._addresses))]
-        self._owning.follow(hint, now)
-
-    # Messages -----------------------------------------------------------------------------------
-
-    def _send(self, messages: Iterable[ToOwner], now: int) -> None:
-        for message in messages:
-            self.tally.polls_sent += isinstance(message, Poll)
-            if isinstance(message, Open):
-                standing = self._keeper.standing
-                hint = standing.hint.owner if standing else None
-                owner = hint.owner if hint else ""
-                if hint is not None and hint.member != self._links.name:
-                    self._reach.asks(hint, now)
-            else:
-                owner = message.owner.name
-            if self.owner is not None and owner == self.owner.id.name:
-                self._own_up(message, now)
-            elif address := self._addresses.get(owner):
-                with suppress(UsageError):  # whoever wrote it: it names no owner that answers
-                    self._links.send(parse_address(address), message)
-
-    def _take(self, message: ToOwner | ToMember, now: int) -> None:
-        if isinstance(message, Open | Poll | Close):
-            self._own_up(message, now)
-        else:
-            self._hear(message, now)
-
-    def _hear(self, message: ToMember, now: int) -> None:
-        """Take an answer of an owner."""
-        self.tally.replies_received += isinstance(message, Reply)
-        self.answered_at = now
-        self._send(self.lender.receive(message, now), now)
-
-    def _own_up(self, message: ToOwner, now: int) -> None:
-        self._answer(self._owning.receive(message, now), now)
-
-    def _answer(self, messages: Iterable[ToMember], now: int) -> None:
-        for message in messages:
-            if message.member == self._links.name:
-                self._hear(message, now)
-            else:
-                self._links.reply(message.member, message)
+    def _is_settled(self) -> bool:
+        """Return True if nobody counts parts of limits that were in force before."""
+        return all(shard.lender.sizes_settled for shard in self.shards)
 
     # The end ------------------------------------------------------------------------------------
 
@@ -291,16 +247,18 @@ class Node:
             if waits:
                 self._drain()
         finally:
-            self._wallets.deadline = LONG_AGO
+            for wallets in self._wallets.shards:
+                wallets.deadline = LONG_AGO
             self._wallets.use_own_part_until(LONG_AGO)
 
     def _drain(self) -> None:
         now = self._clock()
         until = now + self._timing.resume_after + _IDLE
-        self._send(self.lender.close(now), now)
-        while now < until and (self.lender.lent or not self._owning.is_left):
+        for shard in self.shards:
+            shard.close(now)
+        while now < until and not all(shard.is_left for shard in self.shards):
             for _, message in self._links.poll(_BUSY / SECOND):
                 self._take(message, now)
             now = self._clock()
-            self._send(self.lender.tick(now, None), now)
-            self._answer(self._owning.tick(now), now)
+            for shard in self.shards:
+                shard.drain(now)

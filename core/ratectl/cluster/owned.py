@@ -47,6 +47,8 @@ class OwnedLimit(NamedTuple):
     """Of these: used less than 50 %, 50 to 80, 80 to 90, 90 to 100, and all of it."""
     fullest: float
     """Use of the fullest bucket since the rows were taken the last time, 0 to 1."""
+    is_one: bool
+    """The limit has one bucket: its parts at several owners count as one key."""
 
 
 class OwnedLimits:
@@ -111,6 +113,7 @@ def _row(owner: Owner, name: str, limit: LentLimit, now: int) -> OwnedLimit | No
         keys=sum(by_use),
         by_use=(by_use[0], by_use[1], by_use[2], by_use[3], by_use[4]),
         fullest=max(uses),
+        is_one="" in limit.pools,
     )
 
 

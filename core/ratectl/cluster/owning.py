@@ -1,4 +1,4 @@
-"""The owner of one process, for as long as the store names this process as the owner."""
+"""The owner of a shard in one process, for as long as the store names this process as the owner."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ratectl.cluster.owned import OwnedLimits
 from ratectl.cluster.protocol.messages import OwnerId, Poll, Reply
 from ratectl.cluster.protocol.owner import Owner
-from ratectl.cluster.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,19 +14,25 @@ if TYPE_CHECKING:
     from ratectl.cluster.keeper import Keeper
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
     from ratectl.cluster.protocol.timing import Timing
+    from ratectl.cluster.tally import Tally
     from ratectl.records import OwnerHint
 
 __all__ = ["Owning"]
 
 
 class Owning:
-    """Begins and ends the owner of one process, and counts its messages.
+    """Begins and ends the owner of a shard in one process, and counts its messages.
 
     An owner that the store names no more serves until its members have gone.
     """
 
     def __init__(
-        self, member: str, keeper: Keeper, timing: Timing, clock: Callable[[], int]
+        self,
+        member: str,
+        keeper: Keeper,
+        timing: Timing,
+        clock: Callable[[], int],
+        tally: Tally,
     ) -> None:
         self._member = member
         self._keeper = keeper
@@ -35,10 +40,9 @@ class Owning:
         self._clock = clock
         self.owner: Owner | None = None
         self.limits = OwnedLimits()
-        self.tally = Tally()
+        self._tally = tally
         self._owners = 0
         """Owners that this process has made: each is another incarnation."""
-        keeper.heard = self.has_heard
 
     def follow(self, hint: OwnerHint, now: int) -> None:
         """Begin or end to own, as the store says."""
@@ -54,7 +58,7 @@ class Owning:
         """Take a message of a member; return the answers."""
         if self.owner is None:
             return ()
-        self.tally.polls_received += isinstance(message, Poll)
+        self._tally.polls_received += isinstance(message, Poll)
         now = max(now, self._clock())  # what this process reports may be spent just now
         return self._counted(self.owner.receive(message, now))
 
@@ -87,7 +91,7 @@ class Owning:
         return owner is not None and owner.has_heard(member)
 
     def _counted(self, messages: Sequence[ToMember]) -> Sequence[ToMember]:
-        self.tally.replies_sent += sum(isinstance(message, Reply) for message in messages)
+        self._tally.replies_sent += sum(isinstance(message, Reply) for message in messages)
         return messages
 
     def _share_of(self, member: str) -> int:

@@ -35,7 +35,9 @@ class Succession:
         self._revision = -1
         """Revision of the newest hint, and when the member has read it the first time."""
         self._named_at = 0
-        self._owned = False
+        self._owner: str | None = None
+        self._given_to: str | None = None
+        """Member that this one has chosen as another owner."""
         self._rests_until = 0
         self._silent: dict[str, int] = {}
         """Owners that were silent, and until when they are not preferred."""
@@ -48,9 +50,11 @@ class Succession:
         owner = None if hint.owner is None else hint.owner.member
         if hint.revision != self._revision:
             self._revision, self._named_at = hint.revision, now
-            if self._owned and owner != self._member:
+            before, self._owner = self._owner, owner
+            if before == self._member and owner not in {before, self._given_to}:
                 self._rests_until = now + _REST
-            self._owned = owner == self._member
+            elif before not in {None, owner} and owner == self._member:  # it may have been silent
+                self._silent[before] = max(self._silent.get(before, 0), now + _REST)
         if owner == self._member:
             return None
         if owner is not None:
@@ -62,17 +66,43 @@ class Succession:
                 return None
         return self._next(state, now)
 
+    def other_owner(
+        self, state: RosterState, heard: Callable[[str], bool], now: int
+    ) -> Entry | None:
+        """Return another member to name as the owner, for a member that owns other shards as well.
+
+        If there are dedicated owners, it is one of them. None: there is no such member.
+
+        :param heard: returns True for a member from which this one has heard lately.
+        """
+        if any(not entry.share and not entry.is_dedicated for entry in state.live()):
+            return None  # each change of the owner costs less when shares do not move
+        others = [entry for entry in self._willing(state, now) if heard(entry.member)]
+        dedicated = [entry for entry in others if entry.is_dedicated]
+        chosen = dedicated if dedicated or self._dedicated else others
+        found = max(chosen, key=lambda entry: (entry.share, entry.member), default=None)
+        self._given_to = None if found is None else found.member
+        return found
+
     def _next(self, state: RosterState, now: int) -> Entry | None:
         own = state.entries.get(self._member)
         if self._dedicated:
             return own
+        dedicated = [entry for entry in self._willing(state, now) if entry.is_dedicated]
+        owning = state.owners()
+        key = lambda entry: (entry.member in owning, entry.member)  # noqa: E731
+        return min(dedicated, key=key, default=own)
+
+    def _willing(self, state: RosterState, now: int) -> list[Entry]:
+        """Return other members that can be owners, and were not silent."""
         self._silent = {member: until for member, until in self._silent.items() if now < until}
-        dedicated = [
+        return [
             entry
             for entry in state.live()
-            if entry.is_dedicated and entry.record.address and entry.member not in self._silent
+            if entry.record.address
+            and entry.member != self._member
+            and entry.member not in self._silent
         ]
-        return min(dedicated, key=lambda entry: entry.member, default=own)
 
 
 def _is_dedicated(state: RosterState, member: str) -> bool:
@@ -86,8 +116,15 @@ def heir(state: RosterState, leaving: str, heard: Callable[[str], bool]) -> Entr
     :param heard: returns True for a member from which the owner has heard lately.
     """
     others = [entry for entry in state.live() if entry.record.address and entry.member != leaving]
+    owning = state.owners()
     return max(
         others,
-        key=lambda entry: (heard(entry.member), entry.is_dedicated, entry.share, entry.member),
+        key=lambda entry: (
+            heard(entry.member),
+            entry.is_dedicated,
+            entry.member not in owning,
+            entry.share,
+            entry.member,
+        ),
         default=None,
     )

@@ -9,10 +9,11 @@ from ratectl.cluster.pools import PooledLimit
 from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.timing import FOREVER
 from ratectl.cluster.protocol.wallets import Purse
+from ratectl.cluster.sharding import SHARDS, shard_of_key
 from ratectl.engine.algorithms.pooled import LONG_AGO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.engine.api import Engine
 
@@ -21,43 +22,110 @@ __all__ = ["EngineWallets"]
 _MOST_TIME: Final = 1 << 61
 
 
+class _Part:
+    """Tokens of one shard in a wallet. Totals as in ``Purse``."""
+
+    __slots__ = ("is_used", "largest", "left", "missed", "spent")
+
+    def __init__(self) -> None:
+        self.left = self.spent = self.missed = self.largest = 0
+        self.is_used = False
+        """False: the shard has dropped the wallet, or does not have the limit."""
+
+
+class _Shared:
+    """A wallet with tokens of several shards.
+
+    A decision does not say whose tokens it spends: each shard's are spent in proportion to what is
+    left of them. All may be spent until the first of them are void.
+    """
+
+    def __init__(self, limit: PooledLimit, deadlines: Sequence[int], spent: int) -> None:
+        """``deadlines``: of each shard's tokens. After a change, call ``set_deadline``."""
+        self.limit = limit
+        self.parts = [_Part() for _ in deadlines]
+        self._deadlines = deadlines
+        self._spent = spent
+        """What of the wallet's total is in the parts. What was spent beyond all tokens, as
+        requests turned out to cost more, is taken from those that come next."""
+        self._missed = limit.wallet.missed
+
+    def sync(self, spent: int) -> None:
+        """Share out what was spent and missed since the last call. ``spent``: total of the wallet.
+
+        Each shard that has tokens for the limit brings some for what was missed.
+        """
+        wallet = self.limit.wallet
+        if spent > self._spent:
+            self._take(min(spent - self._spent, sum(part.left for part in self.parts)))
+        self._share_missed()
+        tokens = max(0, wallet.granted - spent)
+        for part in self.parts:  # tokens may be gone
+            part.left = min(part.left, tokens)
+            tokens -= part.left
+
+    def _share_missed(self) -> None:
+        wallet = self.limit.wallet
+        used = [part for part in self.parts if part.is_used]
+        parts, count = used or self.parts, len(used) or 1
+        missed, self._missed = wallet.missed - self._missed, wallet.missed
+        for number, part in enumerate(parts, wallet.missed):
+            part.missed += (missed + number % count) // count
+            part.largest = max(part.largest, -(-wallet.largest // count))
+
+    def _take(self, spent: int) -> None:
+        """Share out tokens, no more than there are."""
+        self._spent += spent
+        total = sum(part.left for part in self.parts)
+        for part in sorted(self.parts, key=lambda part: part.left):
+            taken = spent * part.left // total if total else 0
+            total -= part.left
+            spent -= taken
+            part.left -= taken
+            part.spent += taken
+
+    def set_deadline(self) -> None:
+        """Let all tokens be spent until the first of them are void."""
+        pairs = zip(self.parts, self._deadlines, strict=True)
+        held = [deadline for part, deadline in pairs if part.left]
+        self.limit.wallet.deadline = min(held or self._deadlines)
+
+
 class _PlainWallets:
     """Wallets of limits with one bucket, whose tokens an engine spends.
 
     Only one thread calls it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, shards: int) -> None:
         self._engine = engine
         self.limits: Mapping[str, PooledLimit] = {}
         """Limits in force."""
-        self._gone: dict[str, PooledLimit] = {}
-        """Limits that were in force, until it is told what was spent of them."""
-        self.deadline = LONG_AGO
+        self._shared: dict[str, _Shared] = {}
+        """Also of limits that were in force, until all shards are told what was spent of them."""
+        self.deadlines = [LONG_AGO] * shards
 
     def follow(self, limits: Mapping[str, PooledLimit]) -> None:
         """Take over the limits in force. Nothing may be spent of those that are gone."""
         for pool, limit in self.limits.items():
             if pool not in limits:
                 limit.wallet.deadline = LONG_AGO
-                self._gone[pool] = limit
         for pool, limit in limits.items():
-            known = self.limits.get(pool) or self._gone.get(pool)
-            if known is None or known.wallet is not limit.wallet:
+            known = self._shared.get(pool)
+            if known is None or known.limit.wallet is not limit.wallet:
                 limit.wallet.deadline = LONG_AGO
                 self._empty(limit)  # what is in it belongs to somebody before, or to a parent
-            self._gone.pop(pool, None)
-            limit.wallet.deadline = self.deadline
+                known = _Shared(limit, self.deadlines, self._spent(limit))
+                self._shared[pool] = known
+            known.limit = limit
+            known.set_deadline()
         self.limits = limits
 
-    def spend_until(self, instant: int) -> None:
-        """Let nothing be spent from an instant on."""
-        self.deadline = instant
-        for limit in self.limits.values():
-            limit.wallet.deadline = instant
-
-    def _found(self, pool: PoolId) -> PooledLimit | None:
-        return self.limits.get(pool.limit) or self._gone.get(pool.limit)
+    def spend_until(self, shard: int, instant: int) -> None:
+        """Let nothing be spent of a shard's tokens from an instant on."""
+        self.deadlines[shard] = instant
+        for pool in self.limits:
+            self._shared[pool].set_deadline()
 
     def _spent(self, limit: PooledLimit) -> int:
         """Return what was spent. Without a bucket, nothing of what was granted is left."""
@@ -75,45 +143,64 @@ class _PlainWallets:
     def _empty(self, limit: PooledLimit) -> None:
         limit.wallet.granted = min(limit.wallet.granted, self._told(limit))
 
-    def read(self, pool: PoolId) -> Purse:
-        limit = self._found(pool)
-        if limit is None:
+    def _synced(self, pool: PoolId) -> _Shared | None:
+        shared = self._shared.get(pool.limit)
+        if shared is not None:
+            shared.sync(self._told(shared.limit))
+        return shared
+
+    def read(self, shard: int, pool: PoolId) -> Purse:
+        shared = self._synced(pool)
+        if shared is None:
             return Purse(0, 0, 0, 0)
-        spent, wallet = self._told(limit), limit.wallet
-        return Purse(max(0, wallet.granted - spent), spent, wallet.missed, wallet.largest)
+        part = shared.parts[shard]
+        return Purse(part.left, part.spent, part.missed, part.largest)
 
-    def add(self, pool: PoolId, tokens: int) -> None:
-        limit = self._found(pool)
-        if limit is not None:
-            limit.wallet.granted += tokens
-            limit.wallet.largest = 0
+    def add(self, shard: int, pool: PoolId, tokens: int) -> None:
+        shared = self._synced(pool)
+        if shared is not None:
+            part = shared.parts[shard]
+            part.left += tokens
+            part.largest, part.is_used = 0, True
+            if pool.limit in self.limits:
+                shared.set_deadline()  # before the tokens may be spent
+            shared.limit.wallet.granted += tokens
+            shared.limit.wallet.largest = 0
 
-    def take(self, pool: PoolId, at_most: int) -> int:
+    def take(self, shard: int, pool: PoolId, at_most: int) -> int:
         """Take tokens out: those that a decision spends at the same time stay."""
-        limit = self._found(pool)
-        if limit is None:
+        shared = self._synced(pool)
+        if shared is None:
             return 0
+        limit, part = shared.limit, shared.parts[shard]
         wallet, granted = limit.wallet, limit.wallet.granted
-        kept = max(min(self._told(limit), granted), granted - min(at_most, FOREVER))
+        kept = max(min(self._told(limit), granted), granted - min(at_most, part.left))
         wallet.granted = kept
         wallet.granted = kept = min(max(kept, self._spent(limit)), granted)
+        part.left -= granted - kept
+        if pool.limit in self.limits:
+            shared.set_deadline()
         return granted - kept
 
-    def drop(self, pool: PoolId) -> None:
+    def drop(self, shard: int, pool: PoolId) -> None:
         """Empty the wallet. Its totals stay: the next draw begins with them."""
-        limit = self._found(pool)
-        if limit is not None:
-            self._empty(limit)
-            self._gone.pop(pool.limit, None)
+        self.take(shard, pool, FOREVER)
+        shared = self._shared.get(pool.limit)
+        if shared is None:
+            return
+        shared.parts[shard].is_used = False
+        if pool.limit not in self.limits and not any(part.left for part in shared.parts):
+            del self._shared[pool.limit]
 
 
 class _WalletsByKey:
-    """Wallets of limits that count per key. Only one thread calls it."""
+    """Wallets of limits that count per key, each in one shard. Only one thread calls it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, shards: int) -> None:
         self._engine = engine
         self._purses: dict[str, KeyPurses] = {}
-        self.deadline = self.until = LONG_AGO
+        self.deadlines = [LONG_AGO] * shards
+        self.until = LONG_AGO
 
     def follow(self, limits: Mapping[str, KeyedLimit]) -> None:
         """Take over the limits in force. Nothing may be spent of those that are gone."""
@@ -128,15 +215,21 @@ class _WalletsByKey:
                 limit.wallets.deadline = limit.wallets.until = LONG_AGO
                 # What is in them belongs to somebody before, or to a parent.
                 self._engine.with_wallets(limit.wallets.clear)
-                self._purses[pool] = KeyPurses(self._engine, limit)
-            limit.wallets.deadline, limit.wallets.until = self.deadline, self.until
+                self._purses[pool] = KeyPurses(self._engine, limit, self.deadlines)
+            self._purses[pool].set_deadline()
+            limit.wallets.until = self.until
 
-    def spend_until(self, deadline: int, until: int) -> None:
-        """Let nothing be spent of wallets, and of the own parts, from two instants on."""
-        self.deadline, self.until = deadline, until
+    def spend_until(self, shard: int, instant: int) -> None:
+        """Let nothing be spent of a shard's tokens from an instant on."""
+        self.deadlines[shard] = instant
         for purses in self._purses.values():
-            purses.limit.wallets.deadline = deadline
-            purses.limit.wallets.until = until
+            purses.set_deadline()
+
+    def use_own_part_until(self, instant: int) -> None:
+        """Let nothing be spent of own parts from an instant on."""
+        self.until = instant
+        for purses in self._purses.values():
+            purses.limit.wallets.until = instant
 
     def of(self, pool: str) -> KeyPurses | None:
         """Return the wallets of a limit in force."""
@@ -150,16 +243,21 @@ class _WalletsByKey:
 
 
 class EngineWallets:
-    """Wallets whose tokens an engine spends (see ``protocol.wallets.Wallets``).
+    """Wallets whose tokens an engine spends. Each shard brings tokens of its own.
 
-    Only one thread calls it.
+    Only one thread uses it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, shards: int = SHARDS) -> None:
         self.limits: Mapping[str, PooledLimit | KeyedLimit] = {}
         """Limits in force, by the name of the pool."""
-        self._plain = _PlainWallets(engine)
-        self._keyed = _WalletsByKey(engine)
+        self._plain = _PlainWallets(engine, shards)
+        self._keyed = _WalletsByKey(engine, shards)
+        self.shards = tuple(
+            ShardWallets(self, self._plain, self._keyed, shard) for shard in range(shards)
+        )
+        """Each shard's tokens."""
+        self._touched: list[dict[PoolId, None]] = [{} for _ in range(shards)]
         self._touches = 0
 
     def follow(self, limits: Mapping[str, PooledLimit | KeyedLimit]) -> None:
@@ -179,41 +277,59 @@ class EngineWallets:
         wallets = [each.wallet for each in self._plain.limits.values()]
         return self._touches + sum(wallet.missed + wallet.reported for wallet in wallets)
 
-    @property
-    def deadline(self) -> int:
-        """Instant from which on nothing may be spent of wallets."""
-        return self._plain.deadline
-
-    @deadline.setter
-    def deadline(self, instant: int) -> None:
-        instant = min(max(instant, LONG_AGO), _MOST_TIME)
-        self._plain.spend_until(instant)
-        self._keyed.spend_until(instant, self._keyed.until)
-
     def use_own_part_until(self, instant: int) -> None:
         """Let nothing be spent of own parts, which are never lent, from an instant on."""
-        until = min(max(instant, LONG_AGO), _MOST_TIME)
-        self._keyed.spend_until(self._keyed.deadline, until)
+        self._keyed.use_own_part_until(_bounded(instant))
 
-    def touched(self) -> list[PoolId]:
-        """Return the keys that were asked for since the last call.
+    def touched(self, shard: int) -> Iterable[PoolId]:
+        """Return the keys of a shard that were asked for since the last call for it.
 
         Limits with one bucket are not among them: members always hold tokens of those.
         """
         touched = self._keyed.touched()
         self._touches += len(touched)
-        return touched
+        for pool in touched:
+            self._touched[shard_of_key(pool.key, len(self.shards))][pool] = None
+        mine, self._touched[shard] = self._touched[shard], {}
+        return mine
+
+
+class ShardWallets:
+    """Tokens of one shard in the wallets (see ``protocol.wallets.Wallets``)."""
+
+    def __init__(
+        self, wallets: EngineWallets, plain: _PlainWallets, keyed: _WalletsByKey, shard: int
+    ) -> None:
+        self._wallets = wallets
+        self._plain = plain
+        self._keyed = keyed
+        self._shard = shard
+
+    @property
+    def deadline(self) -> int:
+        """Instant from which on nothing may be spent of this shard's tokens."""
+        return self._plain.deadlines[self._shard]
+
+    @deadline.setter
+    def deadline(self, instant: int) -> None:
+        instant = _bounded(instant)
+        self._plain.spend_until(self._shard, instant)
+        self._keyed.spend_until(self._shard, instant)
+
+    def touched(self) -> Iterable[PoolId]:
+        """Return the keys that were asked for since the last call."""
+        return self._wallets.touched(self._shard)
 
     def read(self, pool: PoolId) -> Purse:
         """Return the state of a wallet. One that nobody has used is empty."""
         purses = self._keyed.of(pool.limit)
-        return self._plain.read(pool) if purses is None else purses.read(pool.key)
+        return self._plain.read(self._shard, pool) if purses is None else purses.read(pool.key)
 
     def add(self, pool: PoolId, tokens: int) -> None:
         """Put tokens into a wallet."""
         purses = self._keyed.of(pool.limit)
         if purses is None:
-            self._plain.add(pool, tokens)
+            self._plain.add(self._shard, pool, tokens)
         else:
             purses.add(pool.key, tokens)
 
@@ -227,13 +343,17 @@ class EngineWallets:
         """Take tokens out of a wallet; return how many it had, at most so many."""
         purses = self._keyed.of(pool.limit)
         if purses is None:
-            return self._plain.take(pool, at_most)
+            return self._plain.take(self._shard, pool, at_most)
         return purses.take(pool.key, min(at_most, FOREVER))
 
     def drop(self, pool: PoolId) -> None:
         """Forget a wallet."""
         purses = self._keyed.of(pool.limit)
         if purses is None:
-            self._plain.drop(pool)
+            self._plain.drop(self._shard, pool)
         else:
             purses.drop(pool.key)
+
+
+def _bounded(instant: int) -> int:
+    return min(max(instant, LONG_AGO), _MOST_TIME)

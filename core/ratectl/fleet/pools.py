@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.records import pool_use
+from ratectl.records import fullest, owner_shard, pool_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     from ratectl.records import PoolReport, UsageRecord
 
 __all__ = ["OwnerReport", "PoolTotal", "pool_totals"]
+
+
+_Reports = list[tuple["UsageRecord", "PoolReport"]]
 
 
 class OwnerReport(NamedTuple):
@@ -61,8 +63,12 @@ class PoolTotal:
         self.free += report.free
         self.held += report.held
         self.members = max(self.members, report.members)
-        self.keys += report.keys
-        self.near_keys += report.near_keys
+        if report.is_one:
+            self.keys = max(self.keys, report.keys)
+            self.near_keys = max(self.near_keys, report.near_keys)
+        else:
+            self.keys += report.keys
+            self.near_keys += report.near_keys
         self.peak = max(self.peak, report.peak)
         self.trend = fullest(self.trend, report.trend)
 
@@ -73,27 +79,23 @@ class PoolTotal:
         return max([self.peak, *(peak for peak in self.trend[-minutes:] if peak is not None)])
 
 
-def fullest(one: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:
-    """Return the larger use in each minute, of two trends whose last minutes are the same."""
-    joined = [
-        max((peak for peak in pair if peak is not None), default=None)
-        for pair in zip_longest(reversed(one), reversed(other))
-    ]
-    return joined[::-1]
-
-
 def pool_totals(
     records: Iterable[UsageRecord], owners: AbstractSet[str] = frozenset()
 ) -> dict[str, PoolTotal]:
     """Return the use of limits across the cluster, by the name of the pool.
 
     ``owners``: those that the store names. The report of another one, such as a process that was
-    killed, stays for some seconds: it counts only for limits of which none of them has reported.
+    killed, stays for some seconds: it counts only for shards of a limit of which none of them has
+    reported.
     """
-    named: dict[str, PoolTotal] = defaultdict(PoolTotal)
-    others: dict[str, PoolTotal] = defaultdict(PoolTotal)
+    named: dict[tuple[str, str], _Reports] = defaultdict(list)
+    others: dict[tuple[str, str], _Reports] = defaultdict(list)
     for record in records:
         for report in record.pools:
-            totals = named if report.owner in owners else others
-            totals[report.pool].add(record, report)
-    return {**others, **named}
+            found = named if report.owner in owners else others
+            found[report.pool, owner_shard(report.owner)].append((record, report))
+    totals: dict[str, PoolTotal] = defaultdict(PoolTotal)
+    for (pool, _), reports in {**others, **named}.items():
+        for record, report in reports:
+            totals[pool].add(record, report)
+    return dict(totals)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from ratectl.fleet.pools import PoolTotal, fullest, pool_totals
+from ratectl.fleet.pools import PoolTotal, pool_totals
 from ratectl.fleet.recent import RecentTotal, recent
-from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, UsageRecord
+from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, UsageRecord, fullest
 from ratectl.records.reading import readable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.cluster.entries import read_hints, read_roster
-from ratectl.cluster.keeper import SHARD
+from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.health.checks import Check
 from ratectl.health.cluster_limits import cluster_limits
@@ -19,6 +19,7 @@ from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from ratectl.cluster.entries import Entry, RosterState
     from ratectl.health.cluster_limits import ClusterLimit
@@ -67,8 +68,10 @@ class Cluster:
 
     members: Sequence[ClusterMember]
     """By id."""
-    owner: OwnerHint | None
-    """The owner by the newest hint."""
+    owners: Sequence[OwnerHint]
+    """Owners of the shards by the newest hints."""
+    unnamed: Sequence[str]
+    """Shards of which no owner is named."""
     shares: int
     """Sum of the shares of all members that can be read, in millionths."""
     unowned: int | None
@@ -91,16 +94,19 @@ class Cluster:
     def _owner_problems(self) -> Iterator[str]:
         if not self.members:
             return
-        if self.owner is None:
+        if self.unnamed:
+            where = f" for shard {listed(self.unnamed, _NAMED)}" if self.owners else ""
             yield (
-                "no owner is named, and a member without an owner uses its own share only: members "
-                "that run name one within seconds"
+                f"no owner is named{where}, and a member without an owner uses its own share only: "
+                "members that run name one within seconds"
             )
-        elif not any(member.is_owner for member in self.members):
-            yield (
-                f"the owner that is named, {self.owner.member}, is no member any more: members "
-                "that run name another within seconds"
-            )
+        members = {member.id for member in self.members}
+        for owner in dict.fromkeys(owner.member for owner in self.owners):
+            if owner not in members:
+                yield (
+                    f"the owner that is named, {owner}, is no member any more: members that run "
+                    "name another within seconds"
+                )
         if self.unowned is not None and not self.records:
             total = self.shares + self.unowned
             if total < WHOLE_SHARE:
@@ -144,14 +150,15 @@ def read_cluster(store: Store, warn: Callable[[str], None]) -> Cluster:
         if report.problem is not None and parts.isdisjoint(_parts_of(report.agent))
     }
     if roster.is_empty:
-        return Cluster((), None, 0, roster.unowned, roster.problems, alone)
+        return Cluster((), (), (), 0, roster.unowned, roster.problems, alone)
     hints, damaged_hints = read_hints(store)
-    hint = hints.get(SHARD)
-    owner = None if hint is None else hint.owner
-    members = _members(roster, owner, reports)
+    named = {name: hint.owner for name, hint in hints.items() if hint.owner is not None}
+    owners = [named[name] for name in SHARD_NAMES if name in named]
+    unnamed = [name for name in SHARD_NAMES if name not in named]
+    members = _members(roster, {owner.member for owner in owners}, reports)
     shares = sum(entry.share for entry in roster.entries.values())
     problems = (*roster.problems, *damaged_hints)
-    return Cluster(members, owner, shares, roster.unowned, problems, alone)
+    return Cluster(members, owners, unnamed, shares, roster.unowned, problems, alone)
 
 
 class _Report(NamedTuple):
@@ -177,7 +184,7 @@ def _parts_of(agent: str) -> set[str]:
 
 
 def _members(
-    roster: RosterState, owner: OwnerHint | None, reports: Mapping[str, _Report]
+    roster: RosterState, owners: AbstractSet[str], reports: Mapping[str, _Report]
 ) -> list[ClusterMember]:
     members = []
     counts = Counter(map(agent_part, _names(roster)))
@@ -192,7 +199,7 @@ def _members(
                 id=name,
                 state=state,
                 share=None if entry is None else entry.share,
-                is_owner=owner is not None and owner.member == name,
+                is_owner=name in owners,
                 address="" if entry is None else entry.record.address,
                 host="" if entry is None else entry.record.host,
                 agent=None if report is None else report.agent,
@@ -240,7 +247,9 @@ def check_cluster(store: Store, live: Live) -> Iterator[Check]:
     if tree is not None:
         problems += map(str, small_bursts(tree.tree, cluster.sharing))
     yield from (Check("cluster", "warning", problem) for problem in problems)
-    if cluster.members and not problems and cluster.owner is not None:
+    if cluster.members and not problems:
         count = cluster.sharing
         text = "1 member" if count == 1 else f"{count} members"
-        yield Check("cluster", "ok", f"{text}, owner {cluster.owner.member}")
+        owners = list(dict.fromkeys(owner.member for owner in cluster.owners))
+        verb = "owner" if len(owners) == 1 else "owners"
+        yield Check("cluster", "ok", f"{text}, {verb} {listed(owners, _NAMED)}")

@@ -66,6 +66,8 @@ from ratectl.records.members import (
     member_key,
     name_problem,
     owner_key,
+    owner_name,
+    owner_shard,
 )
 from ratectl.records.published import (
     Candidate,
@@ -85,6 +87,7 @@ from ratectl.records.reported import (
     Obeyed,
     PoolReport,
     UsageRecord,
+    fullest,
     pool_use,
 )
 
@@ -128,12 +131,15 @@ __all__ = [
     "agent_part",
     "chunk_key",
     "exactly",
+    "fullest",
     "generation_problem",
     "history_key",
     "member_key",
     "name_problem",
     "now_ms",
     "owner_key",
+    "owner_name",
+    "owner_shard",
     "past_reset_key",
     "pool_use",
     "rollout_key",

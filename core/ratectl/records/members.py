@@ -21,6 +21,8 @@ __all__ = [
     "member_key",
     "name_problem",
     "owner_key",
+    "owner_name",
+    "owner_shard",
 ]
 
 ID_PARTS: Final = (60, 50)
@@ -45,6 +47,16 @@ def member_key(member: str) -> str:
 def owner_key(shard: str) -> str:
     """Return the key of the hint that names the owner of a shard."""
     return f"{OWNERS}{shard}"
+
+
+def owner_name(shard: str, member: str) -> str:
+    """Return the name of the owner of a shard in a member's process."""
+    return f"{shard}.{member}"
+
+
+def owner_shard(owner: str) -> str:
+    """Return the shard of an owner, by its name."""
+    return owner.partition(".")[0]
 
 
 def agent_part(member: str) -> str:

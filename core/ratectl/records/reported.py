@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError
 from ratectl.records.base import Record
 from ratectl.records.checks import check_counts, check_fields, sequence_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "AgentRecord",
@@ -18,6 +22,7 @@ __all__ = [
     "Obeyed",
     "PoolReport",
     "UsageRecord",
+    "fullest",
     "pool_use",
 ]
 
@@ -192,11 +197,22 @@ class PoolReport:
     """Use of the fullest bucket in the last minute, 0 to 1."""
     trend: list[float | None] = field(default_factory=list)
     """Use of the fullest bucket in each of the last minutes, newest last."""
+    is_one: bool = False
+    """The limit has one bucket: its parts at several owners count as one key."""
 
 
 def pool_use(capacity: int, free: int, held: int) -> float:
     """Return how much of a limit is used, 0 to 1: what is neither free nor held. In one unit."""
     return min(1.0, max(0.0, (capacity - free - held) / capacity)) if capacity else 0.0
+
+
+def fullest(one: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:
+    """Return the larger use in each minute, of two trends whose last minutes are the same."""
+    joined = [
+        max((peak for peak in pair if peak is not None), default=None)
+        for pair in zip_longest(reversed(one), reversed(other))
+    ]
+    return joined[::-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ratectl.agent.cluster_status import STATES
 from ratectl.agent.metrics.series import Of
+from ratectl.agent.usage.pools import joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -64,7 +65,7 @@ def _tokens(
     free: Counter[tuple[Of, str]] = Counter()
     held: Counter[tuple[Of, str]] = Counter()
     capacity: Counter[tuple[Of, str]] = Counter()
-    pools = {pool.pool: pool for pool in usage.owned}
+    pools = joined(usage.owned)
     for limit in usage.limits:
         pool = pools.get(limit.pool)
         if pool is not None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.agent.serving.server import Answer
+from ratectl.agent.usage.pools import joined
 from ratectl.page import numbers
 from ratectl.page.document import content_policy, page_text
 from ratectl.page.view import Alert, Fact, Key, LimitView, Minute, ScopeView, UsageView, View
@@ -124,7 +125,7 @@ def _scopes(agent: Agent, usage: AgentUsage) -> tuple[list[ScopeView], int]:
     silent = [scope for scope in declared if scope not in used]
     room = max(0, _MOST_SCOPES - len(used))
     scopes = sorted_scopes([*used, *silent[:room]])
-    owned = {pool.pool: pool for pool in (*usage.heard, *usage.owned)}
+    owned = joined((*usage.owned, *usage.heard))
     views = [
         _scope(agent, scope, used.get(scope, []), owned, declared=scope in declared)
         for scope in scopes

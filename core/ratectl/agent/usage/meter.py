@@ -16,15 +16,15 @@ from ratectl.agent.usage.history import (
     Minute,
     empty_minutes,
 )
-from ratectl.agent.usage.pools import OwnedHistories, heard_pools, without_use
+from ratectl.agent.usage.pools import OwnedHistories, heard_pools, joined, without_use
 from ratectl.agent.usage.requests import requests_of
 from ratectl.agent.usage.summary import AgentUsage, LimitUsage, Rates
 from ratectl.engine.api import EngineCounts
-from ratectl.records import utc_now
+from ratectl.records import owner_shard, utc_now
 from ratectl.runtime.cooperative import paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ratectl.agent.failures import Failures
     from ratectl.agent.line import Line
@@ -83,7 +83,7 @@ class UsageMeter:
         self.shared: SharedLimits | None = None
         """Limits across the cluster; None: every limit counts in this process alone."""
         self._owned = OwnedHistories()
-        self._heard: dict[str, PoolUsage] = {}
+        self._heard: list[PoolUsage] = []
         self._heard_until = 0.0
 
     def in_child(self) -> UsageMeter:
@@ -103,10 +103,10 @@ class UsageMeter:
         release(counted)
         return usage
 
-    def hear(self, record: UsageRecord, seconds: float) -> None:
-        """Take over what an owner in another process reports, for so many seconds."""
+    def hear(self, records: Iterable[UsageRecord], seconds: float) -> None:
+        """Take over what owners in other processes report, for so many seconds."""
         with self._reading:
-            self._heard = heard_pools(record)
+            self._heard = [use for record in records for use in heard_pools(record)]
             self._heard_until = self._clock() / 1e9 + seconds
 
     @property
@@ -119,6 +119,7 @@ class UsageMeter:
         joins = self._join(now)
         spans, empty = self._spans(now), empty_minutes(now)
         names, owned, heard = self._pools(now, joins, empty)
+        pools = joined((*owned, *heard))
         histories: dict[_Key, History] = {}
         limits = []
         for limit in paced(counts.limits):
@@ -128,7 +129,7 @@ class UsageMeter:
             known = without_use(limit) if pool else limit
             history.add(now, Counts.of(known), _fullness(known), joins)
             summary = _summary(known, history, now, spans, empty)
-            limits.append(_pooled(summary, pool, owned.get(pool) or heard.get(pool)))
+            limits.append(_pooled(summary, pool, pools.get(pool)))
         # A limit that comes later, or again, begins at 0.
         self._histories, self._before = histories, {}
         decided = [(key.scope, key.limit, key.budget, of.decided) for key, of in histories.items()]
@@ -141,8 +142,8 @@ class UsageMeter:
             at=utc_now(),
             recent_seconds=round(now - self._reads[0], 3),
             limits=tuple(limits),
-            owned=tuple(owned.values()),
-            heard=tuple(heard.values()),
+            owned=tuple(owned),
+            heard=tuple(heard),
             no_policy=counts.no_policy - self._uncounted.no_policy,
             failed_allowed=self._failures.allowed - allowed,
             failed_refused=self._failures.refused - refused,
@@ -157,14 +158,15 @@ class UsageMeter:
 
     def _pools(
         self, now: float, joins: float | None, empty: tuple[Minute, ...]
-    ) -> tuple[Mapping[GroupName, str], dict[str, PoolUsage], dict[str, PoolUsage]]:
-        """Return names of pools, and by name what this process owns, and what it has heard."""
+    ) -> tuple[Mapping[GroupName, str], list[PoolUsage], list[PoolUsage]]:
+        """Return names of pools, what this process owns, and what it has heard of others."""
         shared = self.shared
         if shared is None:
-            return {}, {}, {}
+            return {}, [], []
         names, owned = shared.names(), self._owned.read(shared.owned(), now, joins, empty)
-        heard = self._heard if names and now < self._heard_until else {}
-        return names, owned, {pool: use for pool, use in heard.items() if pool not in owned}
+        heard = self._heard if names and now < self._heard_until else []
+        known = {(use.pool, owner_shard(use.owner)) for use in owned}
+        return names, owned, [u for u in heard if (u.pool, owner_shard(u.owner)) not in known]
 
     def _join(self, now: float) -> float | None:
         """Note a read. Return the time of the read whose samples it is joined to, if any.

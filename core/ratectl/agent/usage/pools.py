@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from ratectl.agent.usage.counts import Counts
 from ratectl.agent.usage.history import History
 from ratectl.agent.usage.summary import PoolUsage
-from ratectl.records import utc_now
+from ratectl.records import fullest, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ratectl.agent.usage.history import Minute
     from ratectl.cluster.owned import OwnedLimit
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from ratectl.engine.limit_plan import GroupName
     from ratectl.records import UsageRecord
 
-__all__ = ["OwnedHistories", "OwnerElsewhere", "SharedLimits", "heard_pools", "without_use"]
+__all__ = [
+    "OwnedHistories",
+    "OwnerElsewhere",
+    "SharedLimits",
+    "heard_pools",
+    "joined",
+    "without_use",
+]
 
 _UNKNOWN: Final = (0, 0, 0, 0, 0)
 
@@ -33,12 +40,12 @@ class SharedLimits(Protocol):
     def owned(self) -> Sequence[OwnedLimit]:
         """Return what this process pools as an owner, since the last call."""
 
-    def owner(self) -> OwnerElsewhere | None:
-        """Return the owner in another process; None without one."""
+    def owners(self) -> Sequence[OwnerElsewhere]:
+        """Return the owners in other processes."""
 
 
 class OwnerElsewhere(NamedTuple):
-    """The owner of limits across the cluster, in another process."""
+    """An owner of limits across the cluster, in another process."""
 
     agent: str
     """Id of its agent, or the beginning of a long one (see ``ID_PARTS``)."""
@@ -54,18 +61,18 @@ class OwnedHistories:
 
     def read(
         self, rows: Sequence[OwnedLimit], now: float, joins: float | None, empty: tuple[Minute, ...]
-    ) -> dict[str, PoolUsage]:
-        """Add a read; return the use of each limit, by the name of its pool.
+    ) -> list[PoolUsage]:
+        """Add a read; return the use of each limit at each owner.
 
         See ``History`` for the parameters. The history of a limit that is owned again starts at 0.
         """
         before, self._histories = self._histories, {}
-        usages = {}
+        usages = []
         for row in rows:
             key = row.pool, row.owner
             history = self._histories[key] = before.get(key) or History()
             history.add(now, Counts(), row.fullest, joins)
-            usages[row.pool] = _usage(row, history, empty)
+            usages.append(_usage(row, history, empty))
         return usages
 
 
@@ -86,13 +93,14 @@ def _usage(row: OwnedLimit, history: History, empty: tuple[Minute, ...]) -> Pool
             for minute in history.trend(empty)
         ),
         reported=utc_now(),
+        is_one=row.is_one,
     )
 
 
-def heard_pools(record: UsageRecord) -> dict[str, PoolUsage]:
-    """Return what an owner in another process has reported, by the name of the pool."""
-    return {
-        report.pool: PoolUsage(
+def heard_pools(record: UsageRecord) -> list[PoolUsage]:
+    """Return what owners in another process have reported."""
+    return [
+        PoolUsage(
             pool=report.pool,
             owner=report.owner,
             capacity=report.capacity,
@@ -105,9 +113,40 @@ def heard_pools(record: UsageRecord) -> dict[str, PoolUsage]:
             peak=report.peak,
             trend=tuple(report.trend),
             reported=record.reported,
+            is_one=report.is_one,
         )
         for report in record.pools
-    }
+    ]
+
+
+def joined(rows: Iterable[PoolUsage]) -> dict[str, PoolUsage]:
+    """Return the use of each limit at all of its owners, by the name of the pool."""
+    found: dict[str, PoolUsage] = {}
+    for row in rows:
+        known = found.get(row.pool)
+        found[row.pool] = row if known is None else _joined(known, row)
+    return found
+
+
+def _joined(one: PoolUsage, other: PoolUsage) -> PoolUsage:
+    total: Callable[..., int] = max if one.is_one else lambda *counts: sum(counts)
+    by_use = one.keys_by_use
+    if by_use is not None and other.keys_by_use is not None:
+        a, b, c, d, e = map(total, by_use, other.keys_by_use)
+        by_use = a, b, c, d, e
+    return replace(
+        one,
+        capacity=one.capacity + other.capacity,
+        free=one.free + other.free,
+        held=one.held + other.held,
+        members=max(one.members, other.members),
+        keys=total(one.keys, other.keys),
+        near_keys=total(one.near_keys, other.near_keys),
+        keys_by_use=by_use,
+        peak=max(one.peak, other.peak),
+        trend=tuple(fullest(one.trend, other.trend)),
+        reported=min(one.reported, other.reported),
+    )
 
 
 def _rounded(share: float) -> float:

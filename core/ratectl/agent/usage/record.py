@@ -126,4 +126,5 @@ def _pool(pool: PoolUsage) -> PoolReport:
         near_keys=pool.near_keys,
         peak=pool.peak,
         trend=list(pool.trend),
+        is_one=pool.is_one,
     )

@@ -123,6 +123,8 @@ class PoolUsage:
     """Use in the last 15 minutes of the clock, the one under way last; None if unknown."""
     reported: str
     """Time of these numbers (ISO 8601, UTC)."""
+    is_one: bool
+    """The limit has one bucket: its parts at several owners count as one key."""
 
     @property
     def used(self) -> float:

@@ -81,6 +81,8 @@ class Lender:
         self.share = 0
         self.counted = 0 if resume_at is None else WHOLE
         """Largest share that the owner or the member itself may still count (millionths)."""
+        self.sizes_settled = True
+        """Nobody counts sizes that were in force before."""
         self.lend_until = FOREVER
         """The member sends no poll from then on: its entry in the roster may end."""
         self.lent = resume_at is not None
@@ -112,6 +114,7 @@ class Lender:
         :param standing: pools of which the member holds some tokens all the time.
         """
         self._sizes, self._standing = sizes, dict.fromkeys(standing)
+        self.sizes_settled = not self.lent
         if self.session is not None:
             self.session.sizes_in = 0
 
@@ -132,6 +135,7 @@ class Lender:
         if self.lent and self.session is None and now >= self._resume_at:
             self.lent, self._lent_to, self._closing = False, None, None
             self.counted = self.share
+            self.sizes_settled = True
             left, self._left = self._left, {}
             self._own.resume(now, left)
         if self.session is not None:
@@ -148,7 +152,7 @@ class Lender:
         if self._asked_for is None:
             self._last_session += 1
             self._asked_for = self._last_session
-        return [Open(self.member, self._asked_for)]
+        return [Open(self.member, self._asked_for, owner)]
 
     def receive(self, message: ToMember, now: int) -> list[ToOwner]:
         """Take a message of an owner; return the answers."""
@@ -332,6 +336,8 @@ class Lender:
         self._prolong(session, message.poll, now)
         if message.settled and 0 < session.share_in <= message.poll:
             self.counted = self.share
+        if message.settled and 0 < session.sizes_in <= message.poll:
+            self.sizes_settled = True
         session.echo = message.number
         session.gap = message.gap
         return self._poll_if_due(now)

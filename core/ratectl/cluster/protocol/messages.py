@@ -31,6 +31,7 @@ __all__ = [
     "ToOwner",
     "Unknown",
     "Welcome",
+    "owner_of",
 ]
 
 
@@ -100,6 +101,8 @@ class Open:
     member: str
     session: int
     """Grows with each session of the member, over restarts as well."""
+    owner: str
+    """Name of the owner that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +184,8 @@ class Unknown:
 
 ToOwner = Open | Poll | Close
 ToMember = Welcome | Reply | Closed | Unknown
+
+
+def owner_of(message: ToOwner | ToMember) -> str:
+    """Return the name of the owner that a message is for, or comes from."""
+    return message.owner if isinstance(message, Open) else message.owner.name

@@ -59,7 +59,7 @@ _POOL: Final = {"limit": TEXT, "key": TEXT, "draw": NUMBER}
 
 _HELLO: Final = Shape("hello", version=NUMBER, environment=TEXT, member=TEXT)
 _REFUSAL: Final = Shape("refusal", reason=TEXT)
-_OPEN: Final = Shape("open", **_SESSION)
+_OPEN: Final = Shape("open", **_SESSION, owner=TEXT)
 _WELCOME: Final = Shape("welcome", **_OWNED, reply=NUMBER)
 _POLL: Final = Shape(
     "poll", **_OWNED, number=NUMBER, echo=NUMBER, share=NUMBER,
@@ -121,7 +121,7 @@ def _fields(message: Message) -> list[Any]:
                 message.settled, granted,
             ]  # fmt: skip
         case Open():
-            return ["open", message.member, message.session]
+            return ["open", message.member, message.session, message.owner]
         case Welcome():
             return [*_head("welcome", message), message.reply]
         case Close() | Unknown():
