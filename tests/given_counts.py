@@ -30,7 +30,7 @@ def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> Limi
 
 def owned(**changes: Any) -> OwnedLimit:
     """Return what an owner has of a limit: 60 % of 100 tokens are used."""
-    row = OwnedLimit("pool-x", "o1", 100, 25, 15, 3, 1, (0, 1, 0, 0, 0), 0.6)
+    row = OwnedLimit("pool-x", "0.o1", 100, 25, 15, 3, 1, (0, 1, 0, 0, 0), 0.6, is_one=False)
     return row._replace(**changes)
 
 
@@ -46,8 +46,9 @@ class GivenShared:
     def owned(self) -> tuple[OwnedLimit, ...]:
         return self.rows
 
-    def owner(self) -> None:
+    def owners(self) -> tuple[()]:
         """Return nothing: no other process owns a limit."""
+        return ()
 
 
 class GivenMeter(UsageMeter):

@@ -7,14 +7,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ratectl.cluster.entries import read_hint
+from ratectl.cluster.pools import _pool_name
+from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_pool
 from ratectl.stores import open_store
 from support import policies, publish_policies
+
+if TYPE_CHECKING:
+    from ratectl.engine.limit_plan import GroupName
 
 RATE, BURST = 200, 200
 WORKER = Path(__file__).with_name("cluster_worker.py")
 SECOND = 10**9
+FLEET: GroupName = ("/", "fleet", True, (), (), "requests")
+"""Name of the budget's bucket."""
 
 
 def limits(rate: int = RATE, burst: int = BURST) -> Any:
@@ -91,12 +99,11 @@ class Fleet:
         return [number for number, each in enumerate(self.workers) if each is not owner]
 
     def owner(self) -> subprocess.Popen[str]:
-        """Return the process that owns the limits."""
+        """Return the process that owns the budget, or one that owns some of it."""
         with open_store(self.store) as store:
-            hint = store.get("owners/0")
+            hint = read_hint(store, SHARD_NAMES[shard_of_pool(_pool_name(FLEET), SHARDS)]).owner
         assert hint is not None
-        (found,) = [n for n in range(len(self.workers)) if f'"worker-{n}.'.encode() in hint.value]
-        return self.workers[found]
+        return self.workers[int(hint.member.partition(".")[0].removeprefix("worker-"))]
 
     def end(self) -> None:
         for worker in self.workers:

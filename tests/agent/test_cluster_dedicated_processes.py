@@ -13,6 +13,8 @@ import pytest
 
 from agent.cluster_fleet import RATE, SECOND, Fleet, admitted_between, excess
 from etcd_server import wait_for
+from ratectl.cluster.entries import read_hint
+from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.health.usage_report import read_usage_report
 from ratectl.stores import open_store
 from support import once
@@ -48,12 +50,11 @@ def dedicated(fleet: Fleet, name: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def owner(fleet: Fleet) -> str:
-    """Return what the id of the owner begins with."""
+def owners(fleet: Fleet) -> set[str]:
+    """Return what the ids of the shards' owners begin with."""
     with open_store(fleet.store) as store:
-        hint = store.get("owners/0")
-    assert hint is not None
-    return hint.value.decode().split('"member":"')[1].split(".")[0]
+        hints = [read_hint(store, name).owner for name in SHARD_NAMES]
+    return {hint.member.partition(".")[0] for hint in hints if hint is not None}
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -67,7 +68,7 @@ def run(fleet: Fleet, process: subprocess.Popen[str], number: int) -> tuple[list
     """Send a signal to the owner under load; return what was admitted, and when, in seconds."""
     fleet.start(3, 7)
     fleet.go()
-    wait_for(lambda: owner(fleet) == "owner-a", "a dedicated owner")
+    wait_for(lambda: owners(fleet) == {"owner-a"}, "a dedicated owner")
     time.sleep(3)
     at = time.monotonic_ns()
     process.send_signal(number)
@@ -75,21 +76,22 @@ def run(fleet: Fleet, process: subprocess.Popen[str], number: int) -> tuple[list
     return admitted, (at - admitted[0]) / SECOND
 
 
-def test_it_owns_and_hands_over_to_a_standby_and_then_to_an_application(fleet: Fleet) -> None:
+def test_it_shares_the_shards_with_another_and_hands_over_to_it_and_then_to_an_application(
+    fleet: Fleet,
+) -> None:
     with dedicated(fleet, "owner-a") as first:
         fleet.start(3, 8)
         fleet.go()
-        wait_for(lambda: owner(fleet) == "owner-a", "a dedicated owner")
+        wait_for(lambda: owners(fleet) == {"owner-a"}, "a dedicated owner")
         with dedicated(fleet, "owner-b") as second:
-            wait_for(lambda: "stands by" in second.stderr.readline(), "it stands by")  # type: ignore[union-attr]
-            assert owner(fleet) == "owner-a"
+            wait_for(lambda: owners(fleet) == {"owner-a", "owner-b"}, "both own a shard")
             code, log = end(first)
             assert code == 0
             assert "stopped" in log
-            assert owner(fleet) == "owner-b"
+            assert owners(fleet) == {"owner-b"}
             time.sleep(1)
             assert end(second)[0] == 0
-        assert owner(fleet).startswith("worker-")
+        assert all(name.startswith("worker-") for name in owners(fleet))
     admitted = fleet.wait()
     assert excess(admitted) == 0
 
@@ -117,7 +119,7 @@ def test_it_is_killed(fleet: Fleet) -> None:
     with dedicated(fleet, "owner-a") as process:
         admitted, at = run(fleet, process, signal.SIGKILL)
     assert excess(admitted) == 0
-    assert owner(fleet).startswith("worker-")
+    assert all(name.startswith("worker-") for name in owners(fleet))
     assert admitted_between(admitted, at + 2, at + 3) > 0.4 * RATE  # bench cluster measures
 
 
@@ -131,7 +133,7 @@ def test_usage_is_what_it_reports_and_it_is_no_agent(fleet: Fleet) -> None:
             pools = [row.total.pool for row in report.rows if row.total and row.total.pool]
             if not pools or report.totals.reporting != 2:
                 return None
-            assert [reporter.agent for reporter in pools[0].owners] == ["owner-a"]
+            assert {reporter.agent for reporter in pools[0].owners} == {"owner-a"}
             assert report.silent == ()
             return pools[0].members == 2
 

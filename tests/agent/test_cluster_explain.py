@@ -48,7 +48,7 @@ def note_of(told: Explanation) -> str:
 def test_agents_that_share_a_limit(source: str, make_agent: MakeAgent) -> None:
     agents = [make_agent(source, id=name) for name in ("one", "two")]
     lent = (
-        "budget fleet @ / is one limit for 2 processes (this one has lent its share to the owner)"
+        "budget fleet @ / is one limit for 2 processes (this one has lent its share to the owners)"
     )
 
     def all_say_so() -> bool:

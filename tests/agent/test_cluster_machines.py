@@ -85,8 +85,8 @@ def test_a_dedicated_owner_owns_and_hands_over(fleet: Fleet) -> None:
     finally:
         process.kill()
     assert process.returncode == 0
-    assert re.search(r"owner-a\.\w+@machine-2 owns the limits across the cluster", log)
-    assert re.search(r"worker-\d\.\w+@machine-\d owns the limits across the cluster\n", log)
+    assert re.search(r"owner-a\.\w+@machine-2 owns shard 0 of the limits across the cluster", log)
+    assert re.search(r"worker-\d\.\w+@machine-\d owns shard 0 of the limits across the cl", log)
     admitted = fleet.wait()
     assert excess(admitted) == 0
     assert admitted_between(admitted, 2, 6) > 0.4 * RATE * 4

@@ -64,7 +64,7 @@ def test_two_members(source: str, make_agent: MakeAgent) -> None:
         shares = [each["ratectl_cluster_share_ratio"].get(()) for each in found]
         lent_tokens = [each["ratectl_cluster_pool_capacity"].get(BUDGET, 0) for each in found]
         lent = [state_of(each) for each in found] == [["lent"], ["lent"]]
-        return lent and sessions == [0, 2] and shares == [0.5, 0.5] and sum(lent_tokens) >= 99
+        return lent and sessions == [2, 2] and shares == [0.5, 0.5] and sum(lent_tokens) >= 99
 
     wait_for(are_settled, "two members with equal shares")
     for each in found:

@@ -9,9 +9,9 @@ import pytest
 
 from agent.cluster_fleet import Fleet
 from etcd_server import wait_for
-from ratectl.cluster.keeper import SHARD
+from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.health import examine
-from ratectl.records import OwnerHint, owner_key
+from ratectl.records import OwnerHint, owner_key, owner_name
 from ratectl.stores import open_store
 from support import once
 
@@ -38,20 +38,21 @@ def findings(url: str) -> list[str]:
     return [check.message for check in checks if check.name == "cluster"]
 
 
-def take_over(store: Store, owner: OwnerHint) -> None:
+def take_over(store: Store, member: str) -> None:
     """Name an owner that no process reaches, as often as the process names itself."""
-    item = store.get(owner_key(SHARD))
-    if item is not None and OwnerHint.decode(item.value).owner != owner.owner:
-        store.put(owner_key(SHARD), owner.encode())
+    for shard in SHARD_NAMES:
+        item = store.get(owner_key(shard))
+        if item is not None and OwnerHint.decode(item.value).member != member:
+            owner = OwnerHint(member=member, owner=owner_name(shard, member), address=NOWHERE)
+            store.put(owner_key(shard), owner.encode())
 
 
 def test_doctor_names_the_member_and_the_reason(fleet: Fleet) -> None:
     fleet.start(1, 0.1)
-    owner = OwnerHint(member="worker-9.0000000a", owner="worker-9.0000000a", address=NOWHERE)
 
     def is_told() -> bool:
         with open_store(fleet.store) as store:
-            take_over(store, owner)
+            take_over(store, "worker-9.0000000a")
         return any("does not answer" in text for text in findings(fleet.store))
 
     wait_for(is_told, "the report of the process")

@@ -125,7 +125,10 @@ def _panic(of: Contents) -> Example:
 
 
 def _cluster(of: Contents) -> Example:
-    owner = OwnerHint(member="a.1a2b3c4d", owner="a.1a2b3c4d", address="unix:/tmp/a.sock")
+    owners = [
+        OwnerHint(member=name, owner=f"{shard}.{name}", address="unix:/tmp/a.sock")
+        for shard, name in enumerate(("a.1a2b3c4d", f"{of.agent}.5e6f7a8b"))
+    ]
     members = [
         ClusterMember("a.1a2b3c4d", "reporting", 333_333, True, "unix:/tmp/a.sock", "", "a", None),
         ClusterMember(
@@ -133,7 +136,7 @@ def _cluster(of: Contents) -> Example:
         ),
     ]
     limits = [ClusterLimit(of.scope, of.name, True, None), ClusterLimit("/", "b", False, of.text)]
-    cluster = Cluster(members, owner, 1_000_000, 0, [])
+    cluster = Cluster(members, owners, [], 1_000_000, 0, [])
     return Example(lambda _: cluster_blocks(cluster, limits, NOW))
 
 

@@ -84,7 +84,7 @@ def test_status_for_programs(cli: Cli, members: str) -> None:
     document = cli("cluster", "status", "-o", "json").document
     assert document["kind"] == "Cluster"
     assert (document["degraded"], document["shares"], document["unowned"]) == (True, 1_000_000, 0)
-    assert document["owner"]["member"] == B
+    assert [owner["member"] for owner in document["owners"]] == [B, B]
     assert [(each["id"], each["state"], each["owner"]) for each in document["members"]] == [
         (A, "reporting", False), (B, "reporting", True), (C, "silent", False)
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from test_exit_codes import closed_port
 from etcd_server import wait_for
 from ratectl.agent.dedicated import DedicatedOwner
 from ratectl.cluster.entries import read_hint, read_roster
-from ratectl.cluster.keeper import SHARD
+from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.errors import UsageError
 from ratectl.stores import open_store
 from support import publish_policies, simple
@@ -44,7 +44,7 @@ def test_it_is_ready_then_owns_and_leaves(tmp_path: Path, number: int) -> None:
         assert "ready: member owner-" in ready
         assert f"of the cluster of {url}" in ready
         with open_store(url) as store:
-            hint = wait_for(lambda: read_hint(store, SHARD).owner, "an owner")
+            hint = wait_for(lambda: read_hint(store, SHARD_NAMES[0]).owner, "an owner")
             (entry,) = read_roster(store).entries.values()
             assert (entry.member, entry.is_dedicated, entry.share) == (hint.member, True, 0)
             process.send_signal(number)
@@ -54,7 +54,7 @@ def test_it_is_ready_then_owns_and_leaves(tmp_path: Path, number: int) -> None:
         process.kill()
         process.communicate()
     assert (process.returncode, json.loads(out)["member"]) == (0, entry.member)
-    assert f"{entry.member} owns the limits across the cluster" in log
+    assert f"{entry.member} owns shard 1 of the limits across the cluster" in log
     assert log.splitlines()[-1].endswith("stopped")
     assert "Traceback" not in log
 

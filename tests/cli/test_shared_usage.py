@@ -38,7 +38,7 @@ def shares(name: str = "all", **changes: Any) -> Any:
     return detailed("/fleet", name, **{**COUNTS, "pool": f"pool of {name}", **changes})
 
 
-def pool(owner: str = "edge-2.0b", **changes: Any) -> PoolReport:
+def pool(owner: str = "0.edge-2.0b", **changes: Any) -> PoolReport:
     values: dict[str, Any] = {
         "pool": "pool of all", "owner": owner, "capacity": 200, "free": 131, "held": 12,
         "members": 2, "keys": 1, "near_keys": 0, "peak": 0.62,
@@ -86,7 +86,7 @@ def test_documents(cli: Cli, fleet: str) -> None:
     assert found["all"]["pool"] == {
         "used": 0.285, "capacity": 200, "free": 131, "held": 12, "members": 2,
         "owners": [
-            {"agent": "edge-2", "owner": "edge-2.0b", "reported": "2026-11-23T11:59:58.000Z"}
+            {"agent": "edge-2", "owner": "0.edge-2.0b", "reported": "2026-11-23T11:59:58.000Z"}
         ],
     }  # fmt: skip
     assert (found["own"]["shared_agents"], found["own"]["pool"]) == (0, None)
@@ -107,7 +107,7 @@ def test_agents_that_count_alone_are_counted(cli: Cli, fleet: str) -> None:
 def test_the_store_names_the_owner_that_counts(cli: Cli, fleet: str) -> None:
     write_roster(fleet, {"edge-1.0a": 500_000, "edge-2.0b": 500_000}, owner="edge-2.0b")
     report_fleet(fleet, pool())
-    report_agent(fleet, id="edge-3", limits=[shares()], pools=[pool("edge-3.0c", free=0)])
+    report_agent(fleet, id="edge-3", limits=[shares()], pools=[pool("0.edge-3.0c", free=0)])
     shown = cli("usage", "/fleet").out
     assert "131 of 200 requests free, 12 held by 2 members (owner edge-2 2 s ago)" in shown
 

@@ -28,7 +28,7 @@ __all__ = [
     "until",
 ]  # fmt: skip
 
-OWNER = OwnerId("owner", 1)
+OWNER = OwnerId("0.owner", 1)
 
 PATIENT = Bounds(handshake=1_000, silence=1_000)
 """Bounds that no test reaches."""
@@ -69,7 +69,7 @@ def converse(member: Links, owner: Links, number: int = 1) -> None:
     """Send a message to an owner and back; messages may be lost on the way."""
     answers: list[Received] = []
     asked = Open(member.name, number, "o")
-    answer = Welcome(member.name, number, OwnerId(owner.name, 1), 5)
+    answer = Welcome(member.name, number, OwnerId(f"0.{owner.name}", 1), 5)
     begun, send_at = time.monotonic(), 0.0
     while not any(each.message == answer for each in answers):
         now = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import zlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ratectl.cluster.entries import read_hint
@@ -14,7 +13,7 @@ from ratectl.cluster.protocol.capacity import Size
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND, Timing
 from ratectl.cluster.roster import Roster
-from ratectl.cluster.sharding import SHARD_NAMES, SHARDS
+from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_pool
 from ratectl.cluster.transport.codec import decode, encode
 from ratectl.cluster.transport.links import Links, Received
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
@@ -283,7 +282,7 @@ class Machine:
     def shard(self) -> int:
         """Number of the shard that the first limit is in, if that is a small one."""
         name = next(iter(self.sizes), "")
-        return zlib.crc32(_pool_name(name_of(name)).encode()) % SHARDS
+        return shard_of_pool(_pool_name(name_of(name)), SHARDS)
 
     @property
     def hint(self) -> Hint:

@@ -78,7 +78,7 @@ def _answer(
     for peer, message in link.poll(0):
         if isinstance(message, Open):
             asked.add((peer, link.name, message.session))
-            answer = Welcome(peer, message.session, OwnerId(link.name, 1), 1)
+            answer = Welcome(peer, message.session, OwnerId(f"0.{link.name}", 1), 1)
             assert link.reply(peer, answer)
         else:
             assert isinstance(message, Welcome)

@@ -47,8 +47,8 @@ class Cluster:
         self.address = unix(folder)
         self.peers = [Peer(f"m{number}", 100_000, stack) for number in range(10)]
         self.links = stack.enter_context(Links("owner", "env", self.address))
-        self.owner = Owner(OwnerId("owner", 1), TIMING, time.monotonic_ns(), lambda _: 100_000)
-        self.hint: str | None = "owner"
+        self.owner = Owner(OwnerId("0.owner", 1), TIMING, time.monotonic_ns(), lambda _: 100_000)
+        self.hint: str | None = "0.owner"
 
     def turn(self) -> None:
         now = time.monotonic_ns()

@@ -66,16 +66,18 @@ def test_the_bound_of_keys_says_what_moving_shares_add() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_window", "per", "lost"),
+    ("size", "is_window", "per", "lost"),
     [
-        (False, (), "almost nothing is admitted for 1 to 2 s: "),
-        (False, ("tenant",), "each process admits only its own part of each key for 1 to 2 s: "),
-        (True, (), "almost nothing is admitted for about one window: "),
+        (999, False, (), "its owner is lost, almost nothing is admitted for 1 to 2 s: "),
+        (1_000, False, (), "one of its two owners is lost, about half of it is admitted for 1 to "),
+        (9, False, ("tenant",), "one of its two owners is lost, half of the keys have only what "),
+        (999, True, (), "its owner is lost, almost nothing is admitted for about one window: "),
+        (1_000, True, (), "one of its two owners is lost, about half of it is admitted for about "),
     ],
 )
 def test_the_fallback_is_that_of_the_limit(
-    is_window: bool, per: tuple[str, ...], lost: str
+    size: int, is_window: bool, per: tuple[str, ...], lost: str
 ) -> None:
-    first, *others = fallback_texts(is_window=is_window, per=per)
-    assert first.startswith(f"if its owner is lost, {lost}")
+    first, *others = fallback_texts(size, per, is_window=is_window)
+    assert first.startswith(f"if {lost}")
     assert len(others) == 2

@@ -173,7 +173,7 @@ def test_costs_follow_from_the_constants_of_the_protocol() -> None:
     estimates = sizing(1_000, 1_000, 20, 2)
     timing = Timing()
     assert estimates.gap == timing.gap
-    assert estimates.idle_messages == pytest.approx(2 * 20 / 0.15)
+    assert estimates.idle_messages == pytest.approx(2 * 2 * 20 / 0.15)
     assert estimates.writes == 3 * 20 / 30
     assert estimates.own_share_after == timing.resume_after
     assert 1.5 * SECOND <= estimates.owner_replaced_after <= 3 * SECOND

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl.cluster.keeper import SHARD
+from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.records import (
     ROSTER,
     WHOLE_SHARE,
@@ -13,6 +13,7 @@ from ratectl.records import (
     RosterRecord,
     member_key,
     owner_key,
+    owner_name,
 )
 from ratectl.stores import open_store
 
@@ -44,5 +45,7 @@ def write_roster(
             )  # fmt: skip
             store.put(member_key(name), record.encode())
         if owner is not None:
-            hint = OwnerHint(member=owner, owner=owner, address="unix:/tmp/o.sock")
-            store.put(owner_key(SHARD), hint.encode())
+            for shard in SHARD_NAMES:
+                name = owner_name(shard, owner)
+                hint = OwnerHint(member=owner, owner=name, address="unix:/tmp/o.sock")
+                store.put(owner_key(shard), hint.encode())

@@ -62,13 +62,13 @@ def test_a_process_that_does_not_own_it_does_not_know_its_use() -> None:
 def test_a_process_hears_from_the_owner_for_a_while() -> None:
     made = meter("edge")
     made.usage(1.0, counted("x", lowest=0))
-    made.hear(record("e2", owned()), 10)
+    made.hear([record("e2", owned())], 10)
     found = made.usage(10.9, counted("x", lowest=0))
     (shared,) = found.limits
     assert (shared.peak, shared.keys, shared.near_keys, shared.trend[-1].peak) == (0.6, 1, 0, 0.6)
     assert shared.keys_by_use == (0, 0, 0, 0, 0)  # sums over processes are exact
     assert [(pool.owner, pool.used, pool.reported != "") for pool in found.heard] == [
-        ("o1", 0.6, True)
+        ("0.o1", 0.6, True)
     ]
     assert found.owned == ()
     found = made.usage(11.1, counted("x", lowest=0))
@@ -77,7 +77,7 @@ def test_a_process_hears_from_the_owner_for_a_while() -> None:
 
 def test_what_a_process_owns_counts_more_than_what_it_has_heard() -> None:
     made = meter("edge", owned(fullest=0.2))
-    made.hear(record("e2", owned(fullest=0.9)), 10)
+    made.hear([record("e2", owned(fullest=0.9))], 10)
     found = made.usage(2.0, counted("x"))
     assert (found.limits[0].peak, found.heard) == (0.2, ())
 
@@ -95,7 +95,7 @@ def test_the_peak_of_an_owned_limit_is_that_of_the_last_minute() -> None:
 def test_another_owner_begins_anew() -> None:
     made = meter("edge", owned(fullest=0.9))
     made.usage(1.0, counted("x"))
-    made.shared = GivenShared(NAME, owned(owner="o2", fullest=0.1))
+    made.shared = GivenShared(NAME, owned(owner="0.o2", fullest=0.1))
     assert made.usage(2.0, counted("x")).owned[0].peak == 0.1
 
 
@@ -120,9 +120,9 @@ def test_without_a_report_of_the_owner_the_use_is_unknown() -> None:
 
 
 def test_several_owners_add_up() -> None:
-    """As soon as keys have owners of their own."""
+    """Each has other keys."""
     first = owned(capacity=50, free=50, held=0, keys=2, by_use=(1, 1, 0, 0, 0), fullest=0.7)
-    second = owned(owner="o2", capacity=150, free=40, held=10, members=5, fullest=0.9)
+    second = owned(owner="1.o2", capacity=150, free=40, held=10, members=5, fullest=0.9)
     (total,) = totals([record("e1", first), record("e2", second)], minutes=5).limits
     pool = total.pool
     assert pool is not None
@@ -130,20 +130,52 @@ def test_several_owners_add_up() -> None:
     assert (total.keys, total.peak, total.recent.peak) == (3, 0.9, 0.9)
 
 
+def test_the_parts_of_one_bucket_count_as_one_key() -> None:
+    rows = [
+        owned(is_one=True),
+        owned(owner="1.o2", is_one=True, fullest=0.9, by_use=(0, 0, 0, 1, 0)),
+    ]
+    (total,) = totals([record("e1", rows[0]), record("e2", rows[1])]).limits
+    assert (total.keys, total.near_keys, total.peak) == (1, 1, 0.9)
+    both = meter("edge", *rows).usage(1.0, counted("x"))
+    (shared,) = both.limits
+    assert (shared.keys, shared.near_keys, shared.peak) == (1, 1, 0.9)
+    assert [pool.capacity for pool in both.owned] == [100, 100]
+
+
+def test_a_process_that_owns_one_part_hears_of_the_other() -> None:
+    made = meter("edge", owned(is_one=True))
+    made.hear([record("e2", owned(owner="1.o2", is_one=True, fullest=0.9))], 10)
+    found = made.usage(2.0, counted("x"))
+    assert (found.limits[0].peak, found.limits[0].keys) == (0.9, 1)
+    assert [pool.owner for pool in (*found.owned, *found.heard)] == ["0.o1", "1.o2"]
+
+
+def test_a_dead_owner_of_one_shard_counts_beside_the_owner_of_the_other() -> None:
+    records = [
+        record("e1", owned(owner="0.dead", free=0)),
+        record("e2", owned(owner="1.new")),
+        record("e3", owned(owner="1.dead")),
+    ]
+    (total,) = totals(records, owners={"0.new", "1.new"}).limits
+    assert total.pool is not None
+    assert [owner.owner for owner in total.pool.owners] == ["0.dead", "1.new"]
+
+
 def test_the_report_of_a_dead_owner_does_not_count_beside_the_new_one() -> None:
     """The old report stays for 15 seconds, and the limit looked twice as large."""
-    records = [record("e1", owned(owner="dead", free=0)), record("e2", owned(owner="new"))]
-    (total,) = totals(records, owners={"new"}).limits
+    records = [record("e1", owned(owner="0.dead", free=0)), record("e2", owned(owner="0.new"))]
+    (total,) = totals(records, owners={"0.new"}).limits
     assert total.pool is not None
     assert (total.pool.capacity, total.pool.free) == (100, 25)
-    assert [owner.owner for owner in total.pool.owners] == ["new"]
+    assert [owner.owner for owner in total.pool.owners] == ["0.new"]
 
 
 def test_until_the_new_owner_has_reported_the_old_report_counts() -> None:
     """Its age is shown."""
-    (total,) = totals([record("e1", owned(owner="dead"))], owners={"new"}).limits
+    (total,) = totals([record("e1", owned(owner="0.dead"))], owners={"0.new"}).limits
     assert total.pool is not None
-    assert [owner.owner for owner in total.pool.owners] == ["dead"]
+    assert [owner.owner for owner in total.pool.owners] == ["0.dead"]
 
 
 def test_agents_that_count_alone_have_buckets_of_their_own() -> None:

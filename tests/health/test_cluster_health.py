@@ -56,7 +56,7 @@ def findings(url: str) -> list[tuple[str, str]]:
 
 def test_store_without_members(store: Store, url: str) -> None:
     cluster = read(store)
-    assert (cluster.members, cluster.owner, cluster.problems) == ((), None, [])
+    assert (cluster.members, cluster.owners, cluster.problems) == ((), (), [])
     assert findings(url) == []
 
 

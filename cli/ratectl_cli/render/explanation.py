@@ -169,7 +169,9 @@ def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
     """Return what a limit across the cluster promises. ``members``: processes that share it."""
     optimistic = limit.consistency == "optimistic"
     bound = bound_text(limit.burst, str(limit.rate), limit.per, optimistic=optimistic)
-    fallback = fallback_texts(is_window=limit.burst is None, per=limit.per)
+    assert limit.rate is not None
+    size = limit.burst if limit.burst is not None else limit.rate.count or 0
+    fallback = fallback_texts(size, limit.per, is_window=limit.burst is None)
     return {"members": members, "bound": bound, "fallback": list(fallback)}
 
 

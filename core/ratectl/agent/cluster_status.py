@@ -24,9 +24,9 @@ State = Literal["joining", "lent", "waiting", "own_share", "alone"]
 
 _TEXTS: Final[Mapping[State, str]] = {
     "joining": "this one has not joined yet",
-    "lent": "this one has lent its share to the owner",
-    "waiting": "this one has left an owner, and admits nothing until its share is back",
-    "own_share": "no owner answers this one, and it uses its own share",
+    "lent": "this one has lent its share to the owners",
+    "waiting": "this one has left an owner, and waits until its share is back",
+    "own_share": "an owner does not answer this one, and it uses its own share",
     "alone": "this one cannot join, and counts alone",
 }
 STATES: Final = tuple(_TEXTS)
@@ -37,9 +37,9 @@ class ClusterStatus:
     """State of a process that has limits across the cluster. Counts are since its start."""
 
     state: State
-    """``joining``: it is not in the roster yet. ``lent``: an owner has its share and gives it
-    tokens. ``waiting``: it has left an owner, which may still count its share: it admits nothing.
-    ``own_share``: it uses its share itself. ``alone``: it counts alone."""
+    """``joining``: it is not in the roster yet. ``lent``: the owners have its share and give it
+    tokens. ``waiting``: it has left an owner, which may still count its share: it admits nothing of
+    that shard. ``own_share``: it uses its share of a shard itself. ``alone``: it counts alone."""
     members: int | None = None
     """Processes in the roster, as far as this one knows; None if it is in none."""
     share: float = 0.0
@@ -74,7 +74,7 @@ def note_of(limit: PooledLimit | KeyedLimit, drift: int, status: ClusterStatus) 
     else:
         burst, rate = size.burst, f"{size.rate * (WHOLE + drift) / 10**15:.6g}/s"
     bound = bound_text(burst, rate, per, optimistic=size.added > 0)
-    fallback = fallback_texts(is_window=bool(size.window), per=per)
+    fallback = fallback_texts(size.burst, per, is_window=bool(size.window))
     return (
         f"{_label_of(limit.name)} is one limit for {count} ({_TEXTS[status.state]}), and what is "
         "left is what this one may admit now: "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ratectl.cluster.keyed import lent_size
 from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.sharding import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,26 +59,26 @@ def bound_text(burst: int | None, rate: str, per: Sequence[str], *, optimistic: 
     return "; ".join((bound, *ends))
 
 
-def fallback_texts(*, is_window: bool, per: Sequence[str]) -> tuple[str, ...]:
+def fallback_texts(size: int, per: Sequence[str], *, is_window: bool) -> tuple[str, ...]:
     """Return what happens to a limit in a fault.
 
-    :param is_window: it is a sliding window.
+    :param size: burst of a token bucket, or number of a window.
     :param per: attributes that it counts per.
+    :param is_window: it is a sliding window.
     """
     if is_window:
-        owner = (
-            "almost nothing is admitted for about one window: the next owner does not know what "
-            "was admitted before"
-        )
-    elif per:
-        owner = (
-            "each process admits only its own part of each key for 1 to 2 s: another process takes "
-            "over"
-        )
+        time, why = "about one window", "the next owner does not know what was admitted before"
     else:
-        owner = "almost nothing is admitted for 1 to 2 s: another process takes over"
+        time, why = "1 to 2 s", "another process takes over"
+    if per:
+        kept = "half of the keys have only what each process keeps"
+        owner = f"one of its two owners is lost, {kept} for {time}"
+    elif size >= LARGE:
+        owner = f"one of its two owners is lost, about half of it is admitted for {time}"
+    else:
+        owner = f"its owner is lost, almost nothing is admitted for {time}"
     return (
-        f"if its owner is lost, {owner}",
+        f"if {owner}: {why}",
         "if the store is lost, nothing changes for 30 s, and then each process uses its own share",
         "a process that cannot join counts alone",
     )

@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import Size
+from ratectl.policy.validation.cluster_bursts import LARGE
 from ratectl.records import owner_shard
 
 if TYPE_CHECKING:
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LARGE", "SHARDS", "SHARD_NAMES", "Parts", "parts_of", "shard_of_key",
-    "shard_of_owner",
+    "shard_of_owner", "shard_of_pool",
 ]  # fmt: skip
 
 SHARDS: Final = 2
 """Number of shards of an environment: all members must agree."""
 SHARD_NAMES: Final = tuple(str(shard) for shard in range(SHARDS))
 """Names of the shards in the store."""
-LARGE: Final = 500
-"""Burst from which on a limit with one bucket is in all shards: 4 tokens in each part for each of
-60 members."""
 
 Sizes = tuple[Size | None, ...]
 """Size of the part of a limit in each shard; None: it is not in the shard."""
@@ -47,6 +45,11 @@ def shard_of_key(key: str, shards: int) -> int:
     return int(key, 16) % shards
 
 
+def shard_of_pool(pool: str, shards: int) -> int:
+    """Return the shard of a small limit with one bucket, by the name of its pool."""
+    return zlib.crc32(pool.encode()) % shards
+
+
 def parts_of(pool: str, limit: PooledLimit | KeyedLimit, shards: int) -> Sizes:
     """Return the part of a limit in each shard. ``pool``: the name of its pools."""
     size = limit.size
@@ -55,7 +58,7 @@ def parts_of(pool: str, limit: PooledLimit | KeyedLimit, shards: int) -> Sizes:
         return (size,) * shards
     if size.burst >= LARGE:
         return tuple(_part(size, shard, shards) for shard in range(shards))
-    only = zlib.crc32(pool.encode()) % shards
+    only = shard_of_pool(pool, shards)
     return tuple(size if shard == only else None for shard in range(shards))
 
 

@@ -19,6 +19,7 @@ from ratectl.cluster.protocol.capacity import WHOLE, size_of
 from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock
 from ratectl.cluster.protocol.timing import SECOND
+from ratectl.cluster.sharding import LARGE, SHARDS
 from ratectl.cluster.succession import CLAIM_AFTER
 from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS
 
@@ -104,25 +105,26 @@ class Sizing:
         return self._used(burst, skewed=True) == 1
 
     def _used(self, burst: int, *, skewed: bool) -> float | None:
-        if burst < LEAST_TOKENS * self.plan.members:
+        if burst // _parts(burst) < LEAST_TOKENS * self.plan.members:
             return None
-        used = burst / self._held(burst, skewed=skewed)
+        used = burst / _parts(burst) / self._held(burst, skewed=skewed)
         return 1.0 if used >= _HEADROOM else min(_ENOUGH, used)
 
     def _held(self, burst: int, *, skewed: bool) -> float:
-        """Return the tokens that members hold, or have spent and not reported, at the full rate."""
+        """Return the tokens of one part that members hold, or have spent and not reported, at the
+        full rate."""
         members, round_trip = self.plan.members, self.plan.round_trip
         gap = self._gap(burst)
         between = min(max(round_trip, gap), self._timing.repeat_after)
-        held = self._accrued(round_trip + _UNREPORTED * between)
+        held = self._accrued(burst, round_trip + _UNREPORTED * between)
         if skewed:
-            warm = _WARM * self._accrued(self._timing.horizon(gap, round_trip))
+            warm = _WARM * self._accrued(burst, self._timing.horizon(gap, round_trip))
             held += _HELD * (members * self._stock(burst) + warm)
         return held
 
-    def _accrued(self, duration: float) -> float:
-        """Return the tokens that accrue in a time."""
-        return self.plan.tokens * duration / self.plan.period
+    def _accrued(self, burst: int, duration: float) -> float:
+        """Return the tokens of one part that accrue in a time."""
+        return self.plan.tokens * duration / self.plan.period / _parts(burst)
 
     def _stock(self, burst: int) -> int:
         """Return the tokens that a member holds without requests while the limit is short."""
@@ -133,8 +135,10 @@ class Sizing:
         return common_gap(fast_gap([self._limit(burst)], self._timing), self.plan.members)
 
     def _limit(self, burst: int) -> LentLimit:
+        """Return one part of the limit."""
         limit = LentLimit(0)
-        size = size_of(self.plan.tokens, self.plan.period, burst, self._timing.drift)
+        parts, plan = _parts(burst), self.plan
+        size = size_of(plan.tokens, plan.period * parts, burst // parts, self._timing.drift)
         limit.lent.add(size, WHOLE)
         return limit
 
@@ -148,16 +152,18 @@ class Sizing:
     @property
     def idle_messages(self) -> float:
         """Messages for each second, of both directions, without requests."""
-        return 2 * self.plan.members * SECOND / self._timing.poll_every
+        return 2 * SHARDS * self.plan.members * SECOND / self._timing.poll_every
 
     @property
     def busy_messages(self) -> float:
         """The most messages for each second, of both directions, if every member has requests.
 
-        A member polls once in each gap, and the owner shares out twice in it.
+        A member polls once in each gap, and the owner of each part shares out twice in it.
         """
         fast = fast_gap([self._limit(self.plan.burst)], self._timing)
-        return self.plan.members * SECOND * (2 / self.gap + 2 / fast)
+        parts = _parts(self.plan.burst)
+        others = self.idle_messages * (SHARDS - parts) / SHARDS
+        return parts * self.plan.members * SECOND * (2 / self.gap + 2 / fast) + others
 
     @property
     def writes(self) -> float:
@@ -178,3 +184,8 @@ class Sizing:
     def share_taken_after(self) -> int:
         """Nanoseconds until another member takes over the share of a crashed one. About."""
         return self._timing.stretched(self._lasts) + LOOK_EVERY
+
+
+def _parts(burst: int) -> int:
+    """Return the number of parts that a limit is in, each at an owner of its own."""
+    return SHARDS if burst >= LARGE else 1

@@ -66,6 +66,7 @@ from ratectl.records.members import (
     member_key,
     name_problem,
     owner_key,
+    owner_member,
     owner_name,
     owner_shard,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "name_problem",
     "now_ms",
     "owner_key",
+    "owner_member",
     "owner_name",
     "owner_shard",
     "past_reset_key",

@@ -21,6 +21,7 @@ __all__ = [
     "member_key",
     "name_problem",
     "owner_key",
+    "owner_member",
     "owner_name",
     "owner_shard",
 ]
@@ -57,6 +58,11 @@ def owner_name(shard: str, member: str) -> str:
 def owner_shard(owner: str) -> str:
     """Return the shard of an owner, by its name."""
     return owner.partition(".")[0]
+
+
+def owner_member(owner: str) -> str:
+    """Return the member in whose process an owner runs, by the owner's name."""
+    return owner.partition(".")[2]
 
 
 def agent_part(member: str) -> str:

@@ -12,6 +12,7 @@ from ratectl.cluster.transport.connection import Lost, Unwelcome
 from ratectl.cluster.transport.frames import FrameError
 from ratectl.cluster.transport.hello import VERSION, Hello, Refusal
 from ratectl.cluster.transport.identity import certificate_names
+from ratectl.records import owner_member
 from ratectl.runtime.wording import printable
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def check_message(connection: Connection, message: Message, name: str) -> ToOwne
                 meant = shown_name(message.member)
                 raise Unwelcome(f"{sent} for member {meant} to this member")
             # An owner that does not know a session repeats the owner that the member named.
-            if not isinstance(message, Unknown) and message.owner.name != connection.peer:
+            is_owner = owner_member(message.owner.name) == connection.peer
+            if not isinstance(message, Unknown) and not is_owner:
                 claimed = shown_name(message.owner.name)
                 raise Unwelcome(f"{sent} of owner {claimed}")
             return message

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.validation.declared_limits import DeclaredLimit
 
-__all__ = ["LEAST_TIME", "LEAST_TOKENS", "SmallBurst", "check_bursts", "small_bursts"]
+__all__ = ["LARGE", "LEAST_TIME", "LEAST_TOKENS", "SmallBurst", "check_bursts", "small_bursts"]
 
 LEAST_TOKENS: Final = 2
 """Tokens that a bucket should have for each process that shares it."""
+LARGE: Final = 1_000
+"""Size from which on a limit with one bucket is in two parts, each at an owner of its own (see
+``cluster.sharding``)."""
 _SHARES: Final = 1_000_000
 """Each process has a whole number of these parts of a limit."""
 LEAST_TIME: Final = 50_000_000
@@ -109,7 +112,9 @@ def _judged(declared: DeclaredLimit, members: int) -> Iterator[SmallBurst]:
             f"not each of {members} processes has a token of its own for the first request of a key"
         )
     else:
-        reason = f"it has less than {LEAST_TOKENS} tokens for each of {members} processes"
+        reason = f"it has less than {least // members} tokens for each of {members} processes"
+        if size >= LARGE:
+            reason += ", as it is in two parts"
     given, enough = f"burst of {size}", f"burst: {least}"
     if limit.burst is None:
         given, enough = f"rate of {limit.rate}", f"rate: {least}/{str(limit.rate).split('/')[1]}"
@@ -125,7 +130,7 @@ def _least_tokens(limit: Limit, members: int) -> int:
     Of a key, each process keeps a token, and the owner has at least as many: half of the burst.
     """
     if not limit.per or not members:
-        return LEAST_TOKENS * members
+        return LEAST_TOKENS * members * (2 if _size(limit) >= LARGE else 1)
     share = max(1, _SHARES // members)  # of the process that has the smallest one
     if limit.burst is None:
         return -(-LEAST_TOKENS * _SHARES // share)
