@@ -10,7 +10,7 @@ COMMANDS = {
     "status": Entry(
         "Commands",
         f"{_HERE}.cluster_status:status",
-        "Show members, their shares, the owner, and which limits they share.",
+        "Show members, their shares, the owners, and which limits they share.",
     ),
     "size": Entry(
         "Commands",

@@ -20,12 +20,13 @@ def run(
 ) -> int:
     """Run a dedicated owner of limits across the cluster until stopped.
 
-    Without it, one of the processes that share limits is their owner: it also hands out the tokens
-    of all others. A dedicated owner does this work for them. It needs no policies and decides no
-    requests. When it starts, it takes over from the owner that it finds.
+    Without it, two of the processes that share limits are their owners: each also hands out tokens
+    of half of the limits to all others. A dedicated owner does this work for them. It needs no
+    policies and decides no requests. When it starts, it takes over from the owners that it finds.
 
-    If you run two, one is the owner and the other stands by. SIGTERM or Ctrl-C hands over to the
-    one that stands by, or to an application, and then ends the process.
+    If you run two, each owns half of the limits, and a crash of one leaves the other half. More of
+    them stand by. SIGTERM or Ctrl-C hands over to another one, or to applications, and then ends
+    the process.
 
     With etcd, it needs RATECTL_CLUSTER_LISTEN and certificates, as agents do.
 
