@@ -119,6 +119,7 @@ class Member:
         self.unsettled: list[Decision] = []
         self.frozen = False
         self.store_is_down = False
+        self.down_since: int | None = None
         self.goes_on = False
         """True: it goes on when its entry is too old, as agents do. All members together may then
         admit more, by the shares of those whose entries others have removed."""
@@ -211,8 +212,13 @@ class Member:
         if now // MS % 50 == 0 and not self.keeper.lost:
             try:
                 self.keeper.step(now)
+                self.keeper.problem = self.down_since = None
             except RatectlError:
                 assert self.store_is_down
+                if self.down_since is None:
+                    self.down_since = now
+                if self.goes_on and now - self.down_since >= 2 * SECOND:
+                    self.keeper.problem = "the store does not answer"
         if self.limits.is_share_due:
             self.publish(self.sizes)
         self.node.round(0)

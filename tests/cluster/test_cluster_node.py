@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from machine import LASTS, Machine, name_of
+from machine import LASTS, Machine, central, name_of
 
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
@@ -95,18 +95,46 @@ def test_a_limit_comes_back() -> None:
     assert used(machine, 2 * SECOND) > 0.95
 
 
-def test_a_member_that_the_store_does_not_answer_goes_on_with_its_own_share() -> None:
+@pytest.mark.parametrize("of_all", [True, False])
+def test_nothing_changes_while_the_store_is_lost_and_owners_answer(of_all: bool) -> None:
+    """Members went back to their own shares after 30 s: requests that are not spread evenly were
+    refused, although all members could still reach their owner."""
+    machine = Machine(**ONE)
+    members = machine.start(2)
+    used(machine, 2 * SECOND)
+    for member in members if of_all else members[1:]:
+        member.store_is_down = member.goes_on = True
+    assert used(machine, 26 * SECOND) > 0.95
+    admitted = 0
+
+    def each(step: int) -> None:
+        nonlocal admitted
+        admitted += members[0].ask()  # the other one has no requests
+
+    machine.run(20 * SECOND, each)
+    assert admitted > 0.95 * ONE["one"][0] * 20
+    for member in members:
+        member.store_is_down = False
+    if of_all:
+        used(machine, SECOND)
+        assert used(machine, SECOND) > 0.95
+        assert list(machine.members.values()) == members  # nobody was taken for gone
+
+
+def test_a_member_without_the_store_and_an_owner_goes_on_with_its_own_share() -> None:
     machine = Machine(**ONE)
     first, second = machine.start(2)
     used(machine, 2 * SECOND)
     second.store_is_down = second.goes_on = True
-    assert used(machine, 26 * SECOND) > 0.9  # nothing changes
-    machine.run(8 * SECOND)
-    assert not second.lender.lent
-    assert second.ask()
-    machine.run(7 * SECOND)
-    assert first.lender.share == 1_000_000  # whoever reaches the store takes the share
-    assert first.ask()
+    machine.cut = {second.links.name}
+    machine.run(2 * SECOND)
+    assert used(machine, 24 * SECOND) > 0.9  # each has half
+    # Whoever reaches the store takes the share of the other one after 30 s: it is used twice.
+    machine.central["one"] = central((300, 150))
+    machine.central["one"].admit(100, machine.now)
+    assert 1.4 < used(machine, 20 * SECOND) <= 1.51
+    assert first.node.share == 1_000_000
+    assert not all(shard.lender.lent for shard in second.node.shards)
 
 
 def test_a_member_that_was_stopped_waits_for_the_store_before_it_uses_its_share() -> None:

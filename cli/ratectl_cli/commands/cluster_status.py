@@ -26,8 +26,8 @@ def status(ctx: typer.Context) -> int:
 
     Exit codes:
       0   all is well, or there is no member
-      1   there is a problem: a shard has no owner, a member is silent, an agent reports a problem, or
-          a record is damaged
+      1   there is a problem: a shard has no owner, a member is silent, an agent reports a problem,
+          or a record is damaged
       64  wrong arguments
       69  store unreachable
     """

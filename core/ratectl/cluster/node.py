@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.messages import owner_of
-from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
+from ratectl.cluster.protocol.timing import FOREVER, MILLISECOND, SECOND
 from ratectl.cluster.shard import Shard
 from ratectl.cluster.sharding import Parts, shard_of_owner
 from ratectl.cluster.tally import Tally
@@ -224,8 +224,11 @@ class Node:
             self._changes, self.share = changes, standing.share
             self._limits.want_share(standing.share)
         keyed = self._wallets.keyed if is_new else ()
+        # If the store is lost, the owner that answers pools what it has always pooled: it is the
+        # same one limit. Only members that reach the store may take this one for gone.
+        lend_until = standing.lend_until if self._keeper.problem is None else FOREVER
         for number, shard in enumerate(self.shards):
-            shard.lender.lend_until = standing.lend_until
+            shard.lender.lend_until = lend_until
             if is_new:
                 shard.change(standing.share, self._parts.of(number), keyed, now)
             shard.follow(standing.hints[number].owner, now)

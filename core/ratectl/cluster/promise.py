@@ -79,6 +79,10 @@ def fallback_texts(size: int, per: Sequence[str], *, is_window: bool) -> tuple[s
         owner = f"its owner is lost, almost nothing is admitted for {time}"
     return (
         f"if {owner}: {why}",
-        "if the store is lost, nothing changes for 30 s, and then each process uses its own share",
+        (
+            "if the store is lost, nothing changes while the owners answer, and without them each "
+            "process uses its own share; if some processes reach the store, they take the others "
+            "for gone after 30 s, whose shares are then used twice"
+        ),
         "a process that cannot join counts alone",
     )
