@@ -19,7 +19,7 @@ help:
 	@echo "make simulate LIMITS=windows the same, and its limits are sliding windows"
 	@echo "make soak    what takes hours: hostile callers a million times, servers restarted at length"
 	@echo "make sanitize       the compiled engine under ASan and UBSan"
-	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
+	@echo "make fuzz    hostile policies, and hostile members of a cluster, by chance, for FUZZ_SECONDS=600"
 	@echo "make bench   figures: deciding, beside other libraries; loading, publishing, replaying;"
 	@echo "             RECORD=1 also replaces the picture in docs/img"
 	@echo "make instructions   instructions per decision, held to a committed ceiling"
@@ -83,6 +83,7 @@ FUZZ_SECONDS ?= 600
 
 fuzz: .venv/dev .venv/atheris
 	$(BIN)/python tests/fuzz/fuzz_loader.py $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/fuzz_cluster.py $(FUZZ_SECONDS)
 
 .venv/python:
 	@test -n "$(PYTHON)" || { echo "ratectl needs Python 3.11 or newer, with venv"; exit 1; }

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from agent.cluster_fleet import RATE, Fleet, admitted_between, excess, limits
-from etcd_server import free_port, wait_for
+from etcd_server import EtcdCluster, free_port, wait_for
 from ratectl import Agent
 from ratectl.errors import UsageError
 from ratectl.health import examine
@@ -43,24 +43,29 @@ def store(etcd_server: EtcdServer, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def fleet(tmp_path: Path, store: str) -> Iterator[Fleet]:
-    """Workers with a certificate each."""
-    fleet = Fleet(tmp_path, store)
+    fleet = with_certificates(Fleet(tmp_path, store))
+    yield fleet
+    fleet.end()
+
+
+def with_certificates(fleet: Fleet) -> Fleet:
+    """Give three workers a certificate each."""
+    folder = fleet.folder
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for number in range(3):
         issued = authority.issue_cert(f"machine-{number}")
-        issued.cert_chain_pems[0].write_to_path(str(tmp_path / f"cert-{number}.pem"))
-        issued.private_key_pem.write_to_path(str(tmp_path / f"key-{number}.pem"))
+        issued.cert_chain_pems[0].write_to_path(str(folder / f"cert-{number}.pem"))
+        issued.private_key_pem.write_to_path(str(folder / f"key-{number}.pem"))
         fleet.variables.append(
             {
                 "RATECTL_CLUSTER_LISTEN": f"127.0.0.1:{free_port()}",
-                "RATECTL_CLUSTER_CA": str(tmp_path / "ca.pem"),
-                "RATECTL_CLUSTER_CERT": str(tmp_path / f"cert-{number}.pem"),
-                "RATECTL_CLUSTER_KEY": str(tmp_path / f"key-{number}.pem"),
+                "RATECTL_CLUSTER_CA": str(folder / "ca.pem"),
+                "RATECTL_CLUSTER_CERT": str(folder / f"cert-{number}.pem"),
+                "RATECTL_CLUSTER_KEY": str(folder / f"key-{number}.pem"),
             }
         )
-    yield fleet
-    fleet.end()
+    return fleet
 
 
 def test_machines_obey_one_limit_and_survive_the_death_of_the_owner(fleet: Fleet) -> None:
@@ -90,6 +95,27 @@ def test_a_dedicated_owner_owns_and_hands_over(fleet: Fleet) -> None:
     admitted = fleet.wait()
     assert excess(admitted) == 0
     assert admitted_between(admitted, 2, 6) > 0.4 * RATE * 4
+
+
+def test_a_store_of_three_servers_loses_each_of_them_in_turn(tmp_path: Path) -> None:
+    """Then the owner is killed: the store names another one."""
+    cluster = EtcdCluster.start(3)
+    fleet = with_certificates(Fleet(tmp_path, cluster.store_url("machines")))
+    try:
+        fleet.start(3, 13)
+        fleet.go()
+        time.sleep(2)
+        for member in cluster.members:
+            member.kill()
+            time.sleep(1)
+            member.restart()
+        admitted = fleet.wait(*fleet.kill_owner())
+    finally:
+        fleet.end()
+        cluster.stop()
+    assert excess(admitted) == 0
+    assert admitted_between(admitted, 1, 5) > 0.6 * RATE * 4
+    assert admitted_between(admitted, 11, 13) > 0.4 * RATE * 2
 
 
 OUTAGE = float(os.environ.get("RATECTL_OUTAGE", "600"))
