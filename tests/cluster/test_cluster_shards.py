@@ -240,3 +240,20 @@ def _ask_some(member: Member, random_: random.Random) -> None:
         member.ask(random_.choice((1, 1, 2, 7)))
     if random_.random() < 0.1:
         member.refund()
+
+
+@pytest.mark.parametrize("cost", [400, 501, 800, 990])
+def test_a_large_request_gets_tokens_of_both_shards(cost: int) -> None:
+    """Each shard gathers half of them."""
+    machine = Machine(**LARGE_ONE)
+    members = machine.start(3)
+    machine.run(2 * SECOND)
+    admitted = 0
+
+    def each(step: int) -> None:
+        nonlocal admitted
+        if step % 20 == 0:
+            admitted += members[0].ask(cost)
+
+    machine.run(5 * SECOND, each)
+    assert admitted >= 3

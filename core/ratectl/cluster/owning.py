@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.owned import OwnedLimits
-from ratectl.cluster.protocol.messages import OwnerId, Poll, Reply
+from ratectl.cluster.protocol.messages import Open, OwnerId, Poll, Reply
 from ratectl.cluster.protocol.owner import Owner
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Owning:
         """Take a message of a member; return the answers."""
         if self.owner is None:
             return ()
+        if isinstance(message, Open) and message.owner != self.owner.id.name:
+            return ()  # another process had the address before
         self._tally.polls_received += isinstance(message, Poll)
         now = max(now, self._clock())  # what this process reports may be spent just now
         return self._counted(self.owner.receive(message, now))

@@ -142,7 +142,7 @@ class Shard:
             if self.owner is not None and name == self.owner.id.name:
                 self._answer(self.owning.receive(message, now), now)
                 continue
-            if isinstance(message, Open) and self._hint is not None:
+            if isinstance(message, Open) and self._hint and not self._is_mine(self._hint):
                 self._reach.asks(self._hint, now)
             if address := self._addresses.get(name):
                 with suppress(UsageError):  # whoever wrote it: it names no owner that answers
