@@ -30,6 +30,7 @@ from bench import (
     startup,
     windows,
 )
+from bench.cluster import crash
 from bench.cluster import table as cluster
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "middleware": middleware.run,
     "cluster": cluster.run,
     "cluster_keys": cluster_keys.run,
+    "cluster_crash": crash.run,
     "redis": central.run,
 }
 

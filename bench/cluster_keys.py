@@ -31,7 +31,8 @@ RATE: Final = 20
 BURST: Final = 60
 EACH: Final = 100
 """Requests of each process in a second."""
-SECONDS: Final = 20
+SECONDS: Final = 60
+"""A process's own part of a key takes up to 50 seconds for a token."""
 WARM: Final = 6
 
 

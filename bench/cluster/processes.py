@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from bench.cluster.requests import SECOND
 from ratectl import Agent
-from ratectl.cluster.entries import read_roster
+from ratectl.cluster.entries import read_hint, read_roster
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.publishing._publish import publish
 from ratectl.publishing.provenance import Provenance
@@ -67,7 +67,7 @@ class Processes:
         :param store: URL; by default a SQLite file in ``folder``.
         :param variables: variables of the environment of each process.
         """
-        store = store or f"sqlite:///{folder}/rates.db"
+        store = self._store = store or f"sqlite:///{folder}/rates.db"
         with open_store(store) as opened:
             root = Policy.model_validate({"scope": "/", **policy})
             publish(opened, PolicyTree({"/": root}), Provenance("bench", "bench"))
@@ -87,23 +87,34 @@ class Processes:
             assert pipe.recv() == "ready"
         _wait_for_shares(store)
 
-    def run(self) -> tuple[list[Answer], int]:
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[list[Answer], int]:
         """Let all ask; return their answers in the order of time, and the longest stall (ns).
 
-        May be called again.
+        May be called again. Answers of a process that is killed meanwhile are lost.
         """
         start = time.monotonic_ns() + SECOND
         for pipe in self._pipes:
             pipe.send(start)
+        meanwhile()
         answers: list[Answer] = []
         stall = 0
         for pipe in self._pipes:
-            some, longest, problems = pipe.recv()
+            try:
+                some, longest, problems = pipe.recv()
+            except EOFError:
+                continue
             answers += some
             stall = max(stall, longest)
             for problem in problems:
                 print(f"  problem: {problem}", flush=True)
         return sorted(answers), stall
+
+    def kill_owner(self, shard: str) -> None:
+        """Kill the process that owns a shard of the limits across the cluster."""
+        with open_store(self._store) as opened:
+            owner = read_hint(opened, shard).owner
+        assert owner is not None
+        self._processes[int(owner.member.partition(".")[0].removeprefix("bench-"))].kill()
 
     def end(self) -> None:
         """Let all close their agents."""

@@ -169,7 +169,7 @@ def test_interrupted_start_leaves_nothing_behind(
     del caught
     gc.collect()
     wait_for(lambda: not threads(), "all threads have ended")
-    assert open_files() == descriptors
+    wait_for(lambda: open_files() <= descriptors, "all files are closed")
     with open_store(url) as store:
         assert read_agents(store) == []
 

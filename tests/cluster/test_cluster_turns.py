@@ -131,11 +131,28 @@ def test_a_turn_is_not_spent_on_every_poll() -> None:
     """A look at each of many keys takes time: a poll looks at so many that all have one in time."""
     side = Generous()
     side.ask(keys(100))
-    side.run(50 * MS)
+    side.run(5 * MS)
     session = side.lender.session
     assert session is not None
     turns = side.lender._turns(session, session.turned_at + TIMING.poll_every // 10)
     assert len(turns) == 10
+
+
+def test_a_key_that_nobody_asks_for_has_no_turn_until_it_is_given_back() -> None:
+    """Each had one every 150 ms: a member that held tokens of 5,000 keys was busy with that."""
+    side = Generous()
+    side.ask(keys(100))
+    side.run(50 * MS)
+    session = side.lender.session
+    assert session is not None
+    assert (len(session.draws), len(session.in_turn)) == (100, 0)
+    side.run(2 * SECOND)
+    side.ask(keys(3))  # their tokens are spent
+    side.run(4 * SECOND)
+    assert len(side.returned) == 97
+    assert not session.draws
+    assert not session._resting
+    assert not session._ends
 
 
 def test_an_answer_tells_of_so_many_keys_and_the_next_ones_of_the_others(

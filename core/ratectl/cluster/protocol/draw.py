@@ -59,6 +59,11 @@ class Draw:
         """Count tokens that the member may not spend any more."""
         self._voided += tokens
 
+    @property
+    def is_calm(self) -> bool:
+        """True if the member wants nothing but the stock, until somebody asks again."""
+        return not (self._wish or self._least or self.is_final)
+
     def is_over(self, answered: int) -> bool:
         """Return True if the owner knows that the member has no interest any more."""
         return self.is_final and self._told_in is not None and self._told_in <= answered

@@ -253,7 +253,7 @@ class Lender:
             if draw is None or draw.is_final:
                 self._draws += 1
                 session.draws[pool] = Draw(self._draws, self._wallets.read(pool), self._timing, now)
-                session.in_turn.setdefault(pool)
+                session.work(pool)
             else:
                 draw.used_at = now
             session.touched[pool] = None
@@ -294,17 +294,23 @@ class Lender:
         for pool in due[:MOST_DRAWN]:
             session.touched.pop(pool, None)
             draw = session.draws[pool]
+            interest, standing = self._interest(pool), pool in self._standing
             told = draw.report(
-                self._wallets, pool, session.poll, session.answered, now, horizon,
-                self._interest(pool), standing=pool in self._standing,
+                self._wallets, pool, session.poll, session.answered, now, horizon, interest,
+                standing=standing,
             )  # fmt: skip
             if draw.is_final:
                 session.ending[pool] = None
-            if told is None:
-                session.untold.pop(pool, None)
-            else:
+            if told is not None:
                 session.untold[pool] = None
                 drawn.append(told)
+                session.work(pool)
+                continue
+            session.untold.pop(pool, None)
+            if draw.is_calm and not standing:
+                session.rest(pool, draw.used_at + interest)
+            else:
+                session.work(pool)
         return tuple(drawn)
 
     def _interest(self, pool: PoolId) -> int:
@@ -320,7 +326,7 @@ class Lender:
         turns = dict.fromkeys(islice(session.in_turn, count))
         for pool in turns:
             session.in_turn.move_to_end(pool)
-        return turns
+        return {**dict.fromkeys(session.rested(now)), **turns}
 
     def _reply(self, message: Reply, now: int) -> list[ToOwner]:
         session = self.session
@@ -378,9 +384,7 @@ class Lender:
         for pool in list(session.ending):
             draw = session.draws.get(pool)
             if draw is not None and draw.is_over(answered):
-                del session.draws[pool], session.in_turn[pool]
-                session.touched.pop(pool, None)
-                session.untold.pop(pool, None)
+                session.forget(pool)
                 self._wallets.drop(pool)
             elif draw is not None and draw.is_final:
                 continue

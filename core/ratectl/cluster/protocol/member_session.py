@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.timing import FOREVER
@@ -46,8 +47,39 @@ class MemberSession:
         """Draws that are over as soon as the owner has confirmed it."""
         self.in_turn: OrderedDict[PoolId, None] = OrderedDict()
         """Draws in the order in which they were reported: those that nobody asks for have a turn
-        as well."""
+        as well,"""
         self.turned_at = -FOREVER
+        self._resting: dict[PoolId, int] = {}
+        """but draws that do not change before their interest ends: they are looked at then."""
+        self._ends: list[tuple[int, PoolId]] = []
+        """Heap of these."""
+
+    def work(self, pool: PoolId) -> None:
+        """Let a draw have its turns."""
+        self.in_turn.setdefault(pool)
+        self._resting.pop(pool, None)
+
+    def rest(self, pool: PoolId, until: int) -> None:
+        """Let a draw have no turn until an instant."""
+        self.in_turn.pop(pool, None)
+        self._resting[pool] = until
+        heappush(self._ends, (until, pool))
+
+    def rested(self, now: int) -> list[PoolId]:
+        """Return the draws that have rested long enough; they have turns again."""
+        found = []
+        while self._ends and self._ends[0][0] <= now:
+            until, pool = heappop(self._ends)
+            if self._resting.get(pool) == until:
+                self.work(pool)
+                found.append(pool)
+        return found
+
+    def forget(self, pool: PoolId) -> None:
+        """Drop a draw that is over."""
+        del self.draws[pool]
+        for each in (self.in_turn, self._resting, self.touched, self.untold):
+            each.pop(pool, None)
 
     @property
     def waits(self) -> bool:
