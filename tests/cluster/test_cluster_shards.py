@@ -89,6 +89,9 @@ def test_a_limit_that_moves_has_no_more_anywhere_until_it_is_settled(
         assert now is None or counted is not None
         assert now is None or now.rate <= counted.rate  # type: ignore[union-attr]
     assert added(parts.now[pool]) < limit.size[:2]
+    smaller = parts.now[pool]
+    parts.follow(after)  # another generation, before it is settled
+    assert parts.now[pool] == smaller
     assert parts.settle()
     assert added(parts.now[pool]) == limit.size[:2]
     assert not parts.settle()

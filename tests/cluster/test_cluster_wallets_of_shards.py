@@ -167,6 +167,38 @@ def test_keys_of_a_shard_that_ends_do_not_stop_others(name: str) -> None:
     assert sum(allowed) == len(keys[1])
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_tokens_that_were_spent_unread_end_with_their_wallet(name: str) -> None:
+    process = Process(name, per=True)
+    for tenant in range(20):
+        process.engine.check("/", {"tenant": str(tenant)}, 1)
+    first, second = process.shards
+    keys = [list(first.touched()), list(second.touched())]
+    first.add(keys[0][0], 2)
+    second.add(keys[1][0], 2)
+    asked = [process.engine.check("/", {"tenant": str(n)}, 2).allowed for n in range(20)]
+    assert sum(asked) == 2
+    assert first.take(keys[0][0], FOREVER) == 0
+    first.drop(keys[0][0])
+    first.deadline = 0
+    second.add(keys[1][0], 1)
+    assert any(process.engine.check("/", {"tenant": str(n)}, 1).allowed for n in range(20))
+
+
+def test_both_shards_are_told_what_was_spent_of_a_limit_that_is_gone(process: Process) -> None:
+    for shard in process.shards:
+        shard.add(process.pool, 10)
+    assert process.ask(4)
+    process.wallets.follow({})
+    first, second = process.shards
+    assert first.take(process.pool, FOREVER) == 8
+    first.drop(process.pool)
+    assert second.read(process.pool)[:2] == (8, 2)
+    assert second.take(process.pool, FOREVER) == 8
+    second.drop(process.pool)
+    assert second.read(process.pool) == Purse(0, 0, 0, 0)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_nothing_is_lost_or_minted_by_chance(process: Process, seed: int) -> None:
     """Whatever shards and requests do: what was added is spent, left or taken."""

@@ -58,11 +58,8 @@ class _Shared:
         wallet = self.limit.wallet
         if spent > self._spent:
             self._take(min(spent - self._spent, sum(part.left for part in self.parts)))
-        self._share_missed()
-        tokens = max(0, wallet.granted - spent)
-        for part in self.parts:  # tokens may be gone
-            part.left = min(part.left, tokens)
-            tokens -= part.left
+        if wallet.largest or wallet.missed != self._missed:
+            self._share_missed()
 
     def _share_missed(self) -> None:
         wallet = self.limit.wallet
