@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from machine import TIMING, Machine, bucket, name_by_tenant, name_of
+from machine import TIMING, Machine, algorithm, bucket, name_by_tenant, name_of
 from test_cluster_node import ask_all, fault, used
 
 from ratectl.cluster.pools import PooledLimits
@@ -14,6 +14,7 @@ from ratectl.cluster.protocol.capacity import Size
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.sharding import LARGE, Parts, parts_of, shard_of_owner
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.pure import PureEngine
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ LARGE_ONE = {"one": (1_000, 1_000)}
 SMALL_ONE = {"one": (1_000, LARGE - 1)}
 
 
-def limits_of(**sizes: tuple[int, int]) -> Mapping[str, PooledLimit | KeyedLimit]:
+def limits_of(**sizes: Limit) -> Mapping[str, PooledLimit | KeyedLimit]:
     pools = PooledLimits(PureEngine(lambda: 0), TIMING)
     with pools.collected() as generation:
         for name, size in sizes.items():
-            generation.bucket(name_of(name), bucket(*size))
+            generation.bucket(name_of(name), algorithm(size))
     return pools.in_force()
 
 
@@ -96,6 +97,18 @@ def test_a_limit_that_moves_has_no_more_anywhere_until_it_is_settled(
     assert added(parts.now[pool]) == limit.size[:2]
     assert not parts.settle()
     assert parts.are_settled
+
+
+def test_a_large_bucket_that_becomes_a_small_window_has_nothing_until_it_is_settled() -> None:
+    """No part of a bucket is a part of a window."""
+    parts = Parts(2)
+    parts.follow(limits_of(**LARGE_ONE))
+    parts.settle()
+    window = limits_of(one=SlidingWindow(100, 10 * SECOND))
+    parts.follow(window)
+    assert parts.of(0) == parts.of(1) == {}
+    assert parts.settle()
+    assert [size.window > 0 for shard in (0, 1) for size in parts.of(shard).values()] == [True]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class ClusterStatus:
     share: float = 0.0
     """Share of the limits that it may lend or use, 0 to 1."""
     sessions: int | None = None
-    """Members that have a session at the owner in this process; None if it is no owner."""
+    """Members that have a session at an owner in this process; None if it is no owner."""
     answered: float | None = None
     """Time of the last answer of an owner (seconds since 1970)."""
     wallets: Mapping[GroupName, int] = field(default_factory=dict)

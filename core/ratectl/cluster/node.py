@@ -157,9 +157,9 @@ class Node:
 
     @property
     def answered_at(self) -> int | None:
-        """When an owner has answered the last time."""
+        """When the owner that has been silent for longest has answered."""
         times = (shard.answered_at for shard in self.shards)
-        return max((time for time in times if time is not None), default=None)
+        return min((time for time in times if time is not None), default=None)
 
     def owned(self, now: int) -> list[OwnedLimit]:
         """Return what this process pools as an owner, since the last call."""

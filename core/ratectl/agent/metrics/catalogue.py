@@ -144,7 +144,7 @@ CATALOGUE: Final = (
         "Share of the limits across the cluster that this process may lend or use, 0 to 1.",
     ),
     Metric(
-        "ratectl_cluster_sessions", "gauge", "Members with a session at the owner in this process."
+        "ratectl_cluster_sessions", "gauge", "Members with a session at an owner in this process."
     ),
     Metric(
         "ratectl_cluster_owner_contact_timestamp_seconds",
@@ -162,13 +162,14 @@ CATALOGUE: Final = (
     Metric(
         "ratectl_cluster_pool_tokens",
         "gauge",
-        "Cost of a limit that is not used, at the owner in this process: free, or held by members.",
+        "Cost of a limit that is not used, at the owners in this process: free, or held by "
+        "members.",
         (*LIMIT, "unit", "place"),
     ),
     Metric(
         "ratectl_cluster_pool_capacity",
         "gauge",
-        "Cost of a limit that full buckets hold, of what members lend to the owner in this "
+        "Cost of a limit that full buckets hold, of what members lend to the owners in this "
         "process.",
         (*LIMIT, "unit"),
     ),
