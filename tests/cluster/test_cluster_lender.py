@@ -488,3 +488,34 @@ def test_time_that_stands_still_sends_no_flood() -> None:
         side.wallets.spend(ONE, 1, 0)
         sent += len(side.lender.receive(side.reply(poll), 0)) + len(side.lender.tick(0, "a"))
     assert sent == 0
+
+
+def test_sizes_are_settled_when_the_owner_has_answered_a_poll_with_them() -> None:
+    """Until then it counts those before: a limit that moves to other shards waits for that."""
+    side = Side()
+    assert side.lender.sizes_settled
+    poll = side.begin(0)
+    side.lender.set_sizes(limits(500, 50), (ONE,))
+    assert not side.lender.sizes_settled
+    side.lender.receive(side.reply(poll, granted(1)), MS)
+    assert not side.lender.sizes_settled, "that poll had the sizes before"
+    now = MS + TIMING.poll_every
+    poll = side.poll_at(now)
+    assert poll.sizes == limits(500, 50)
+    side.lender.receive(side.reply(poll, granted(1), settled=False), now)
+    assert not side.lender.sizes_settled, "tokens are recalled"
+    poll = side.poll_at(now + TIMING.poll_every)
+    side.lender.receive(side.reply(poll, granted(1)), now + TIMING.poll_every)
+    assert side.lender.sizes_settled
+
+
+def test_sizes_are_settled_when_the_member_has_its_share_back() -> None:
+    side = Side()
+    side.begin(0)
+    side.lender.set_sizes(limits(500, 50), (ONE,))
+    side.lender.tick(LEASE, None)
+    assert not side.lender.sizes_settled, "the owner may still count the share"
+    side.lender.tick(RESUME, None)
+    assert side.lender.sizes_settled
+    side.lender.set_sizes(limits(400, 40), (ONE,))
+    assert side.lender.sizes_settled, "nobody else counts them"
