@@ -11,6 +11,7 @@ from test_cluster_node import ask_all, fault, used
 
 from ratectl.cluster.pools import PooledLimits
 from ratectl.cluster.protocol.capacity import Size
+from ratectl.cluster.protocol.messages import Open
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.sharding import LARGE, Parts, parts_of, shard_of_owner
@@ -273,3 +274,35 @@ def test_a_large_request_gets_tokens_of_both_shards(cost: int) -> None:
 
     machine.run(5 * SECOND, each)
     assert admitted >= 3
+
+
+def test_a_limit_waits_for_an_owner_that_does_not_answer_before_it_moves() -> None:
+    """That owner may still count all of the small limit."""
+    machine = Machine(**SMALL_ONE)
+    machine.start(3)
+    used(machine, 2 * SECOND)
+    owner = machine.owner
+    member = next(
+        each
+        for each in machine.members.values()
+        if not any(shard.owner for shard in each.node.shards)
+    )
+    machine.cut = {owner.links.name}
+    member.publish(LARGE_ONE)
+    sizes = []
+    for _ in range(20):
+        machine.run(100 * MS)
+        sizes.append([len(member.node._parts.of(shard)) for shard in (0, 1)])
+    assert sizes[:5] == [sizes[0]] * 5
+    assert sum(sizes[0]) == 1
+    assert sizes[-1] == [1, 1]
+
+
+def test_an_owner_does_not_answer_who_asks_for_another_one() -> None:
+    """Another process had its address before."""
+    machine = Machine(**LARGE_ONE)
+    (member,) = machine.start(1)
+    machine.run(SECOND)
+    owning = member.node.shards[0].owning
+    assert owning.receive(Open("x", 1, "0.other"), machine.now) == ()
+    assert owning.receive(Open("x", 1, "0.m0"), machine.now)

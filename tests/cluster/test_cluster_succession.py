@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ratectl.cluster.entries import Entry, Hint, Overdue, RosterState
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.succession import Succession, heir
@@ -128,3 +130,61 @@ def test_the_heir_is_one_that_is_heard_then_a_dedicated_one_then_the_largest() -
     assert of("a") == "e"
     assert of("e", "a", "b", "d", "e") == "d"
     assert heir(roster(a=1), "a", lambda _: True) is None
+
+
+# Owners of several shards -------------------------------------------------------------------------
+
+
+def other(one: One, state: RosterState, *heard: str, seconds: float = 0) -> str | None:
+    """Return the member to which an owner of several shards gives one."""
+    now = round(seconds * SECOND)
+    entry = one._succession.other_owner(state, lambda member: member in heard, now)
+    return None if entry is None else entry.member
+
+
+def test_a_shard_is_given_to_one_that_is_heard_and_has_the_largest_share() -> None:
+    state = roster(a=9, b=1, c=3, d=5)
+    assert other(One("a"), state, "a", "b", "c") == "c"
+    assert other(One("a"), state, "a") is None
+    assert other(One("a"), state) is None
+    assert other(One("a"), roster(overdue="c", a=9, b=1, c=3), "b", "c") == "b"
+    assert other(One("a"), roster(unreachable="c", a=9, b=1, c=3), "b", "c") == "b"
+
+
+def test_nothing_is_given_while_a_member_has_no_share() -> None:
+    assert other(One("a"), roster(a=9, b=1, c=0), "b", "c") is None
+
+
+def test_a_dedicated_owner_gives_only_to_another_and_so_does_an_application() -> None:
+    assert other(One("d", dedicated=True), roster(a=1, d=None), "a") is None
+    assert other(One("d", dedicated=True), roster(a=1, d=None, e=None), "a", "e") == "e"
+    assert other(One("a"), roster(a=1, b=1, e=None), "b", "e") == "e"
+
+
+def test_a_shard_is_not_given_back_at_once_to_the_one_that_it_came_from() -> None:
+    one, state = One("a"), roster(a=1, b=1)
+    one.names(state, hint("b", 1), 0)
+    one.names(state, hint("a", 2), 1)
+    assert other(one, state, "b", seconds=5) is None
+    assert other(one, state, "b", seconds=12) == "b"
+
+
+def test_a_dedicated_owner_that_gave_a_shard_away_takes_it_back_when_that_one_is_silent() -> None:
+    one, state = One("d", dedicated=True), roster(d=None, e=None)
+    one.names(state, hint("d", 1), 0)
+    assert other(one, state, "e") == "e"
+    assert one.names(state, hint("e", 2), 1) is None
+    one.reached_at = 2 * SECOND
+    assert one.names(state, hint("e", 2), 3.5) == "d"
+
+
+def test_the_heir_and_the_next_owner_do_not_own_another_shard_if_that_can_be() -> None:
+    def owning(name: str, state: RosterState) -> RosterState:
+        return replace(state, hints={"1": hint(name, 3)})
+
+    heard = lambda member: True  # noqa: E731
+    state = roster(a=1, b=9, c=1)
+    assert getattr(heir(owning("b", state), "a", heard), "member", None) == "c"
+    assert getattr(heir(owning("b", roster(a=1, b=9)), "a", heard), "member", None) == "b"
+    two = owning("d", roster(a=1, d=None, e=None))
+    assert One("a").names(two, hint(None, 0), 0) == "e"
