@@ -12,6 +12,7 @@ from test_cluster_node import ONE, ask_all, fault, used
 from ratectl.cluster.dedicated import DedicatedNode
 from ratectl.cluster.keeper import Keeper
 from ratectl.cluster.protocol.capacity import GRAINS
+from ratectl.cluster.protocol.messages import OwnerId, Welcome
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.roster import Roster
@@ -236,3 +237,21 @@ def _fault(machine: Machine, random_: random.Random) -> None:
     saved = {each.links.name: machine.members.pop(each.links.name) for each in dedicated}
     fault(machine, random_)
     machine.members.update(saved)
+
+
+def test_a_welcome_of_another_owner_does_not_tell_that_the_named_one_answers() -> None:
+    machine = Machine(**ONE)
+    machine.start(1)
+    machine.run(SECOND)
+    dedicated = Dedicated(machine, "d")
+    other = Dedicated(machine, "e")
+    used(machine, 2 * SECOND)
+    shard = next(n for n, owning in enumerate(other.owning._owning) if owning.owner)
+    hints = [hint.owner for hint in dedicated.keeper.standing.hints]  # type: ignore[union-attr]
+    named = hints[shard]
+    assert named is not None
+    assert named.member == "e"
+    for owner, reached in ((f"{shard}.m0", False), (named.owner, True)):
+        dedicated.keeper.reached_at[shard] = 0
+        dedicated.owning._take(Welcome("d", 1, OwnerId(owner, 1), 1), hints, machine.now)
+        assert bool(dedicated.keeper.reached_at[shard]) is reached

@@ -154,3 +154,24 @@ def test_with_an_optimistic_consistency_processes_add_tokens() -> None:
     assert small(10, text) == small(30, text) == []
     by_key = text.replace("burst: 30", "per: user, burst: 30")
     assert small(30, by_key)[0].endswith("write burst: 50, or more")  # the owner has no more
+
+
+@pytest.mark.parametrize(
+    ("limit", "members", "least"),
+    [
+        ("rate: 100/s, burst: 999", 499, None),
+        ("rate: 100/s, burst: 1000", 250, None),
+        ("rate: 100/s, burst: 1000", 251, "burst: 1004"),
+        ("algorithm: sliding-window, rate: 1000/10min", 251, "rate: 1004/10min"),
+    ],
+)
+def test_each_process_needs_two_tokens_of_each_part_of_a_large_limit(
+    limit: str, members: int, least: str | None
+) -> None:
+    text = f"apiVersion: ratectl/v1\nscope: /\nlimits:\n  one: {{{limit}, across: cluster}}\n"
+    found = small_bursts(load_valid(["-"], stdin=text.encode()).tree, members)
+    assert [each.least for each in found] == ([] if least is None else [least])
+    if least is not None:
+        assert "less than 4 tokens for each of 251 processes, as it is in two parts" in str(
+            found[0]
+        )
