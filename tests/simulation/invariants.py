@@ -26,6 +26,15 @@ class World(FaultyCluster):
         """True sizes, by those that members use."""
         return {self.sizes(version)["one"]: self._true_size(version) for version in range(6)}
 
+    @cached_property
+    def _most_members(self) -> int:
+        return self.schedule.largest
+
+    @cached_property
+    def _lents(self) -> dict[tuple[tuple[Size | None, int], ...], Lent]:
+        """What sessions lend together, by their sizes and shares."""
+        return {}
+
     def _resize_central(self, true: int) -> None:
         """Let the central buckets have the largest size that anybody admits by.
 
@@ -45,7 +54,7 @@ class World(FaultyCluster):
         elif not self._larger_until:
             return
         ratio = 1_000_000 + self.schedule.drift
-        burst = largest.burst + self.schedule.added * self.schedule.largest
+        burst = largest.burst + self.schedule.added * self._most_members
         size = Size((largest.rate + 1) * ratio // 1_000_000 + 1, burst)
         shrinks = true > self._larger_until
         for central in self.central.values():
@@ -83,7 +92,9 @@ class World(FaultyCluster):
         for name in POOLS:
             grains = sum([member.wallets.tokens(name) for member in spending]) * GRAINS
             grains += sum([member.own.level(name, now) for member, now in using])
-            grains += sum([_pooled(owner, name, now, lending) for owner, now, lending in pooling])
+            grains += sum(
+                [self._pooled(owner, name, now, lending) for owner, now, lending in pooling]
+            )
             central = self.central[name]
             # Clocks count whole nanoseconds: each place may be ahead by one.
             rate = 0 if self.schedule.window else central.size.rate
@@ -105,18 +116,24 @@ class World(FaultyCluster):
                 if len(pool.cooling.steps) > _STEPS:
                     raise Violation(true, f"{len(pool.cooling.steps)} steps of a window")
 
+    def _pooled(self, owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
+        """Return the grains that an owner could grant now."""
+        limit = owner.limits.get(name.limit)
+        if limit is None:
+            return 0
+        pool = limit.pools.get(name.key, limit.untouched)
+        lent = self._lent([(each.sizes.get(name.limit), each.share) for each in lending])
+        level = pool.level + lent.rate * max(0, now - pool.at)
+        if pool.cooling.steps:
+            level += sum([step.grains for step in pool.cooling.steps if step.at <= now])
+        return min(level, pool.room(lent))
 
-def _pooled(owner: Owner, name: PoolId, now: int, lending: list[Any]) -> int:
-    """Return the grains that an owner could grant now."""
-    limit = owner.limits.get(name.limit)
-    if limit is None:
-        return 0
-    pool = limit.pools.get(name.key, limit.untouched)
-    lent = Lent()
-    for session in lending:
-        size = session.sizes.get(name.limit)
-        if size is not None:
-            lent.add(size, session.share)
-    level = pool.level + lent.rate * max(0, now - pool.at)
-    level += sum(step.grains for step in pool.cooling.steps if step.at <= now)
-    return min(level, pool.room(lent))
+    def _lent(self, parts: list[tuple[Size | None, int]]) -> Lent:
+        key = tuple(parts)
+        lent = self._lents.get(key)
+        if lent is None:
+            lent = self._lents[key] = Lent()
+            for size, share in parts:
+                if size is not None:
+                    lent.add(size, share)
+        return lent
