@@ -36,11 +36,11 @@ _SHORT: Final = 4 * MILLISECOND
 _IDLE: Final = 100 * MILLISECOND
 """and how often it looks at the roster while no message arrives."""
 _SESSION: Final = 1
-"""A stand-by asks the owner for a session again and again, and never begins it."""
+"""It asks other owners for a session again and again, and never begins it."""
 
 
 class DedicatedNode:
-    """Runs the owner of one process, or stands by. The keeper has joined the roster before."""
+    """Runs the owners of one process, or stands by. The keeper has joined the roster before."""
 
     def __init__(
         self, keeper: Keeper, links: Links, timing: Timing, clock: Callable[[], int]
