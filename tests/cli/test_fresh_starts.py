@@ -12,6 +12,7 @@ import pytest
 from agent.signatures import upload
 from etcd_server import wait_for
 from ratectl import Agent
+from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_entry, read_live
 from ratectl.kill_switch.switches import PANIC, Switch, Switches, load_switches, read_switches
 from ratectl.policy.bundle import digest, encode_policies
@@ -80,6 +81,7 @@ def test_a_planted_switch_is_shown_refused_and_discarded(
         signed, id="edge", state_dir=tmp_path / "a", public_keys=["platform.pub"],
         report_interval=0.1,
     ) as agent:  # fmt: skip
+        wait_for(lambda: read_agents(store), "it reports")
         run = cli(*SHOP, "--only", "--wait", *KEY)
         assert run.code == 0
         assert "limits are open at and below /shop, from now on\n" in run.out
