@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ratectl.cluster.entries import Hint, read_hints
 from ratectl.engine import why_not_compiled
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.publishing._publish import publish
@@ -30,6 +31,7 @@ __all__ = [
     "STANDARD_ERROR",
     "Link",
     "embed_repository",
+    "hint_of",
     "once",
     "policies",
     "publish_policies",
@@ -174,3 +176,9 @@ class Link:
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
+
+
+def hint_of(store: Store, shard: str) -> Hint:
+    """Return who owns a shard of the limits across the cluster, as a store tells."""
+    hints, _ = read_hints(store)
+    return hints.get(shard) or Hint(shard, None, 0)

@@ -1,8 +1,9 @@
-"""What other processes admit while an owner is lost: its process is killed under load.
+"""Requests that processes admit after an owner of their limit was killed.
 
-Real processes with a SQLite store share a limit, and each has as many requests. After four seconds,
-one that owns the limit, or half of it, is killed. The others can use their own shares and no more
-than they ask for: figures are parts of that. Its parts are a tenth of a second.
+Real processes with a SQLite store share a limit, and each has the same number of requests. After
+four seconds, the process that owns the limit, or half of it, is killed. The others can then admit
+their own shares of the limit, or all of their requests if that is less. All figures are parts of
+this number.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from bench.cluster.asking import ask_by_wallet
 from bench.cluster.processes import Processes
 from bench.cluster.requests import SECOND, Requests
 from ratectl.cluster.pools import _pool_name
-from ratectl.cluster.sharding import LARGE, SHARD_NAMES, SHARDS, shard_of_pool
+from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_pool
+from ratectl.policy.validation.cluster_bursts import parts_in
 
 if TYPE_CHECKING:
     from bench.cluster.processes import Answer
@@ -26,7 +28,7 @@ PROCESSES: Final = 6
 KILLED_AFTER: Final = 4
 SECONDS: Final = 10
 _BINS: Final = 10
-"""In a second."""
+"""Admitted requests are counted in so many parts of each second."""
 
 
 class Case(NamedTuple):
@@ -60,7 +62,7 @@ def _measured(case: Case) -> dict[str, float]:
     limit = {"rate": f"{case.rate}/s", "burst": case.rate, "across": "cluster"}
     requests = Requests(PROCESSES, case.rate, case.load, SECONDS, SECONDS, hot=1 / PROCESSES)
     pool = _pool_name(("/", "fleet", True, (), (), "requests"))
-    shard = SHARD_NAMES[0 if case.rate >= LARGE else shard_of_pool(pool, SHARDS)]
+    shard = SHARD_NAMES[0 if parts_in(case.rate) > 1 else shard_of_pool(pool, SHARDS)]
     killed_at = 0
 
     def kill() -> None:

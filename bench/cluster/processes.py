@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from bench.cluster.requests import SECOND
 from ratectl import Agent
-from ratectl.cluster.entries import read_hint, read_roster
+from ratectl.cluster.entries import read_hints, read_roster
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.publishing._publish import publish
 from ratectl.publishing.provenance import Provenance
@@ -112,7 +112,7 @@ class Processes:
     def kill_owner(self, shard: str) -> None:
         """Kill the process that owns a shard of the limits across the cluster."""
         with open_store(self._store) as opened:
-            owner = read_hint(opened, shard).owner
+            owner = read_hints(opened)[0][shard].owner
         assert owner is not None
         self._processes[int(owner.member.partition(".")[0].removeprefix("bench-"))].kill()
 

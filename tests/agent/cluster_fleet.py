@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratectl.cluster.entries import read_hint
 from ratectl.cluster.pools import _pool_name
 from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_pool
 from ratectl.stores import open_store
-from support import policies, publish_policies
+from support import hint_of, policies, publish_policies
 
 if TYPE_CHECKING:
     from ratectl.engine.limit_plan import GroupName
@@ -101,7 +100,7 @@ class Fleet:
     def owner(self) -> subprocess.Popen[str]:
         """Return the process that owns the budget, or one that owns some of it."""
         with open_store(self.store) as store:
-            hint = read_hint(store, SHARD_NAMES[shard_of_pool(_pool_name(FLEET), SHARDS)]).owner
+            hint = hint_of(store, SHARD_NAMES[shard_of_pool(_pool_name(FLEET), SHARDS)]).owner
         assert hint is not None
         return self.workers[int(hint.member.partition(".")[0].removeprefix("worker-"))]
 

@@ -13,11 +13,10 @@ import pytest
 
 from agent.cluster_fleet import RATE, SECOND, Fleet, admitted_between, excess
 from etcd_server import wait_for
-from ratectl.cluster.entries import read_hint
 from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.health.usage_report import read_usage_report
 from ratectl.stores import open_store
-from support import once
+from support import hint_of, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ def dedicated(fleet: Fleet, name: str) -> Iterator[subprocess.Popen[str]]:
 def owners(fleet: Fleet) -> set[str]:
     """Return what the ids of the shards' owners begin with."""
     with open_store(fleet.store) as store:
-        hints = [read_hint(store, name).owner for name in SHARD_NAMES]
+        hints = [hint_of(store, name).owner for name in SHARD_NAMES]
     return {hint.member.partition(".")[0] for hint in hints if hint is not None}
 
 

@@ -13,11 +13,11 @@ from test_exit_codes import closed_port
 
 from etcd_server import wait_for
 from ratectl.agent.dedicated import DedicatedOwner
-from ratectl.cluster.entries import read_hint, read_roster
+from ratectl.cluster.entries import read_roster
 from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.errors import UsageError
 from ratectl.stores import open_store
-from support import publish_policies, simple
+from support import hint_of, publish_policies, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def test_it_is_ready_then_owns_and_leaves(tmp_path: Path, number: int) -> None:
         assert "ready: member owner-" in ready
         assert f"of the cluster of {url}" in ready
         with open_store(url) as store:
-            hint = wait_for(lambda: read_hint(store, SHARD_NAMES[0]).owner, "an owner")
+            hint = wait_for(lambda: hint_of(store, SHARD_NAMES[0]).owner, "an owner")
             (entry,) = read_roster(store).entries.values()
             assert (entry.member, entry.is_dedicated, entry.share) == (hint.member, True, 0)
             process.send_signal(number)

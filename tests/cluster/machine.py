@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ratectl.cluster.entries import read_hint
 from ratectl.cluster.keeper import Keeper
 from ratectl.cluster.node import Node
 from ratectl.cluster.pools import PooledLimits, _pool_name
@@ -25,6 +24,7 @@ from ratectl.errors import RatectlError, StoreError
 from ratectl.records import OwnerHint, owner_name
 from ratectl.stores.memory import MemoryStore
 from simulation.buckets import Central, CentralWindow
+from support import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -140,7 +140,7 @@ class Member:
 
     @property
     def lender(self) -> Lender:
-        """What lends the share of that shard."""
+        """The lender of this member in that shard."""
         return self.shard.lender
 
     def publish(self, sizes: Mapping[str, Limit]) -> None:
@@ -292,13 +292,13 @@ class Machine:
 
     @property
     def hint(self) -> Hint:
-        """Who owns that shard."""
-        return read_hint(self.store, SHARD_NAMES[self.shard])
+        """The hint in the store that names the owner of that shard."""
+        return hint_of(self.store, SHARD_NAMES[self.shard])
 
     def name_owner(self, roster: Roster, member: str, *, of_other: bool = False) -> bool:
         """Write who owns that shard, or the other one."""
         shard = (self.shard + of_other) % SHARDS
-        hint = read_hint(self.store, SHARD_NAMES[shard])
+        hint = hint_of(self.store, SHARD_NAMES[shard])
         owner = owner_name(hint.shard, member)
         record = OwnerHint(member=member, owner=owner, address=f"unix:/{member}")
         return roster.name_owner(hint.shard, record, hint.revision)

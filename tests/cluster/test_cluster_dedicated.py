@@ -62,11 +62,11 @@ class Dedicated(Member):
 
     @property
     def sessions_by_shard(self) -> list[int]:
-        return [owning.sessions for owning in self.owning._owning]
+        return [owning.sessions for owning in self.owning._ownings.each]
 
     @property
     def sessions(self) -> int:
-        return self.owning._owning[self.machine.shard].sessions
+        return self.owning._ownings.each[self.machine.shard].sessions
 
 
 def owner_of(machine: Machine) -> str:
@@ -119,7 +119,7 @@ def leave(machine: Machine, dedicated: Dedicated) -> None:
     """End a process as SIGTERM does, while the others ask all the time."""
     dedicated.keeper.hand_over()
     dedicated.step = lambda: dedicated.owning.round(0)  # type: ignore[method-assign]
-    while not all(owning.is_left for owning in dedicated.owning._owning):
+    while not dedicated.owning._ownings.is_left:
         machine.run(MS, lambda _: ask_all(machine))
     dedicated.keeper.leave(machine.now)
     del machine.members[dedicated.links.name]
@@ -246,7 +246,7 @@ def test_a_welcome_of_another_owner_does_not_tell_that_the_named_one_answers() -
     dedicated = Dedicated(machine, "d")
     other = Dedicated(machine, "e")
     used(machine, 2 * SECOND)
-    shard = next(n for n, owning in enumerate(other.owning._owning) if owning.owner)
+    shard = next(n for n, owning in enumerate(other.owning._ownings.each) if owning.owner)
     hints = [hint.owner for hint in dedicated.keeper.standing.hints]  # type: ignore[union-attr]
     named = hints[shard]
     assert named is not None

@@ -1,4 +1,4 @@
-"""What an owner knows of members before and after their sessions."""
+"""An owner remembers members before their sessions begin and after they have ended."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ratectl.cluster.protocol.capacity import Size
 from ratectl.cluster.protocol.messages import Open
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
-from ratectl.cluster.sharding import LARGE, Parts, parts_of, shard_of_owner
+from ratectl.cluster.sharding import Parts, parts_of, shard_of_owner
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.pure import PureEngine
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ratectl.cluster.keyed import KeyedLimit
     from ratectl.cluster.pools import PooledLimit
 
+LARGE = 1_000
 LARGE_ONE = {"one": (1_000, 1_000)}
 SMALL_ONE = {"one": (1_000, LARGE - 1)}
 

@@ -28,6 +28,8 @@ from simulation.buckets import DictWallets, OwnBuckets
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ratectl.cluster.protocol.member_session import MemberSession
+
 OWNER = OwnerId("o", 1)
 SIZES = limits(1_000, 100)
 
@@ -127,24 +129,25 @@ def test_an_idle_token_stays_as_long_as_a_part_of_ones_own_takes_to_fill() -> No
     assert 2_500 * MS <= at <= 2_550 * MS
 
 
+def with_keys(count: int, duration: int) -> tuple[Generous, MemberSession]:
+    """Ask for keys, and let time pass; return the member and its session."""
+    side = Generous()
+    side.ask(keys(count))
+    side.run(duration)
+    assert side.lender.session is not None
+    return side, side.lender.session
+
+
 def test_a_turn_is_not_spent_on_every_poll() -> None:
     """A look at each of many keys takes time: a poll looks at so many that all have one in time."""
-    side = Generous()
-    side.ask(keys(100))
-    side.run(5 * MS)
-    session = side.lender.session
-    assert session is not None
+    side, session = with_keys(100, 5 * MS)
     turns = side.lender._turns(session, session.turned_at + TIMING.poll_every // 10)
     assert len(turns) == 10
 
 
 def test_a_key_that_nobody_asks_for_has_no_turn_until_it_is_given_back() -> None:
     """Each had one every 150 ms: a member that held tokens of 5,000 keys was busy with that."""
-    side = Generous()
-    side.ask(keys(100))
-    side.run(50 * MS)
-    session = side.lender.session
-    assert session is not None
+    side, session = with_keys(100, 50 * MS)
     assert (len(session.draws), len(session.in_turn)) == (100, 0)
     side.run(2 * SECOND)
     side.ask(keys(3))  # their tokens are spent

@@ -147,42 +147,48 @@ def test_each_key_is_of_one_shard(name: str) -> None:
     assert [list(shard.touched()) for shard in process.shards] == [[], []]
 
 
+def ask_for_each(process: Process, cost: int = 1) -> int:
+    """Send a request of each of 20 tenants; return how many were admitted."""
+    return sum(
+        process.engine.check("/", {"tenant": str(number)}, cost).allowed for number in range(20)
+    )
+
+
+def touched(process: Process) -> list[list[PoolId]]:
+    """Send a request of each tenant; return the keys of each shard."""
+    ask_for_each(process)
+    return [list(shard.touched()) for shard in process.shards]
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_keys_of_a_shard_that_ends_do_not_stop_others(name: str) -> None:
     process = Process(name, per=True)
-    for tenant in range(20):
-        process.engine.check("/", {"tenant": str(tenant)}, 1)
-    first, second = process.shards
-    keys = [list(first.touched()), list(second.touched())]
+    first, _ = process.shards
+    keys = touched(process)
     for shard, pools in zip(process.shards, keys, strict=True):
         for pool in pools:
             shard.add(pool, 2)
     first.deadline = process.now = 100
-    allowed = [process.engine.check("/", {"tenant": str(n)}, 1).allowed for n in range(20)]
-    assert not any(allowed)
+    assert ask_for_each(process) == 0
     for pool in keys[0]:
         first.take(pool, FOREVER)
         first.drop(pool)
-    allowed = [process.engine.check("/", {"tenant": str(n)}, 1).allowed for n in range(20)]
-    assert sum(allowed) == len(keys[1])
+    assert ask_for_each(process) == len(keys[1])
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_tokens_that_were_spent_unread_end_with_their_wallet(name: str) -> None:
     process = Process(name, per=True)
-    for tenant in range(20):
-        process.engine.check("/", {"tenant": str(tenant)}, 1)
     first, second = process.shards
-    keys = [list(first.touched()), list(second.touched())]
+    keys = touched(process)
     first.add(keys[0][0], 2)
     second.add(keys[1][0], 2)
-    asked = [process.engine.check("/", {"tenant": str(n)}, 2).allowed for n in range(20)]
-    assert sum(asked) == 2
+    assert ask_for_each(process, 2) == 2
     assert first.take(keys[0][0], FOREVER) == 0
     first.drop(keys[0][0])
     first.deadline = 0
     second.add(keys[1][0], 1)
-    assert any(process.engine.check("/", {"tenant": str(n)}, 1).allowed for n in range(20))
+    assert ask_for_each(process) > 0
 
 
 def test_both_shards_are_told_what_was_spent_of_a_limit_that_is_gone(process: Process) -> None:
@@ -201,7 +207,7 @@ def test_both_shards_are_told_what_was_spent_of_a_limit_that_is_gone(process: Pr
 
 @pytest.mark.parametrize("seed", range(30))
 def test_nothing_is_lost_or_minted_by_chance(process: Process, seed: int) -> None:
-    """Whatever shards and requests do: what was added is spent, left or taken."""
+    """Each token that a shard has added is spent, left in the wallet, or taken out again."""
     rnd = random.Random(seed)
     brought, asked = [0, 0], 0
     taken, open_ = [0, 0], []

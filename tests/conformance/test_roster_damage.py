@@ -20,6 +20,7 @@ from ratectl.cluster.forgetting import forget
 from ratectl.cluster.joining import Joined
 from ratectl.errors import Conflict, NotFound, Refused
 from ratectl.records import ROSTER, MemberRecord, OwnerHint, member_key
+from support import hint_of
 
 if TYPE_CHECKING:
     from ratectl.stores.base import Store
@@ -144,7 +145,7 @@ def test_a_roster_of_a_damaged_entry_alone_gives_no_share(store: Store) -> None:
 def test_a_damaged_hint_is_reported_and_replaced(store: Store) -> None:
     roster = member(store, "a")
     revision = store.put("owners/s1", b'{"format":1,"member":"a","owner":7,"address":""}')
-    hint = roster.hint("s1")
+    hint = hint_of(store, "s1")
     assert (hint.owner, hint.revision) == (None, revision)
     state = roster.read(0)
     assert state.hints["s1"] == hint

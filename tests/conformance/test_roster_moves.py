@@ -22,6 +22,7 @@ from ratectl.cluster.entries import Hint, read_roster
 from ratectl.errors import NotFound, UsageError
 from ratectl.records import OwnerHint, member_key
 from ratectl.stores import open_store
+from support import hint_of
 
 if TYPE_CHECKING:
     from ratectl.stores.base import Store
@@ -294,16 +295,16 @@ def test_of_two_hints_one_is_written(store: Store) -> None:
     a, b = members(store, a=WHOLE, b=0)
     own_a = OwnerHint(member="a", owner="own-a", address="a:7000")
     own_b = OwnerHint(member="b", owner="own-b", address="b:7000")
-    seen = a.hint("s1")
+    seen = hint_of(store, "s1")
     assert seen == Hint("s1", None, 0)
     assert a.name_owner("s1", own_a, seen.revision)
     assert not b.name_owner("s1", own_b, seen.revision)
-    hint = b.hint("s1")
+    hint = hint_of(store, "s1")
     assert hint.owner == own_a
     assert b.name_owner("s1", own_b, hint.revision)
     state = a.read(0)
     assert list(state.hints) == ["s1"]
-    assert state.hints["s1"] == a.hint("s1")
+    assert state.hints["s1"] == hint_of(store, "s1")
     assert state.hints["s1"].owner == own_b
 
 

@@ -32,7 +32,7 @@ class World(FaultyCluster):
 
     @cached_property
     def _lents(self) -> dict[tuple[tuple[Size | None, int], ...], Lent]:
-        """What sessions lend together, by their sizes and shares."""
+        """The capacity that sessions lend together, by their sizes and shares."""
         return {}
 
     def _resize_central(self, true: int) -> None:

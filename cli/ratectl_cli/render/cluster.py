@@ -140,9 +140,8 @@ def _summary(cluster: Cluster) -> Iterator[list[Any]]:
     if dedicated:
         shares += f"; {plural(dedicated, 'dedicated owner')}"
     yield [dim("members:"), shares]
-    owners = list(dict.fromkeys(owner.member for owner in cluster.owners))
-    label = "owner:" if len(owners) == 1 else "owners:"
-    yield [dim(label), listed(owners, _NAMED) if owners else "none"]
+    label = "owner:" if len(cluster.owning) == 1 else "owners:"
+    yield [dim(label), listed(cluster.owning, _NAMED) or "none"]
 
 
 def _limit_rows(limits: Sequence[ClusterLimit] | None) -> Iterator[list[Any]]:

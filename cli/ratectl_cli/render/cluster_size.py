@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ratectl.policy.language.durations import Duration
-from ratectl.policy.validation.cluster_bursts import LARGE, LEAST_TIME, LEAST_TOKENS
+from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS, parts_in
 from ratectl_cli.framework.text import Aligned, bold, paragraph, plural
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def size_blocks(sizing: Sizing, rate: Rate) -> Iterator[Block]:
     idle, busy = _number(sizing.idle_messages), _number(sizing.busy_messages)
     alone, replaced = _seconds(sizing.own_share_after), _seconds(sizing.owner_replaced_after)
     taken = _seconds(sizing.share_taken_after)
-    left = "about half is" if plan.burst >= LARGE else "almost nothing is"
+    left = "about half is" if parts_in(plan.burst) > 1 else "almost nothing is"
     crash = (
         f"{left} admitted for about {alone}, then each member uses its own share; another owner "
         f"after about {replaced}"
@@ -92,7 +92,7 @@ def _part(used: float) -> str:
 
 def _remedy(sizing: Sizing) -> str:
     plan, smallest = sizing.plan, sizing.smallest_burst
-    least = LEAST_TOKENS * (2 if plan.burst >= LARGE else 1)
+    least = LEAST_TOKENS * parts_in(plan.burst)
     if plan.burst < least * plan.members:
         why = f"it has less than {least} tokens for each member"
     elif sizing.used_if_skewed == 1:

@@ -13,6 +13,7 @@ from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.labels import bucket_label
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
+from ratectl.policy.validation.cluster_bursts import size_of_limit
 from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph, plural
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import key_text, origin_data, place_text, quoted
@@ -169,9 +170,8 @@ def _shared(limit: Limit, members: int | None) -> dict[str, Any]:
     """Return what a limit across the cluster promises. ``members``: processes that share it."""
     optimistic = limit.consistency == "optimistic"
     bound = bound_text(limit.burst, str(limit.rate), limit.per, optimistic=optimistic)
-    assert limit.rate is not None
-    size = limit.burst if limit.burst is not None else limit.rate.count or 0
-    fallback = fallback_texts(size, limit.per, is_window=limit.burst is None)
+    size, is_window = size_of_limit(limit), limit.burst is None
+    fallback = fallback_texts(size, limit.per, is_window=is_window)
     return {"members": members, "bound": bound, "fallback": list(fallback)}
 
 

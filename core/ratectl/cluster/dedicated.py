@@ -9,11 +9,10 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ratectl.cluster.owning import Owning
+from ratectl.cluster.owning import Ownings
 from ratectl.cluster.protocol.messages import Close, Open, Poll, Welcome, owner_of
 from ratectl.cluster.protocol.timing import MILLISECOND, SECOND
 from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_owner
-from ratectl.cluster.tally import Tally
 from ratectl.errors import UsageError
 from ratectl.runtime.address import parse_address
 
@@ -49,11 +48,7 @@ class DedicatedNode:
         self._links = links
         self._timing = timing
         self._clock = clock
-        tally = Tally()
-        self._owning = tuple(
-            Owning(links.name, keeper, timing, clock, tally) for _ in range(SHARDS)
-        )
-        keeper.heard = self._has_heard
+        self._ownings = Ownings(links.name, keeper, timing, clock)
         self._owners: list[str | None] = [None] * SHARDS
         """Members that own the shards, as they were logged."""
         self._asked_at = clock() - SECOND
@@ -63,7 +58,7 @@ class DedicatedNode:
     def run(self) -> None:
         """Work until ``stop``, or until the member's entry is lost."""
         while not (self._stopping or self._keeper.lost):
-            self.round(_SHORT if any(each.is_short for each in self._owning) else _IDLE)
+            self.round(_SHORT if self._ownings.is_short else _IDLE)
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -77,13 +72,13 @@ class DedicatedNode:
         standing = self._keeper.standing
         assert standing is not None
         hints = [hint.owner for hint in standing.hints]
-        for owning, hint in zip(self._owning, hints, strict=True):
+        for owning, hint in zip(self._ownings.each, hints, strict=True):
             if hint is not None:
                 owning.follow(hint, now)
         self._tell(hints)
         for _, message in received:
             self._take(message, hints, now)
-        for owning in self._owning:
+        for owning in self._ownings.each:
             self._answer(owning.tick(now))
             owning.look(now)
         self._ask(hints, now)
@@ -97,16 +92,13 @@ class DedicatedNode:
             return
         hint = hints[shard]
         if isinstance(message, Open | Poll | Close):
-            self._answer(self._owning[shard].receive(message, now))
+            self._answer(self._ownings.each[shard].receive(message, now))
         elif isinstance(message, Welcome) and hint is not None and owner == hint.owner:
             self._keeper.reached_at[shard] = now
 
     def owned(self, now: int) -> list[OwnedLimit]:
         """Return what this process pools, since the last call; nothing as a stand-by."""
-        return [row for owning in self._owning for row in owning.limits.take(now)]
-
-    def _has_heard(self, member: str) -> bool:
-        return any(owning.has_heard(member) for owning in self._owning)
+        return self._ownings.take(now)
 
     def drain(self) -> None:
         """Serve until all members have gone to the owner that the store names now.
@@ -116,7 +108,7 @@ class DedicatedNode:
         """
         now = self._clock()
         until = now + self._timing.resume_after + 2 * self._keeper.look_every
-        while now < until and not all(owning.is_left for owning in self._owning):
+        while now < until and not self._ownings.is_left:
             self.round()
             now = self._clock()
 

@@ -16,7 +16,6 @@ from ratectl.records import (
     RosterRecord,
     member_key,
     name_problem,
-    owner_key,
 )
 from ratectl.stores.base import Compare, Put
 
@@ -31,7 +30,6 @@ __all__ = [
     "Overdue",
     "RosterState",
     "put_unowned",
-    "read_hint",
     "read_hints",
     "read_roster",
 ]
@@ -143,6 +141,10 @@ class RosterState:
         entry = self.entries.get(member)
         return self.damaged.get(member, 0) if entry is None else entry.revision
 
+    def hint(self, shard: str) -> Hint:
+        """Return the hint of one shard."""
+        return self.hints.get(shard) or Hint(shard, None, 0)
+
     def owners(self) -> set[str]:
         """Return the members that are named as owners of shards."""
         return {hint.owner.member for hint in self.hints.values() if hint.owner is not None}
@@ -219,15 +221,6 @@ def _roster(snapshot: Snapshot) -> RosterState:
     return RosterState(
         entries, damaged, unowned, record_revision, snapshot.revision, tuple(problems)
     )
-
-
-def read_hint(store: Store, shard: str) -> Hint:
-    """Return the hint of one shard.
-
-    :raises StoreError: the store does not answer.
-    """
-    item = store.get(owner_key(shard))
-    return Hint(shard, None, 0) if item is None else _hint(item)[0]
 
 
 def read_hints(store: Store) -> tuple[dict[str, Hint], list[str]]:

@@ -166,7 +166,7 @@ class Keeper:
         assert membership is not None
         share = state.share_of(self._roster.member)
         part = self._gift.part if self._gift else 0
-        hints = [state.hints.get(name) or self._roster.hint(name) for name in SHARD_NAMES]
+        hints = [state.hint(name) for name in SHARD_NAMES]
         self._number += 1
         self.standing = Standing(
             self._number, share - part, membership.use_until, membership.lend_until, hints, state
@@ -229,8 +229,8 @@ class Keeper:
         now = self._clock()
         state = self._roster.read(now)
         for name in SHARD_NAMES:
-            hint = state.hints.get(name)
-            if hint is not None and self._owns(hint):
+            hint = state.hint(name)
+            if self._owns(hint):
                 next_owner = heir(state, self._roster.member, self.heard)
                 if next_owner is not None:
                     self._name(next_owner, hint)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["KeyPurses", "KeyedLimit", "lent_size", "own_part"]
+__all__ = ["KeyPurses", "KeyedLimit", "first_deadline", "lent_size", "own_part"]
 
 _BURST_PART: Final = 2
 _RATE_PART: Final = 50
@@ -87,6 +87,16 @@ def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: 
     return OwnPart(rate, ticks, max(kept * ticks * share // WHOLE, least * ticks))
 
 
+def first_deadline(tokens: Sequence[int], deadlines: Sequence[int]) -> int:
+    """Return the instant at which the first tokens of a wallet are void.
+
+    :param tokens: tokens of each shard in the wallet. A shard without tokens does not count.
+    :param deadlines: instants at which the tokens of each shard are void.
+    """
+    pairs = zip(tokens, deadlines, strict=True)
+    return min([deadline for held, deadline in pairs if held] or deadlines)
+
+
 @dataclass(slots=True)
 class _KeyPurse:
     """A wallet as its filling thread knows it. Totals in tokens."""
@@ -107,7 +117,7 @@ class KeyPurses:
     """
 
     def __init__(self, engine: Engine, limit: KeyedLimit, deadlines: Sequence[int]) -> None:
-        """``deadlines``: of each shard's tokens. After a change, call ``set_deadline``."""
+        """``deadlines``: see ``first_deadline``. After a change, call ``set_deadline``."""
         self.limit = limit
         self._engine = engine
         self._deadlines = deadlines
@@ -117,22 +127,23 @@ class KeyPurses:
 
     def set_deadline(self) -> None:
         """Let all tokens be spent until the first of them are void."""
-        pairs = zip(self._held, self._deadlines, strict=True)
-        held = [deadline for tokens, deadline in pairs if tokens]
-        self.limit.wallets.deadline = min(held or self._deadlines)
+        self.limit.wallets.deadline = first_deadline(self._held, self._deadlines)
 
-    def collect(self) -> list[str]:
-        """Read the wallets of the keys that were asked for since the last call; return the keys."""
+    def collect(self) -> list[tuple[int, str]]:
+        """Read the wallets of the keys that were asked for since the last call.
+
+        :return: the shard and the text of each key.
+        """
         found = self._engine.with_wallets(self.limit.wallets.collect)
         return [self._collected(*use) for use in found]
 
     def _collected(
         self, number: int, key: Any, left: int, spent: int, missed: int, largest: int
-    ) -> str:
+    ) -> tuple[int, str]:
         text = f"{number:x}"
         purse = self._purses.get(text)
         if purse is None:
-            shard = shard_of_key(text, len(self._held))
+            shard = shard_of_key(number, len(self._held))
             purse = self._purses[text] = _KeyPurse(key, shard)
         if purse.key == key:  # another key with the same number has no tokens of its own
             self._change(purse, left - purse.left)
@@ -141,7 +152,7 @@ class KeyPurses:
         purse.largest = max(purse.largest, largest)
         if missed and left:  # it has tokens, and was refused: it may owe some
             self._move(purse, owed=True)
-        return text
+        return purse.shard, text
 
     def _change(self, purse: _KeyPurse, tokens: int) -> None:
         purse.left += tokens

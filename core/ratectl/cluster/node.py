@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ratectl.cluster.owning import Ownings
 from ratectl.cluster.protocol.messages import owner_of
 from ratectl.cluster.protocol.timing import FOREVER, MILLISECOND, SECOND
 from ratectl.cluster.shard import Shard
 from ratectl.cluster.sharding import Parts, shard_of_owner
-from ratectl.cluster.tally import Tally
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
 
@@ -65,14 +65,14 @@ class Node:
         self._links = links
         self._timing = timing
         self._clock = clock
-        self.tally = Tally()
+        self._ownings = Ownings(links.name, keeper, timing, clock)
+        self.tally = self._ownings.tally
         self._wallets = EngineWallets(engine)
         self.shards = tuple(
-            Shard(wallets, keeper, links, timing, clock, self.tally, full=full)
-            for wallets in self._wallets.shards
+            Shard(wallets, owning, links, timing, clock, self.tally, full=full)
+            for wallets, owning in zip(self._wallets.shards, self._ownings.each, strict=True)
         )
         self._parts = Parts(len(self.shards))
-        keeper.heard = self._has_heard
         self._changes = -1
         self._over_since: int | None = None
         """Since when the entry in the roster is too old, as far as this thread knows."""
@@ -82,8 +82,7 @@ class Node:
         """An owner elsewhere has read the share in the roster by then, and counts it. Otherwise it
         would have no room for the tokens that this process brings."""
         limits.begin_share(self.share, secret)
-        self._used = 0
-        self._used_at = clock()
+        self._used, self._used_at = 0, clock()
         self._stopping = False
 
     def run(self, note: Callable[[str | None], None]) -> None:
@@ -150,10 +149,7 @@ class Node:
     @property
     def sessions(self) -> int | None:
         """Members with a session at an owner of this process; None if it owns nothing."""
-        return max(
-            (shard.owning.sessions for shard in self.shards if shard.owner is not None),
-            default=None,
-        )
+        return self._ownings.sessions
 
     @property
     def answered_at(self) -> int | None:
@@ -163,10 +159,7 @@ class Node:
 
     def owned(self, now: int) -> list[OwnedLimit]:
         """Return what this process pools as an owner, since the last call."""
-        return [row for shard in self.shards for row in shard.owning.limits.take(now)]
-
-    def _has_heard(self, member: str) -> bool:
-        return any(shard.owning.has_heard(member) for shard in self.shards)
+        return self._ownings.take(now)
 
     @property
     def members(self) -> int:
@@ -201,7 +194,7 @@ class Node:
 
     def _pause(self) -> int:
         """Return the longest time until the next round, in nanoseconds."""
-        if any(shard.owning.is_short for shard in self.shards):
+        if self._ownings.is_short:
             return _BUSY
         used = self._wallets.activity
         now = self._clock()
@@ -223,15 +216,15 @@ class Node:
         if is_new:
             self._changes, self.share = changes, standing.share
             self._limits.want_share(standing.share)
-        keyed = self._wallets.keyed if is_new else ()
+            keyed = self._wallets.keyed
+            for number, shard in enumerate(self.shards):
+                shard.change(standing.share, self._parts.of(number), keyed, now)
         # If the store is lost, the owner that answers pools what it has always pooled: it is the
         # same one limit. Only members that reach the store may take this one for gone.
         lend_until = standing.lend_until if self._keeper.problem is None else FOREVER
-        for number, shard in enumerate(self.shards):
+        for shard, hint in zip(self.shards, standing.hints, strict=True):
             shard.lender.lend_until = lend_until
-            if is_new:
-                shard.change(standing.share, self._parts.of(number), keyed, now)
-            shard.follow(standing.hints[number].owner, now)
+            shard.follow(hint.owner, now)
 
     def _is_settled(self) -> bool:
         """Return True if nobody counts parts of limits that were in force before."""

@@ -1,4 +1,4 @@
-"""The owner of a shard in one process, for as long as the store names this process as the owner."""
+"""Owners of shards in one process, for as long as the store names this process as the owner."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 from ratectl.cluster.owned import OwnedLimits
 from ratectl.cluster.protocol.messages import Open, OwnerId, Poll, Reply
 from ratectl.cluster.protocol.owner import Owner
+from ratectl.cluster.sharding import SHARDS
+from ratectl.cluster.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ratectl.cluster.keeper import Keeper
+    from ratectl.cluster.owned import OwnedLimit
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
     from ratectl.cluster.protocol.timing import Timing
-    from ratectl.cluster.tally import Tally
     from ratectl.records import OwnerHint
 
-__all__ = ["Owning"]
+__all__ = ["Owning", "Ownings"]
 
 
 class Owning:
@@ -99,3 +101,39 @@ class Owning:
     def _share_of(self, member: str) -> int:
         standing = self._keeper.standing
         return 0 if standing is None else standing.roster.share_of(member)
+
+
+class Ownings:
+    """The owners of all shards in one process, as far as it owns them."""
+
+    def __init__(
+        self, member: str, keeper: Keeper, timing: Timing, clock: Callable[[], int]
+    ) -> None:
+        self.tally = Tally()
+        self.each = tuple(Owning(member, keeper, timing, clock, self.tally) for _ in range(SHARDS))
+        """By shard."""
+        keeper.heard = self.has_heard
+
+    @property
+    def is_left(self) -> bool:
+        """True if no member needs an owner of this process."""
+        return all(owning.is_left for owning in self.each)
+
+    @property
+    def is_short(self) -> bool:
+        """True if members wait for tokens of some owner."""
+        return any(owning.is_short for owning in self.each)
+
+    @property
+    def sessions(self) -> int | None:
+        """Most members with a session at one owner; None if this process owns nothing."""
+        owning = [each.sessions for each in self.each if each.owner is not None]
+        return max(owning, default=None)
+
+    def has_heard(self, member: str) -> bool:
+        """Return True if an owner has heard from a member in the last two seconds or so."""
+        return any(owning.has_heard(member) for owning in self.each)
+
+    def take(self, now: int) -> list[OwnedLimit]:
+        """Return what this process pools, since the last call."""
+        return [row for owning in self.each for row in owning.limits.take(now)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ratectl.cluster.keyed import lent_size
 from ratectl.cluster.protocol.capacity import Size
-from ratectl.cluster.sharding import LARGE
+from ratectl.policy.validation.cluster_bursts import parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def fallback_texts(size: int, per: Sequence[str], *, is_window: bool) -> tuple[s
     if per:
         kept = "half of the keys have only what each process keeps"
         owner = f"one of its two owners is lost, {kept} for {time}"
-    elif size >= LARGE:
+    elif parts_in(size) > 1:
         owner = f"one of its two owners is lost, about half of it is admitted for {time}"
     else:
         owner = f"its owner is lost, almost nothing is admitted for {time}"

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.entries import (
     Entry,
-    Hint,
     Overdue,
     RosterState,
     put_unowned,
-    read_hint,
     read_hints,
     read_roster,
 )
@@ -299,10 +297,6 @@ class Roster:
         raise Conflict("others change the roster at the same time: try again")
 
     # Owners -------------------------------------------------------------------------------------
-
-    def hint(self, shard: str) -> Hint:
-        """Return who owns a shard, by what somebody has written."""
-        return read_hint(self._store, shard)
 
     def name_owner(self, shard: str, owner: OwnerHint, seen_revision: int) -> bool:
         """Write which member owns a shard. It becomes the owner when it reads that.

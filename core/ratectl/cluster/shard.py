@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.own_share import OwnShare
-from ratectl.cluster.owning import Owning
 from ratectl.cluster.protocol.lender import Lender
 from ratectl.cluster.protocol.messages import Close, Open, Poll, PoolId, Reply, owner_of
 from ratectl.cluster.reach import Reach
@@ -16,7 +15,7 @@ from ratectl.runtime.address import parse_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from ratectl.cluster.keeper import Keeper
+    from ratectl.cluster.owning import Owning
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
     from ratectl.cluster.protocol.owner import Owner
@@ -37,7 +36,7 @@ class Shard:
     def __init__(
         self,
         wallets: ShardWallets,
-        keeper: Keeper,
+        owning: Owning,
         links: Links,
         timing: Timing,
         clock: Callable[[], int],
@@ -51,7 +50,7 @@ class Shard:
         self._tally = tally
         self._own = OwnShare(wallets, clock, full=full)
         self.lender = Lender(links.name, timing, wallets, self._own)
-        self.owning = Owning(links.name, keeper, timing, clock, tally)
+        self.owning = owning
         self._reach = Reach()
         self.answered_at: int | None = None
         """When an owner has answered the last time."""

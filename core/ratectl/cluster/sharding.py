@@ -11,7 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.protocol.capacity import Size
-from ratectl.policy.validation.cluster_bursts import LARGE
+from ratectl.policy.validation.cluster_bursts import PARTS, parts_in
 from ratectl.records import owner_shard
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ratectl.cluster.pools import PooledLimit
 
 __all__ = [
-    "LARGE", "SHARDS", "SHARD_NAMES", "Parts", "parts_of", "shard_of_key",
-    "shard_of_owner", "shard_of_pool",
+    "SHARDS", "SHARD_NAMES", "Parts", "parts_of", "shard_of_key", "shard_of_owner",
+    "shard_of_pool",
 ]  # fmt: skip
 
-SHARDS: Final = 2
+SHARDS: Final = PARTS
 """Number of shards of an environment: all members must agree."""
 SHARD_NAMES: Final = tuple(str(shard) for shard in range(SHARDS))
 """Names of the shards in the store."""
@@ -40,9 +40,9 @@ def shard_of_owner(owner: str) -> int | None:
     return SHARD_NAMES.index(shard) if shard in SHARD_NAMES else None
 
 
-def shard_of_key(key: str, shards: int) -> int:
-    """Return the shard of a key, by its number (see ``KeyPurses``)."""
-    return int(key, 16) % shards
+def shard_of_key(number: int, shards: int) -> int:
+    """Return the shard of a key, by its number (see ``StableKeys``)."""
+    return number % shards
 
 
 def shard_of_pool(pool: str, shards: int) -> int:
@@ -56,7 +56,7 @@ def parts_of(pool: str, limit: PooledLimit | KeyedLimit, shards: int) -> Sizes:
     *_, per, _ = limit.name
     if per:
         return (size,) * shards
-    if size.burst >= LARGE:
+    if parts_in(size.burst) > 1:
         return tuple(_part(size, shard, shards) for shard in range(shards))
     only = shard_of_pool(pool, shards)
     return tuple(size if shard == only else None for shard in range(shards))
@@ -120,18 +120,13 @@ class Parts:
 
     def _chosen(self, counted: Sizes, wanted: Sizes) -> Sizes:
         """Return the parts that a limit may have."""
-        stays = _places(counted) == _places(wanted)
-        if stays or all(map(_fits, counted, wanted)):
-            return wanted
-        return tuple(map(_smaller, counted, wanted))
+        smaller = tuple(map(_smaller, counted, wanted))
+        moves = _places(counted) != _places(wanted)
+        return smaller if moves and smaller != counted else wanted
 
 
 def _places(sizes: Sizes) -> list[bool]:
     return [size is not None for size in sizes]
-
-
-def _fits(counted: Size | None, wanted: Size | None) -> bool:
-    return counted is None or counted == _smaller(counted, wanted)
 
 
 def _larger(one: Size | None, other: Size | None) -> Size | None:

@@ -19,9 +19,9 @@ from ratectl.cluster.protocol.capacity import WHOLE, size_of
 from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock
 from ratectl.cluster.protocol.timing import SECOND
-from ratectl.cluster.sharding import LARGE, SHARDS
+from ratectl.cluster.sharding import SHARDS
 from ratectl.cluster.succession import CLAIM_AFTER
-from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS
+from ratectl.policy.validation.cluster_bursts import LEAST_TIME, LEAST_TOKENS, parts_in
 
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.timing import Timing
@@ -105,9 +105,10 @@ class Sizing:
         return self._used(burst, skewed=True) == 1
 
     def _used(self, burst: int, *, skewed: bool) -> float | None:
-        if burst // _parts(burst) < LEAST_TOKENS * self.plan.members:
+        parts = parts_in(burst)
+        if burst < LEAST_TOKENS * parts * self.plan.members:
             return None
-        used = burst / _parts(burst) / self._held(burst, skewed=skewed)
+        used = burst / parts / self._held(burst, skewed=skewed)
         return 1.0 if used >= _HEADROOM else min(_ENOUGH, used)
 
     def _held(self, burst: int, *, skewed: bool) -> float:
@@ -124,7 +125,7 @@ class Sizing:
 
     def _accrued(self, burst: int, duration: float) -> float:
         """Return the tokens of one part that accrue in a time."""
-        return self.plan.tokens * duration / self.plan.period / _parts(burst)
+        return self.plan.tokens * duration / self.plan.period / parts_in(burst)
 
     def _stock(self, burst: int) -> int:
         """Return the tokens that a member holds without requests while the limit is short."""
@@ -137,7 +138,7 @@ class Sizing:
     def _limit(self, burst: int) -> LentLimit:
         """Return one part of the limit."""
         limit = LentLimit(0)
-        parts, plan = _parts(burst), self.plan
+        parts, plan = parts_in(burst), self.plan
         size = size_of(plan.tokens, plan.period * parts, burst // parts, self._timing.drift)
         limit.lent.add(size, WHOLE)
         return limit
@@ -161,7 +162,7 @@ class Sizing:
         A member polls once in each gap, and the owner of each part shares out twice in it.
         """
         fast = fast_gap([self._limit(self.plan.burst)], self._timing)
-        parts = _parts(self.plan.burst)
+        parts = parts_in(self.plan.burst)
         others = self.idle_messages * (SHARDS - parts) / SHARDS
         return parts * self.plan.members * SECOND * (2 / self.gap + 2 / fast) + others
 
@@ -184,8 +185,3 @@ class Sizing:
     def share_taken_after(self) -> int:
         """Nanoseconds until another member takes over the share of a crashed one. About."""
         return self._timing.stretched(self._lasts) + LOOK_EVERY
-
-
-def _parts(burst: int) -> int:
-    """Return the number of parts that a limit is in, each at an owner of its own."""
-    return SHARDS if burst >= LARGE else 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl.cluster.keyed import KeyedLimit, KeyPurses
+from ratectl.cluster.keyed import KeyedLimit, KeyPurses, first_deadline
 from ratectl.cluster.pools import PooledLimit
 from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.timing import FOREVER
 from ratectl.cluster.protocol.wallets import Purse
-from ratectl.cluster.sharding import SHARDS, shard_of_key
+from ratectl.cluster.sharding import SHARDS
 from ratectl.engine.algorithms.pooled import LONG_AGO
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Shared:
     """
 
     def __init__(self, limit: PooledLimit, deadlines: Sequence[int], spent: int) -> None:
-        """``deadlines``: of each shard's tokens. After a change, call ``set_deadline``."""
+        """``deadlines``: see ``first_deadline``. After a change, call ``set_deadline``."""
         self.limit = limit
         self.parts = [_Part() for _ in deadlines]
         self._deadlines = deadlines
@@ -83,9 +83,8 @@ class _Shared:
 
     def set_deadline(self) -> None:
         """Let all tokens be spent until the first of them are void."""
-        pairs = zip(self.parts, self._deadlines, strict=True)
-        held = [deadline for part, deadline in pairs if part.left]
-        self.limit.wallet.deadline = min(held or self._deadlines)
+        left = [part.left for part in self.parts]
+        self.limit.wallet.deadline = first_deadline(left, self._deadlines)
 
 
 class _PlainWallets:
@@ -94,13 +93,14 @@ class _PlainWallets:
     Only one thread calls it.
     """
 
-    def __init__(self, engine: Engine, shards: int) -> None:
+    def __init__(self, engine: Engine, deadlines: Sequence[int]) -> None:
+        """``deadlines``: see ``first_deadline``. After a change, call ``set_deadlines``."""
         self._engine = engine
+        self._deadlines = deadlines
         self.limits: Mapping[str, PooledLimit] = {}
         """Limits in force."""
         self._shared: dict[str, _Shared] = {}
         """Also of limits that were in force, until all shards are told what was spent of them."""
-        self.deadlines = [LONG_AGO] * shards
 
     def follow(self, limits: Mapping[str, PooledLimit]) -> None:
         """Take over the limits in force. Nothing may be spent of those that are gone."""
@@ -112,15 +112,14 @@ class _PlainWallets:
             if known is None or known.limit.wallet is not limit.wallet:
                 limit.wallet.deadline = LONG_AGO
                 self._empty(limit)  # what is in it belongs to somebody before, or to a parent
-                known = _Shared(limit, self.deadlines, self._spent(limit))
+                known = _Shared(limit, self._deadlines, self._spent(limit))
                 self._shared[pool] = known
             known.limit = limit
             known.set_deadline()
         self.limits = limits
 
-    def spend_until(self, shard: int, instant: int) -> None:
-        """Let nothing be spent of a shard's tokens from an instant on."""
-        self.deadlines[shard] = instant
+    def set_deadlines(self) -> None:
+        """Let the tokens in each wallet be spent until the first of them are void."""
         for pool in self.limits:
             self._shared[pool].set_deadline()
 
@@ -171,8 +170,7 @@ class _PlainWallets:
             return 0
         limit, part = shared.limit, shared.parts[shard]
         wallet, granted = limit.wallet, limit.wallet.granted
-        kept = max(min(self._told(limit), granted), granted - min(at_most, part.left))
-        wallet.granted = kept
+        wallet.granted = kept = granted - min(at_most, part.left)
         wallet.granted = kept = min(max(kept, self._spent(limit)), granted)
         part.left -= granted - kept
         if pool.limit in self.limits:
@@ -193,10 +191,11 @@ class _PlainWallets:
 class _WalletsByKey:
     """Wallets of limits that count per key, each in one shard. Only one thread calls it."""
 
-    def __init__(self, engine: Engine, shards: int) -> None:
+    def __init__(self, engine: Engine, deadlines: Sequence[int]) -> None:
+        """``deadlines``: see ``first_deadline``. After a change, call ``set_deadlines``."""
         self._engine = engine
+        self._deadlines = deadlines
         self._purses: dict[str, KeyPurses] = {}
-        self.deadlines = [LONG_AGO] * shards
         self.until = LONG_AGO
 
     def follow(self, limits: Mapping[str, KeyedLimit]) -> None:
@@ -212,13 +211,12 @@ class _WalletsByKey:
                 limit.wallets.deadline = limit.wallets.until = LONG_AGO
                 # What is in them belongs to somebody before, or to a parent.
                 self._engine.with_wallets(limit.wallets.clear)
-                self._purses[pool] = KeyPurses(self._engine, limit, self.deadlines)
+                self._purses[pool] = KeyPurses(self._engine, limit, self._deadlines)
             self._purses[pool].set_deadline()
             limit.wallets.until = self.until
 
-    def spend_until(self, shard: int, instant: int) -> None:
-        """Let nothing be spent of a shard's tokens from an instant on."""
-        self.deadlines[shard] = instant
+    def set_deadlines(self) -> None:
+        """Let the tokens in the wallets be spent until the first of them are void."""
         for purses in self._purses.values():
             purses.set_deadline()
 
@@ -232,10 +230,15 @@ class _WalletsByKey:
         """Return the wallets of a limit in force."""
         return self._purses.get(pool)
 
-    def touched(self) -> list[PoolId]:
-        """Read the wallets of the keys that were asked for since the last call."""
+    def touched(self) -> list[tuple[int, PoolId]]:
+        """Read the wallets of the keys that were asked for since the last call.
+
+        :return: the shard of each key, and its pool.
+        """
         return [
-            PoolId(pool, key) for pool, purses in self._purses.items() for key in purses.collect()
+            (shard, PoolId(pool, key))
+            for pool, purses in self._purses.items()
+            for shard, key in purses.collect()
         ]
 
 
@@ -248,8 +251,9 @@ class EngineWallets:
     def __init__(self, engine: Engine, shards: int = SHARDS) -> None:
         self.limits: Mapping[str, PooledLimit | KeyedLimit] = {}
         """Limits in force, by the name of the pool."""
-        self._plain = _PlainWallets(engine, shards)
-        self._keyed = _WalletsByKey(engine, shards)
+        self._deadlines = [LONG_AGO] * shards
+        self._plain = _PlainWallets(engine, self._deadlines)
+        self._keyed = _WalletsByKey(engine, self._deadlines)
         self.shards = tuple(
             ShardWallets(self, self._plain, self._keyed, shard) for shard in range(shards)
         )
@@ -278,6 +282,16 @@ class EngineWallets:
         """Let nothing be spent of own parts, which are never lent, from an instant on."""
         self._keyed.use_own_part_until(_bounded(instant))
 
+    def deadline(self, shard: int) -> int:
+        """Return the instant from which on nothing may be spent of a shard's tokens."""
+        return self._deadlines[shard]
+
+    def set_deadline(self, shard: int, instant: int) -> None:
+        """Let nothing be spent of a shard's tokens from an instant on."""
+        self._deadlines[shard] = _bounded(instant)
+        self._plain.set_deadlines()
+        self._keyed.set_deadlines()
+
     def touched(self, shard: int) -> Iterable[PoolId]:
         """Return the keys of a shard that were asked for since the last call for it.
 
@@ -285,8 +299,8 @@ class EngineWallets:
         """
         touched = self._keyed.touched()
         self._touches += len(touched)
-        for pool in touched:
-            self._touched[shard_of_key(pool.key, len(self.shards))][pool] = None
+        for of_shard, pool in touched:
+            self._touched[of_shard][pool] = None
         mine, self._touched[shard] = self._touched[shard], {}
         return mine
 
@@ -305,13 +319,11 @@ class ShardWallets:
     @property
     def deadline(self) -> int:
         """Instant from which on nothing may be spent of this shard's tokens."""
-        return self._plain.deadlines[self._shard]
+        return self._wallets.deadline(self._shard)
 
     @deadline.setter
     def deadline(self, instant: int) -> None:
-        instant = _bounded(instant)
-        self._plain.spend_until(self._shard, instant)
-        self._keyed.spend_until(self._shard, instant)
+        self._wallets.set_deadline(self._shard, instant)
 
     def touched(self) -> Iterable[PoolId]:
         """Return the keys that were asked for since the last call."""

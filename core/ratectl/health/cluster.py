@@ -87,6 +87,11 @@ class Cluster:
         return sum(not member.is_dedicated for member in self.members)
 
     @property
+    def owning(self) -> list[str]:
+        """Members that are named as owners, each once."""
+        return list(dict.fromkeys(owner.member for owner in self.owners))
+
+    @property
     def problems(self) -> list[str]:
         """Sentences about all that is wrong, the most important first."""
         return [*self._owner_problems(), *self.records, *self._reported(), *self._silent()]
@@ -101,7 +106,7 @@ class Cluster:
                 "members that run name one within seconds"
             )
         members = {member.id for member in self.members}
-        for owner in dict.fromkeys(owner.member for owner in self.owners):
+        for owner in self.owning:
             if owner not in members:
                 yield (
                     f"the owner that is named, {owner}, is no member any more: members that run "
@@ -250,6 +255,5 @@ def check_cluster(store: Store, live: Live) -> Iterator[Check]:
     if cluster.members and not problems:
         count = cluster.sharing
         text = "1 member" if count == 1 else f"{count} members"
-        owners = list(dict.fromkeys(owner.member for owner in cluster.owners))
-        verb = "owner" if len(owners) == 1 else "owners"
-        yield Check("cluster", "ok", f"{text}, {verb} {listed(owners, _NAMED)}")
+        owners = "owner" if len(cluster.owning) == 1 else "owners"
+        yield Check("cluster", "ok", f"{text}, {owners} {listed(cluster.owning, _NAMED)}")

@@ -23,18 +23,30 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.validation.declared_limits import DeclaredLimit
 
-__all__ = ["LARGE", "LEAST_TIME", "LEAST_TOKENS", "SmallBurst", "check_bursts", "small_bursts"]
+__all__ = [
+    "LEAST_TIME", "LEAST_TOKENS", "PARTS", "SmallBurst", "check_bursts", "parts_in",
+    "size_of_limit", "small_bursts",
+]  # fmt: skip
 
 LEAST_TOKENS: Final = 2
 """Tokens that a bucket should have for each process that shares it."""
-LARGE: Final = 1_000
-"""Size from which on a limit with one bucket is in two parts, each at an owner of its own (see
-``cluster.sharding``)."""
+PARTS: Final = 2
+"""Parts of a large limit with one bucket. Each has an owner (see ``cluster.sharding``)."""
+_LARGE: Final = 1_000
+"""Such a limit has at least this size."""
 _SHARES: Final = 1_000_000
 """Each process has a whole number of these parts of a limit."""
 LEAST_TIME: Final = 50_000_000
 """Nanoseconds. A bucket should hold what accrues in this time: processes pause for some
 milliseconds."""
+
+
+def parts_in(size: int) -> int:
+    """Return the number of parts of a limit with one bucket.
+
+    ``size``: its burst, or the number of a window.
+    """
+    return PARTS if size >= _LARGE else 1
 
 
 class SmallBurst(NamedTuple):
@@ -98,7 +110,7 @@ def _judged(declared: DeclaredLimit, members: int) -> Iterator[SmallBurst]:
     if limit is None or not set_here or not limit.is_shared:
         return
     assert limit.rate is not None
-    size, paused, is_strict = _size(limit), 0, limit.consistency != "optimistic"
+    size, paused, is_strict = size_of_limit(limit), 0, limit.consistency != "optimistic"
     if limit.burst is not None and limit.rate.per_second:
         paused = -(-limit.rate.per_second * LEAST_TIME // NS)
         paused -= 0 if is_strict or limit.per else LEAST_TOKENS * members
@@ -113,7 +125,7 @@ def _judged(declared: DeclaredLimit, members: int) -> Iterator[SmallBurst]:
         )
     else:
         reason = f"it has less than {least // members} tokens for each of {members} processes"
-        if size >= LARGE:
+        if parts_in(size) > 1:
             reason += ", as it is in two parts"
     given, enough = f"burst of {size}", f"burst: {least}"
     if limit.burst is None:
@@ -130,15 +142,15 @@ def _least_tokens(limit: Limit, members: int) -> int:
     Of a key, each process keeps a token, and the owner has at least as many: half of the burst.
     """
     if not limit.per or not members:
-        return LEAST_TOKENS * members * (2 if _size(limit) >= LARGE else 1)
+        return LEAST_TOKENS * members * parts_in(size_of_limit(limit))
     share = max(1, _SHARES // members)  # of the process that has the smallest one
     if limit.burst is None:
         return -(-LEAST_TOKENS * _SHARES // share)
     return LEAST_TOKENS * -(-_SHARES // share)
 
 
-def _size(limit: Limit) -> int:
-    """Return the burst of a bucket, or the number of a window."""
+def size_of_limit(limit: Limit) -> int:
+    """Return the burst of a token bucket, or the number of a sliding window."""
     if limit.burst is not None:
         return limit.burst
     assert limit.rate is not None
