@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.records import fullest, owner_shard, pool_use
+from ratectl.records import added_keys, fullest, owner_shard, pool_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,12 +63,8 @@ class PoolTotal:
         self.free += report.free
         self.held += report.held
         self.members = max(self.members, report.members)
-        if report.is_one:
-            self.keys = max(self.keys, report.keys)
-            self.near_keys = max(self.near_keys, report.near_keys)
-        else:
-            self.keys += report.keys
-            self.near_keys += report.near_keys
+        self.keys = added_keys(self.keys, report.keys, is_one=report.is_one)
+        self.near_keys = added_keys(self.near_keys, report.near_keys, is_one=report.is_one)
         self.peak = max(self.peak, report.peak)
         self.trend = fullest(self.trend, report.trend)
 

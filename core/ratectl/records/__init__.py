@@ -88,6 +88,7 @@ from ratectl.records.reported import (
     Obeyed,
     PoolReport,
     UsageRecord,
+    added_keys,
     fullest,
     pool_use,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "RolloutRecord",
     "RosterRecord",
     "UsageRecord",
+    "added_keys",
     "agent_part",
     "chunk_key",
     "exactly",

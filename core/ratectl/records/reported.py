@@ -22,6 +22,7 @@ __all__ = [
     "Obeyed",
     "PoolReport",
     "UsageRecord",
+    "added_keys",
     "fullest",
     "pool_use",
 ]
@@ -204,6 +205,14 @@ class PoolReport:
 def pool_use(capacity: int, free: int, held: int) -> float:
     """Return how much of a limit is used, 0 to 1: what is neither free nor held. In one unit."""
     return min(1.0, max(0.0, (capacity - free - held) / capacity)) if capacity else 0.0
+
+
+def added_keys(one: int, other: int, *, is_one: bool) -> int:
+    """Return the number of keys at two owners.
+
+    :param is_one: the limit has one bucket: its parts count as one key.
+    """
+    return max(one, other) if is_one else one + other
 
 
 def fullest(one: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:

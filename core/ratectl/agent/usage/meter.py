@@ -116,8 +116,7 @@ class UsageMeter:
 
     def _taken(self, counts: EngineCounts, agent_id: str) -> AgentUsage:
         now = self._clock() / 1e9
-        joins = self._join(now)
-        spans, empty = self._spans(now), empty_minutes(now)
+        joins, spans, empty = self._join(now), self._spans(now), empty_minutes(now)
         names, owned, heard = self._pools(now, joins, empty)
         pools = joined((*owned, *heard))
         histories: dict[_Key, History] = {}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ratectl.agent.usage.counts import Counts
 from ratectl.agent.usage.history import History
 from ratectl.agent.usage.summary import PoolUsage
-from ratectl.records import fullest, utc_now
+from ratectl.records import added_keys, fullest, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.agent.usage.history import Minute
     from ratectl.cluster.owned import OwnedLimit
@@ -129,7 +130,7 @@ def joined(rows: Iterable[PoolUsage]) -> dict[str, PoolUsage]:
 
 
 def _joined(one: PoolUsage, other: PoolUsage) -> PoolUsage:
-    total: Callable[..., int] = max if one.is_one else lambda *counts: sum(counts)
+    total = partial(added_keys, is_one=one.is_one)
     by_use = one.keys_by_use
     if by_use is not None and other.keys_by_use is not None:
         a, b, c, d, e = map(total, by_use, other.keys_by_use)
