@@ -109,9 +109,18 @@ def test_rejection_of_another_generation_does_not_count(store: Store, url: str) 
     assert waited(store, Enough())[0] == "timeout"
 
 
-def test_wait_ends_at_once_without_agents(store: Store) -> None:
+def test_wait_ends_after_two_seconds_without_agents(store: Store) -> None:
     outcome, _, now = waited(store, Enough(number=3))
-    assert (outcome, now) == ("nobody", 0.0)
+    assert (outcome, now) == ("nobody", pytest.approx(2.0))
+
+
+def test_agent_that_has_just_started_is_waited_for(store: Store, url: str) -> None:
+    def meanwhile(now: float) -> None:
+        if now == 1.5:
+            report_agent(url, id="a", generation=5)
+
+    outcome, standing, now = waited(store, Enough(), meanwhile)
+    assert (outcome, standing.there, now) == ("reached", 1, pytest.approx(1.5))
 
 
 def test_wait_ends_at_the_timeout(store: Store, url: str) -> None:

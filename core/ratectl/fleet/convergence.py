@@ -34,6 +34,8 @@ __all__ = [
 Outcome = Literal["reached", "rejected", "nobody", "timeout"]
 
 _POLL_SECONDS: Final = 0.1
+_FIRST_REPORT: Final = 2.0
+"""Seconds until an agent that has just started has reported, at most."""
 
 
 class Enough(NamedTuple):
@@ -127,7 +129,8 @@ def wait_for_agents(
 ) -> tuple[Outcome, Standing]:
     """Wait until enough agents run a generation, one rejects it, or ``seconds`` have passed.
 
-    Without any agent the wait ends at once. A store that does not answer is asked again.
+    Without any agent the wait ends soon: one that has just started reports within two seconds. A
+    store that does not answer is asked again.
 
     :raises StoreError: it never answered.
     """
@@ -167,16 +170,19 @@ def _wait_until(
 
     :raises StoreError: every call of ``look`` raised it.
     """
-    ends = clock() + seconds
+    began = clock()
+    ends = began + seconds
     standing: Standing | None = None
     while True:
         try:
             standing = look()
             outcome = standing.outcome(wanted)
+            if outcome == "nobody" and clock() < began + _FIRST_REPORT:
+                outcome = None
         except StoreError:
             outcome = None
             if standing is None and clock() >= ends:
                 raise
         if standing is not None and (outcome or clock() >= ends):
-            return outcome or "timeout", standing
+            return outcome or standing.outcome(wanted) or "timeout", standing
         sleep(_POLL_SECONDS)
