@@ -116,7 +116,8 @@ class Member:
         self.links = FakeLinks(machine, name)
         self.generation = 0
         self.sizes: Mapping[str, Limit] = {}
-        self.unsettled: list[Decision] = []
+        self.unsettled: list[tuple[Decision, int, int]] = []
+        """With the cost, and the time of the charge."""
         self.frozen = False
         self.store_is_down = False
         self.down_since: int | None = None
@@ -185,20 +186,18 @@ class Member:
         """Send a request; fail if one central bucket would not have admitted it."""
         decision = self.engine.check("/", {}, cost)
         if decision.allowed:
-            self.unsettled.append(decision)
+            self.unsettled.append((decision, cost, self.machine.now))
             for name in self.sizes.keys() & self.machine.central.keys():
                 assert self.machine.central[name].admit(cost, self.machine.now) >= 0
         return decision.allowed
 
     def refund(self) -> None:
         """Settle the newest request: it has cost nothing."""
-        before = {name: self.engine.spent(name_of(name)) for name in self.machine.central}
         if self.unsettled:
-            self.unsettled.pop().settle(0)
-        for name, central in self.machine.central.items():
-            was, spent = before[name], self.engine.spent(name_of(name))
-            if was is not None and spent is not None:
-                central.refund(was - spent, self.machine.now)
+            decision, cost, charged_at = self.unsettled.pop()
+            decision.settle(0)
+            for name in self.sizes.keys() & self.machine.central.keys():
+                self.machine.central[name].refund(cost, charged_at)
 
     def step(self) -> None:
         """Do what both threads do in a millisecond. Without an entry, the member ends."""

@@ -43,7 +43,7 @@ NUMBERS = st.integers(0, LARGEST) | st.integers(0, 9)
 TEXTS = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)
 OWNERS = st.builds(OwnerId, TEXTS, NUMBERS)
 POOLS = st.builds(PoolId, TEXTS, TEXTS)
-DRAWN = st.builds(Drawn, POOLS, *[NUMBERS] * 6)
+DRAWN = st.builds(Drawn, POOLS, *[NUMBERS] * 8)
 GRANTED = st.builds(
     Granted, POOLS, NUMBERS, NUMBERS, st.none() | NUMBERS, st.booleans(), NUMBERS, st.booleans()
 )
@@ -87,7 +87,7 @@ POLL = Poll(
     50_000,
     {"limit": Size(10**30, 100, 10**10)},
     {"limit": Lending(10**40, {"key": 5}, {"key": (Step(5, 6), Step(7, 8))})},
-    (Drawn(PoolId("limit", "key"), 1, 2, 3, 4, 5, 6),),
+    (Drawn(PoolId("limit", "key"), 1, 2, 3, 4, 5, 6, 7, 8),),
 )
 REPLY = Reply(
     "member",
@@ -208,9 +208,9 @@ def test_what_is_no_message(body: bytes, why: str) -> None:
         (12, ["other", "k", 1, 2], "cooling: limit 'other' is not lent"),
         (12, ["limit", "k", 1], "cooling: 3 fields: each entry has 4"),
         (12, ["limit", "k", -1, 2], "cooling: after is not a whole number"),
-        (13, ["l", "k", 1, 2, 3, 4, 5], "each entry has 8"),
-        (13, ["l", "k", 1, 2, 3, 4, 5, 6] * (MOST_ENTRIES + 1), f"at most {MOST_ENTRIES}"),
-        (13, ["l", "k", 1, 2, 3, 4, 5, -6], "drawn of a poll: least is not a whole number"),
+        (13, ["l", "k", 1, 2, 3, 4, 5, 6, 7], "each entry has 10"),
+        (13, ["l", "k", 1, 2, 3, 4, 5, 6, 7, 8] * (MOST_ENTRIES + 1), f"at most {MOST_ENTRIES}"),
+        (13, ["l", "k", 1, 2, 3, 4, 5, -6, 7, 8], "drawn of a poll: least is not a whole number"),
         (13, None, "drawn is not an array"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ratectl.engine.algorithms.keyed_bucket import KeyedBucket, OwnPart
+from ratectl.engine.algorithms.refunds import Refund, Refunds
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.buckets.counters import plain as stored
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from conformance.engine_rig import Rig
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.protocol import Algorithm
+    from ratectl.engine.decision import Decision
 
 MS = 10**6
 WAIT = 5 * MS
@@ -413,14 +415,101 @@ def test_a_part_that_shrinks_takes_tokens_away(rig: Rig) -> None:
     assert asked(rig, *"aaaa") == [True, True, True, False]
 
 
-def test_a_refund_gives_nothing_back(rig: Rig, wallets: AnyKeyWallets) -> None:
-    asked(rig, "a")
-    decision = rig.engine.check("/", {"tenant": "a"})
-    rig.engine.settle(decision, 0)
-    assert asked(rig, "a") == [False]
-    fill(wallets, 3)
-    rig.engine.settle(rig.engine.check("/", {"tenant": "a"}, 3), 0)
-    assert asked(rig, "a") == [False]
+def refunding(rig: Rig, wallets: AnyKeyWallets, own: OwnPart) -> Refunds:
+    """Publish a limit; return what the own parts have no room for."""
+    refunds = Refunds()
+    publish(rig, plan(KeyedBucket(100, 90, 10 * MS, own, wallets, WAIT, refunds), "tenant"))
+    return refunds
+
+
+def charge(rig: Rig, cost: int, at: int) -> Decision:
+    decision = rig.engine.check("/", {"tenant": "a"}, cost, at)
+    assert decision.allowed
+    return decision
+
+
+def taken(refunds: Refunds) -> list[Refund]:
+    return list(refunds.take().values())
+
+
+def test_an_own_part_that_was_at_most_half_full_takes_a_refund(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    refunds = refunding(rig, wallets, part(8))
+    first, second = charge(rig, 5, 10), charge(rig, 3, 20)
+    rig.engine.settle(second, 1, 30)
+    assert not refunds
+    assert asked(rig, "a", "a", "a", at=30) == [True, True, False]
+    rig.engine.settle(first, 1, 40)
+    assert taken(refunds) == [Refund(4, 10)], "it was more than half full at that charge"
+    assert asked(rig, "a", at=40) == [False]
+
+
+def test_two_refunds_that_were_charged_before_are_not_both_for_the_own_part(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    refunds = refunding(rig, wallets, part(8))
+    charge(rig, 5, 10)
+    first, second = charge(rig, 1, 20), charge(rig, 2, 21)
+    rig.engine.settle(first, 0, 30)
+    rig.engine.settle(second, 0, 31)
+    assert taken(refunds) == [Refund(2, 21)]
+    rig.engine.settle(charge(rig, 1, 40), 0, 50)
+    assert not refunds
+
+
+def test_an_own_part_takes_at_most_half_of_it(rig: Rig, wallets: AnyKeyWallets) -> None:
+    refunds = refunding(rig, wallets, part(8))
+    charge(rig, 8, 10)
+    fill(wallets, 20)
+    decision = charge(rig, 18, 20)
+    rig.engine.settle(decision, 0, 30)
+    assert taken(refunds) == [Refund(14, 20)]
+
+
+def test_an_own_part_that_was_filled_since_takes_no_refund(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    refunds = refunding(rig, wallets, part(8))
+    charge(rig, 8, 10)
+    fill(wallets, 20)
+    decision = charge(rig, 2, 20)
+    assert rig.engine.keep_tokens(NAME, rig_key(rig, "a"), 25) == 8
+    charge(rig, 8, 26)
+    rig.engine.settle(decision, 0, 30)
+    assert taken(refunds) == [Refund(2, 20)]
+
+
+def test_a_smaller_own_part_may_have_been_full_since(rig: Rig, wallets: AnyKeyWallets) -> None:
+    refunding(rig, wallets, part(8))
+    charge(rig, 5, 10)
+    decision = charge(rig, 1, 20)
+    rig.now = 25
+    refunds = refunding(rig, wallets, part(2))
+    charge(rig, 2, 26)
+    rig.engine.settle(decision, 0, 30)
+    assert taken(refunds) == [Refund(1, 20)]
+
+
+def test_a_part_of_one_token_takes_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
+    refunds = refunding(rig, wallets, part(1))
+    charge(rig, 1, 10)
+    fill(wallets, 20)
+    rig.engine.settle(charge(rig, 7, 20), 4, 30)
+    assert taken(refunds) == [Refund(3, 20)]
+
+
+def test_a_refund_of_a_key_whose_tokens_came_from_the_wallet_alone(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    refunds = refunding(rig, wallets, part(2))
+    assert asked(rig, "a", cost=7) == [False]
+    fill(wallets, 20)
+    decision = charge(rig, 7, 20)
+    rig.engine.settle(decision, 4, 30)
+    rig.engine.settle(decision, 9, 40)
+    rig.engine.settle(decision, 4, 50)
+    assert taken(refunds) == [Refund(8, 20)]
 
 
 def test_a_part_in_other_ticks_keeps_the_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ratectl.engine.algorithms.pooled import PooledBucket
+from ratectl.engine.algorithms.refunds import Refund, Refunds
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
@@ -163,6 +164,20 @@ def test_settlements_spend_more_and_refund_what_nobody_has_heard_of(
     assert not rig.ask().allowed
     grant(wallet, 20)
     assert [rig.ask().allowed for _ in range(3)] == [True, True, False]
+
+
+def test_a_refund_of_what_somebody_has_heard_of_is_for_others(rig: Rig) -> None:
+    wallet, refunds = rig.engine.new_wallet(), Refunds()
+    publish(rig, plan(PooledBucket(100, 10 * MS, wallet, WAIT, refunds)))
+    rig.engine.spent(NAME)
+    grant(wallet, 20)
+    decision = rig.engine.check("/", {}, 10, 5)
+    wallet.reported = 8
+    rig.engine.settle(decision, 3, 9)
+    assert rig.engine.spent(NAME) == 8
+    assert list(refunds.take().values()) == [Refund(5, 5)]
+    rig.engine.settle(decision, 3, 9)
+    assert not refunds
 
 
 def test_totals_go_on_over_publications(rig: Rig, wallet: AnyWallet) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
 from ratectl.cluster.protocol.messages import Lending, PoolId
-from ratectl.cluster.protocol.pool import LentLimit
+from ratectl.cluster.protocol.pool import Account, LentLimit
 from ratectl.cluster.protocol.wallets import Purse
+from ratectl.engine.algorithms.refunds import NOTHING, Refund
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ class DictWallets:
     def __init__(self) -> None:
         self.deadline = -(1 << 62)
         self._purses: dict[PoolId, list[int]] = {}
+        self._refunds: dict[PoolId, Refund] = {}
         self._touched: dict[PoolId, None] = {}
 
     def spend(self, pool: PoolId, cost: int, now: int) -> bool:
@@ -52,6 +54,15 @@ class DictWallets:
         purse = self._purses.setdefault(pool, [0, 0, 0, 0])
         purse[0] += tokens
         purse[3] = 0
+
+    def refund(self, pool: PoolId, tokens: int, charged_at: int) -> None:
+        """Take note of tokens that a request was charged and did not use."""
+        self._touched[pool] = None
+        refund = Refund(tokens, charged_at)
+        self._refunds[pool] = refund.joined(self._refunds.get(pool, NOTHING))
+
+    def refunded(self, pool: PoolId) -> Refund:
+        return self._refunds.pop(pool, NOTHING)
 
     def keep(self, pool: PoolId) -> None:
         """There is no part that is never lent."""
@@ -100,6 +111,14 @@ class OwnBuckets:
         found.clamp(limit.lent)
         return True
 
+    def refund(self, pool: PoolId, tokens: int, charged_at: int, now: int) -> None:
+        """Put back what a request was charged and did not use, if there was room for it."""
+        limit = self.limits[pool.limit]
+        account = Account(0)
+        account.refundable = tokens
+        found = limit.pool(pool.key, now)
+        found.refund(account, tokens, charged_at, limit.lent)
+
     def change(self, now: int, share: int, sizes: Mapping[str, Size]) -> None:
         for name, limit in self.limits.items():
             limit.change(sizes[name], share, now)
@@ -127,6 +146,9 @@ class Central:
 
     def __post_init__(self) -> None:
         self.level = self.size.burst * GRAINS
+        self._first = self.size
+        self._log: list[tuple[int, int | Size]] = []
+        """What was charged, or the new size, and when."""
 
     def now(self, now: int) -> int:
         """Grains in the bucket."""
@@ -134,14 +156,25 @@ class Central:
 
     def admit(self, cost: int, now: int) -> int:
         """Charge a request that was admitted; return what is left, below 0 if it was too much."""
+        self._log.append((now, cost))
         self.level, self.at = self.now(now) - cost * GRAINS, now
         return self.level
 
-    def refund(self, tokens: int, now: int) -> None:
-        """Put back what a request has not used."""
-        self.level, self.at = self.now(now) + tokens * GRAINS, now
+    def refund(self, tokens: int, charged_at: int) -> None:
+        """Let a request have cost less: the bucket is as it would be then."""
+        log, self._log = self._log, []
+        self.size, self.at = self._first, 0
+        self.level = self.size.burst * GRAINS
+        for at, what in log:
+            if isinstance(what, Size):
+                self.resize(what, at)
+                continue
+            less = min(tokens, what) if at == charged_at else 0
+            tokens -= less
+            self.admit(what - less, at)
 
     def resize(self, size: Size, now: int) -> None:
+        self._log.append((now, size))
         self.level, self.at = self.now(now), now
         self.size = size
         self.level = self.now(now)
@@ -189,3 +222,9 @@ class CentralWindow:
         self._times.append(now)
         self._totals.append(self._totals[-1] + cost)
         return self.left(now) * GRAINS
+
+    def refund(self, tokens: int, charged_at: int) -> None:
+        """Let the requests of an instant have cost less."""
+        first = bisect_left(self._times, charged_at)
+        for place in range(first, len(self._times)):
+            self._totals[place + 1] -= tokens

@@ -54,6 +54,8 @@ class Schedule:
     """Milliseconds."""
     roster: bool = False
     """Members renew entries, and lose their shares if they do not."""
+    refunds: float = 0
+    """How many requests cost less than they were charged."""
     stock: int | None = None
     """Tokens that members hold without requests. None: as owners say."""
     steps: tuple[Step, ...] = field(default=(), repr=False)
@@ -99,6 +101,7 @@ def random_schedule(seed: int, duration: int = DURATION) -> Schedule:
         slow=slow,
         slow_by=(20, 40, 55) if one_way else (20, 40, 55, 80, 150, 400),
         roster=rnd.random() < 0.5,
+        refunds=random.Random(f"refunds {seed}").choice([0, 0, 0.3, 0.9]),
         stock=rnd.choice([None, 3, burst // members, burst * 9 // 10]),
     )
     steps = [*_faults(rnd, schedule, duration, one_way=one_way), *_load(rnd, schedule, duration)]

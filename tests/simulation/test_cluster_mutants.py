@@ -8,6 +8,8 @@ import pytest
 
 from ratectl.cluster.protocol import lender
 from simulation.mutants import NAMED, PATCHED, DeltaDraw
+from simulation.refund_mutants import BUCKETS as REFUNDS
+from simulation.refund_mutants import WINDOWS as REFUNDS_OF_WINDOWS
 from simulation.schedule import random_schedule, window_schedule
 from simulation.shrinking import failure
 from simulation.window_mutants import WINDOWS
@@ -25,7 +27,8 @@ FIRST: Final = {
     "lends from receipt": 26, "lease from receipt": 20, "lends to any owner": 44,
     "revives tokens": 63, "renews from receipt": 174, "brings tokens again": 45,
     "answers a close at once": 34, "brings every time": 126, "growth is free after a pause": 40,
-    "void tokens do not cool": 7, "finds a share as it left it": 53,
+    "void tokens do not cool": 7, "finds a share as it left it": 53, "refunds a full pool": 20,
+    "refunds again": 45, "frees what was spent later": 4,
 }  # fmt: skip
 """Seed at which to begin, where the first one that finds the mutant comes late."""
 
@@ -41,15 +44,15 @@ def test_a_faulty_part_is_found(mutant: str) -> None:
     assert found(mutant)
 
 
-@pytest.mark.parametrize("mutant", PATCHED)
+@pytest.mark.parametrize("mutant", [*PATCHED, *REFUNDS])
 def test_a_faulty_pool_is_found(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    PATCHED[mutant](monkeypatch)
+    {**PATCHED, **REFUNDS}[mutant](monkeypatch)
     assert found(mutant)
 
 
-@pytest.mark.parametrize("mutant", WINDOWS)
+@pytest.mark.parametrize("mutant", [*WINDOWS, *REFUNDS_OF_WINDOWS])
 def test_a_faulty_window_is_found(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    WINDOWS[mutant](monkeypatch)
+    {**WINDOWS, **REFUNDS_OF_WINDOWS}[mutant](monkeypatch)
     assert found(mutant, window_schedule)
 
 

@@ -100,6 +100,7 @@ class Cluster:
         self._changed = True
         """The event that happens now may have changed more than the time."""
         self._rnd = random.Random(schedule.seed)
+        self._settling = random.Random(f"settling {schedule.seed}")
         self.timing = Timing(LEASE, schedule.drift, schedule.gap, 300 * MS)
         args = (LEASE, schedule.drift, schedule.gap, 300 * MS)
         self._member_timing = self.parts.member_timing(*args)
@@ -299,7 +300,31 @@ class Cluster:
             left = self.central[pool].admit(cost, true)
             if left < 0:
                 raise Violation(true, f"{-left / GRAINS:.3f} tokens too many of {pool}")
+            if self._settling.random() < self.schedule.refunds:
+                unused = self._settling.randint(1, cost)
+                settle = self._settler(member, pool, unused, (true, now))
+                self.at(true + int(10 ** self._settling.uniform(-1, 2.7) * MS), settle)
         return allowed
+
+    def _settler(
+        self, member: Member, pool: PoolId, unused: int, charged_at: tuple[int, int]
+    ) -> Callable[[int], None]:
+        """Return what tells a member that a request has cost less.
+
+        :param charged_at: true time, and time of the member's clock.
+        """
+        lender = member.lender
+
+        def settle(true: int) -> None:
+            if not self._when_awake(member, settle, true) or member.lender is not lender:
+                return
+            self.central[pool].refund(unused, charged_at[0])
+            if lender.lent:
+                member.wallets.refund(pool, unused, charged_at[1])
+            else:
+                member.own.refund(pool, unused, charged_at[1], member.clock.at(true))
+
+        return settle
 
     # Owners -------------------------------------------------------------------------------------
 

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.cluster.protocol.capacity import WHOLE, Size
+from ratectl.cluster.protocol.cooling import cooled_after
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.cluster.sharding import shard_of_key
 from ratectl.engine.algorithms.keyed_bucket import OwnPart
+from ratectl.engine.algorithms.refunds import NOTHING, Refund
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
+    from ratectl.engine.algorithms.refunds import Refunds
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
@@ -51,6 +54,11 @@ class KeyedLimit(NamedTuple):
         return lent_size(self.whole)
 
     @property
+    def refunds(self) -> Refunds:
+        """Refunds by key that the own parts had no room for."""
+        return self.bucket.refunds
+
+    @property
     def wallets(self) -> AnyKeyWallets:
         """Wallets by key."""
         return self.bucket.wallets
@@ -76,9 +84,10 @@ def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: 
     """
     least = size.added if share else 0
     if isinstance(local, SlidingWindow):
-        # A bucket of one token that fills in a window is a window of one place.
-        place = least or size.kept_of(share)
-        return OwnPart(1, size.window, place * size.window)
+        # A bucket of one token that fills in a window is a window of one place. It fills no sooner
+        # than a place of a pool is free again: for refunds, one stands for the other.
+        place, window = least or size.kept_of(share), cooled_after(size.window)
+        return OwnPart(1, window, place * window)
     fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
     kept = local.capacity // _BURST_PART
     own_rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift))
@@ -107,6 +116,8 @@ class _KeyPurse:
     spent: int = 0
     missed: int = 0
     largest: int = 0
+    refund: Refund = NOTHING
+    """What was not read."""
 
 
 class KeyPurses:
@@ -134,12 +145,20 @@ class KeyPurses:
 
         :return: the shard and the text of each key.
         """
+        refunds = self._engine.with_wallets(self._take_refunds) if self.limit.refunds else {}
         found = self._engine.with_wallets(self.limit.wallets.collect)
-        return [self._collected(*use) for use in found]
+        return [self._collected(*use, refund=refunds.get(use[1], NOTHING)) for use in found]
+
+    def _take_refunds(self) -> dict[Any, Refund]:
+        refunds = self.limit.refunds.take()
+        for key in refunds:
+            self.limit.wallets.want(key)
+        return refunds
 
     def _collected(
-        self, number: int, key: Any, left: int, spent: int, missed: int, largest: int
-    ) -> tuple[int, str]:
+        self, number: int, key: Any, left: int, spent: int, missed: int, largest: int, *,
+        refund: Refund,
+    ) -> tuple[int, str]:  # fmt: skip
         text = f"{number:x}"
         purse = self._purses.get(text)
         if purse is None:
@@ -148,6 +167,7 @@ class KeyPurses:
         if purse.key == key:  # another key with the same number has no tokens of its own
             self._change(purse, left - purse.left)
             purse.spent += spent
+            purse.refund = purse.refund.joined(refund)
         purse.missed += missed
         purse.largest = max(purse.largest, largest)
         if missed and left:  # it has tokens, and was refused: it may owe some
@@ -170,6 +190,14 @@ class KeyPurses:
         if purse is None:
             return _EMPTY
         return Purse(purse.left, purse.spent, purse.missed, purse.largest)
+
+    def refunded(self, key: str) -> Refund:
+        """Return what was refunded since the last call, beside what the own part has again."""
+        purse = self._purses.get(key)
+        if purse is None:
+            return NOTHING
+        refund, purse.refund = purse.refund, NOTHING
+        return refund
 
     def add(self, key: str, tokens: int) -> None:
         """Put tokens into a wallet. Without a wallet they are lost, and count as spent."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.cluster.protocol.capacity import GRAINS
 from ratectl.cluster.protocol.cooling import fitting
 from ratectl.cluster.protocol.messages import Drawn, Lending, PoolId
-from ratectl.cluster.protocol.pool import Account, LentLimit
+from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.timing import FOREVER, SECOND
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class _Held:
         self._limit = limit
         self._wallets = wallets
         self._clock = clock
-        self._account = limit.pool(pool.key, now).accounts[""] = Account(0)
+        self._account = limit.pool(pool.key, now).begin("", 0)
         self._spent_before = wallets.read(pool).spent
-        self._returned = 0
+        self._returned = self._refunded = 0
 
     def fill(self, now: int) -> None:
         """Put what has accrued into the wallet, or take out what the pool has no room for."""
@@ -68,10 +68,13 @@ class _Held:
 
     def _report(self, now: int) -> None:
         spent = self._wallets.read(self._id).spent - self._spent_before
+        tokens, charged_at = self._wallets.refunded(self._id)
         drawn = Drawn(self._id, 0, spent, 0, self._returned, 0, 0)
         now = max(now, self._clock())  # the last token may have been spent just now
         pool = self._limit.pool(self._id.key, now)
         pool.report(self._account, drawn, self._limit.lent)
+        self._refunded += tokens
+        pool.refund(self._account, self._refunded, charged_at, self._limit.lent)
 
 
 class _Own:

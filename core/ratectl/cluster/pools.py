@@ -16,6 +16,7 @@ from ratectl.cluster.protocol.capacity import WHOLE, Size, window_size
 from ratectl.cluster.protocol.timing import MILLISECOND
 from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
 from ratectl.engine.algorithms.pooled import PooledBucket
+from ratectl.engine.algorithms.refunds import Refunds
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.stable_keys import StableKeys
@@ -48,6 +49,7 @@ class PooledLimit(NamedTuple):
     name: GroupName
     size: Size
     wallet: AnyWallet
+    refunds: Refunds
 
 
 class _Generation:
@@ -81,6 +83,7 @@ class PooledLimits:
         self._timing = timing
         self._lock = threading.Lock()
         self._wallets: dict[str, AnyWallet] = {}
+        self._refunds: dict[str, Refunds] = {}
         self._wallets_by_key: dict[str, AnyKeyWallets] = {}
         self._keys = StableKeys(secrets.token_bytes(16))
         self._share = 0
@@ -119,10 +122,11 @@ class PooledLimits:
             if wallet is None:
                 wallet = self._wallets[pool] = self._engine.new_wallet()
             size = self._size(name, local, optimistic=optimistic)
-            changed = self._add(generation, pool, PooledLimit(name, size, wallet))
+            refunds = self._refunds.setdefault(pool, Refunds())
+            changed = self._add(generation, pool, PooledLimit(name, size, wallet, refunds))
         if changed:
             self.on_change()
-        return PooledBucket(local.capacity, _token_ns(local), wallet, _LEAST_WAIT)
+        return PooledBucket(local.capacity, _token_ns(local), wallet, _LEAST_WAIT, refunds)
 
     def keyed_bucket(
         self, generation: _Generation, name: GroupName, local: Local, *, optimistic: bool
@@ -147,7 +151,10 @@ class PooledLimits:
         whole, share = self._size(name, local, optimistic=optimistic), self._share
         part = own_part(local, whole, share, self._timing.drift)
         most = lent_size(whole).burst
-        bucket = KeyedBucket(local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT)
+        refunds = self._refunds.setdefault(pool, Refunds())
+        bucket = KeyedBucket(
+            local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT, refunds
+        )
         return KeyedLimit(name, whole, bucket, share)
 
     def _size(self, name: GroupName, local: Local, *, optimistic: bool) -> Size:

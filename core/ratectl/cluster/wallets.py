@@ -11,6 +11,7 @@ from ratectl.cluster.protocol.timing import FOREVER
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.cluster.sharding import SHARDS
 from ratectl.engine.algorithms.pooled import LONG_AGO
+from ratectl.engine.algorithms.refunds import NOTHING, Refund
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +26,12 @@ _MOST_TIME: Final = 1 << 61
 class _Part:
     """Tokens of one shard in a wallet. Totals as in ``Purse``."""
 
-    __slots__ = ("is_used", "largest", "left", "missed", "spent")
+    __slots__ = ("is_used", "largest", "left", "missed", "refund", "spent")
 
     def __init__(self) -> None:
         self.left = self.spent = self.missed = self.largest = 0
+        self.refund = NOTHING
+        """What no shard was told of."""
         self.is_used = False
         """False: the shard has dropped the wallet, or does not have the limit."""
 
@@ -69,6 +72,13 @@ class _Shared:
         for number, part in enumerate(parts, wallet.missed):
             part.missed += (missed + number % count) // count
             part.largest = max(part.largest, -(-wallet.largest // count))
+
+    def refund(self, refund: Refund) -> None:
+        """Share out what was refunded among the shards that have tokens for the limit."""
+        used = [part for part in self.parts if part.is_used] or self.parts
+        for number, part in enumerate(used):
+            tokens = (refund.tokens + number) // len(used)
+            part.refund = part.refund.joined(refund._replace(tokens=tokens))
 
     def _take(self, spent: int) -> None:
         """Share out tokens, no more than there are."""
@@ -151,6 +161,17 @@ class _PlainWallets:
             return Purse(0, 0, 0, 0)
         part = shared.parts[shard]
         return Purse(part.left, part.spent, part.missed, part.largest)
+
+    def refunded(self, shard: int, pool: PoolId) -> Refund:
+        shared = self._shared.get(pool.limit)
+        if shared is None:
+            return NOTHING
+        if shared.limit.refunds:
+            for refund in self._engine.with_wallets(shared.limit.refunds.take).values():
+                shared.refund(refund)
+        part = shared.parts[shard]
+        refund, part.refund = part.refund, NOTHING
+        return refund
 
     def add(self, shard: int, pool: PoolId, tokens: int) -> None:
         shared = self._synced(pool)
@@ -333,6 +354,13 @@ class ShardWallets:
         """Return the state of a wallet. One that nobody has used is empty."""
         purses = self._keyed.of(pool.limit)
         return self._plain.read(self._shard, pool) if purses is None else purses.read(pool.key)
+
+    def refunded(self, pool: PoolId) -> Refund:
+        """Return what was refunded since the last call, beside what is in the wallet again."""
+        purses = self._keyed.of(pool.limit)
+        if purses is None:
+            return self._plain.refunded(self._shard, pool)
+        return purses.refunded(pool.key)
 
     def add(self, pool: PoolId, tokens: int) -> None:
         """Put tokens into a wallet."""

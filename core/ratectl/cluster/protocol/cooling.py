@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ratectl.cluster.protocol.messages import Lending
 
-__all__ = ["Cooling", "Step", "coarse", "fitting"]
+__all__ = ["Cooling", "Step", "coarse", "cooled_after", "fitting"]
 
 _STEP_BITS: Final = 8
 """A window has at most 2⁸ steps: tokens are free again up to 1/128 of a window late."""
@@ -68,6 +68,24 @@ class Cooling:
             self.total -= free
         return free
 
+    def free(self, grains: int, spent_at: int, window: int) -> int:
+        """Take out so many grains at most that were spent by an instant, the latest ones first.
+
+        Return how many.
+        """
+        until, left = _rounded(spent_at + window, window), grains
+        place = bisect_left(self.steps, (until + 1,))
+        while left > 0 and place:
+            place -= 1
+            at, there = self.steps[place]
+            if there > left:
+                self.steps[place] = Step(at, there - left)
+            else:
+                del self.steps[place]
+            left -= min(there, left)
+        self.total -= grains - left
+        return grains - left
+
     def drop(self, grains: int) -> list[Step]:
         """Take out so many grains at most, those first that are free the latest."""
         dropped = []
@@ -91,8 +109,17 @@ class Cooling:
 
 def _rounded(at: int, window: int) -> int:
     """Return an instant rounded up to a step of the window."""
-    bits = max(0, window.bit_length() - _STEP_BITS)
+    bits = _step_bits(window)
     return -(-at >> bits) << bits
+
+
+def _step_bits(window: int) -> int:
+    return max(0, window.bit_length() - _STEP_BITS)
+
+
+def cooled_after(window: int) -> int:
+    """Return the time after which a token that was spent is free again at the latest."""
+    return window + (1 << _step_bits(window))
 
 
 def coarse(steps: Iterable[Step], most: int = _STEPS_OF_A_POOL) -> tuple[Step, ...]:

@@ -23,7 +23,9 @@ class Draw:
         self.used_at = now
         self.is_final = False
         """The member has no interest any more, and no token."""
-        self._granted = self._voided = self._returned = 0
+        self._granted = self._voided = self._returned = self._refunded = 0
+        self._charges: list[tuple[int, int]] = []
+        """Of refunds that are not confirmed: the first poll, and the instant of the charge."""
         self._base = purse.spent
         """What was spent of the wallet before."""
         self._wish = max(1, purse.largest)
@@ -116,6 +118,7 @@ class Draw:
             wallets.keep(pool)
         purse = wallets.read(pool)
         self._void_lost(purse)
+        self._refund(wallets, pool, poll, answered)
         self._measure(purse, now, horizon)
         if is_over:
             self._wish = self._stock = self._least = 0
@@ -124,14 +127,25 @@ class Draw:
         self.is_final = not standing and self._want == self._least == purse.tokens == 0
         self._reported = purse
         want = max(self._wish, self._stock)
-        state = (max(0, purse.spent - self._base), self._voided, self._returned, want, self._least)
+        state = (
+            max(0, purse.spent - self._base), self._voided, self._returned, want, self._least,
+            self._refunded,
+        )  # fmt: skip
         if state != self._state:
             self._state, self._told_in = state, None
         if self._told_in is None:
             self._told_in = poll
         elif self._told_in <= answered:
             return None
-        return Drawn(pool, self.number, *state)
+        charged_at = min((at for _, at in self._charges), default=now)
+        return Drawn(pool, self.number, *state, max(0, now - charged_at))
+
+    def _refund(self, wallets: Wallets, pool: PoolId, poll: int, answered: int) -> None:
+        self._charges = [each for each in self._charges if each[0] > answered]
+        tokens, charged_at = wallets.refunded(pool)
+        if tokens:
+            self._refunded += tokens
+            self._charges.append((poll, charged_at))
 
     def _without_surplus(self, wallets: Wallets, pool: PoolId, purse: Purse) -> Purse:
         """Return tokens that are far more than wanted; return what the wallet has then."""

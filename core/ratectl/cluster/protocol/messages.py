@@ -74,6 +74,10 @@ class Drawn(NamedTuple):
     """How many tokens it would like to hold for its other requests."""
     least: int
     """Cost of the largest request that waits for tokens: fewer are of no use to it."""
+    refunded: int = 0
+    """Tokens that requests were charged and did not use."""
+    refunded_after: int = 0
+    """Time since the oldest charge of refunds that are not confirmed (nanoseconds)."""
 
 
 class Granted(NamedTuple):

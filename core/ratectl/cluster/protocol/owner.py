@@ -20,7 +20,7 @@ from ratectl.cluster.protocol.messages import (
     Welcome,
 )
 from ratectl.cluster.protocol.openings import Openings
-from ratectl.cluster.protocol.pool import Account, LentLimit, Pool
+from ratectl.cluster.protocol.pool import LentLimit
 from ratectl.cluster.protocol.session import Session
 from ratectl.cluster.protocol.sharing import common_gap, fast_gap, idle_stock, share_out
 from ratectl.cluster.protocol.timing import SECOND
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.messages import Drawn, ToMember, ToOwner
+    from ratectl.cluster.protocol.pool import Account, Pool
     from ratectl.cluster.protocol.timing import Timing
 
 __all__ = ["Owner"]
@@ -249,6 +250,7 @@ class Owner:
 
     def _lend(self, session: Session, poll: Poll, now: int) -> None:
         """Count the member's share until ``lend_for`` after the answer that it echoes."""
+        session.echoed_at = session.sent_at(poll.echo)
         lent_at = self._lent_at(session, poll, now)
         share = max(0, min(poll.share, self._share_of(poll.member)))
         sizes = session.sizes if poll.sizes is None else poll.sizes
@@ -373,12 +375,15 @@ class Owner:
         if account is None or account.draw < drawn.draw:
             if account is not None:
                 pool.void(session.member, limit.lent)
-            account = session.accounts[name] = pool.accounts[session.member] = Account(drawn.draw)
+            account = session.accounts[name] = pool.begin(session.member, drawn.draw)
             if name.key:
                 self._tell_stock(name, pool)
         elif account.draw > drawn.draw:
             return
         pool.report(account, drawn, limit.lent)
+        if session.echoed_at is not None:
+            charged_at = session.echoed_at - self._timing.stretched(max(0, drawn.refunded_after))
+            pool.refund(account, drawn.refunded, charged_at, limit.lent)
         most = limit.lent.most
         account.want, account.least = drawn.want, drawn.least
         account.looks_in_vain(most)
@@ -402,6 +407,6 @@ class Owner:
     @staticmethod
     def _forget(session: Session, name: PoolId, pool: Pool) -> None:
         """Drop the account of a member that has no interest in a pool any more."""
-        del session.accounts[name], pool.accounts[session.member]
+        del session.accounts[name]
         session.untold.pop(name, None)
-        pool.waiting.pop(session.member, None)
+        pool.end(session.member)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ratectl.cluster.protocol.capacity import GRAINS, Lent
 from ratectl.cluster.protocol.cooling import Cooling, Step, coarse
 from ratectl.cluster.protocol.messages import Lending
+from ratectl.cluster.protocol.rooms import Rooms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,13 +27,15 @@ class Account:
     """Account of one member in one pool. Totals of one draw, in tokens."""
 
     __slots__ = (
-        "draw", "granted", "hold", "in_vain", "least", "returned", "scarce", "spent", "told",
-        "voided", "want",
+        "draw", "granted", "hold", "in_vain", "least", "refundable", "refunded", "returned",
+        "scarce", "spent", "told", "voided", "want",
     )  # fmt: skip
 
     def __init__(self, draw: int) -> None:
         self.draw = draw
-        self.granted = self.spent = self.voided = self.returned = 0
+        self.granted = self.spent = self.voided = self.returned = self.refunded = 0
+        self.refundable = 0
+        """Tokens that the member has spent, also in draws before, and that were not refunded."""
         self.want = self.least = 0
         self.scarce = self.in_vain = False
         self.hold: int | None = None
@@ -67,7 +70,9 @@ class Account:
 
         Nobody can spend or give back more than it holds.
         """
-        self.spent += min(max(0, drawn.spent - self.spent), self.held)
+        spent = min(max(0, drawn.spent - self.spent), self.held)
+        self.spent += spent
+        self.refundable += spent
         self.voided += min(max(0, drawn.voided - self.voided), self.held)
         returned = min(max(0, drawn.returned - self.returned), self.held)
         self.returned += returned
@@ -83,15 +88,21 @@ class Pool:
 
     In a sliding window nothing accrues. A token that is spent or void, and one that is missing for
     another reason, is free again a window after the owner has learned of it.
+
+    ``high_at`` is the last instant at which more than half of the capacity was free or held,
+    ``changed_at`` the last one at which the capacity changed; both begin with the pool.
     """
 
-    __slots__ = ("accounts", "at", "cooling", "held", "level", "recalling", "short", "waiting")
+    __slots__ = (
+        "accounts", "at", "changed_at", "cooling", "held", "high_at", "level", "recalling",
+        "refundable", "rooms", "short", "waiting",
+    )  # fmt: skip
 
     def __init__(self, now: int, level: int = 0, cooling: tuple[Step, ...] = ()) -> None:
         self.level = level
         """Grains that are free."""
         self.cooling = Cooling(cooling)
-        self.at = now
+        self.at = self.high_at = self.changed_at = now
         self.held = 0
         """Tokens that members hold."""
         self.accounts: dict[str, Account] = {}
@@ -100,6 +111,10 @@ class Pool:
         self.recalling = False
         self.short = False
         """Members should hold no tokens without requests: others wait for them."""
+        self.rooms: Rooms | None = None
+        """Room of a bucket for refunds, from the first refund on."""
+        self.refundable: dict[str, int] = {}
+        """Tokens that members have spent who have no account now."""
 
     @property
     def free(self) -> int:
@@ -136,6 +151,11 @@ class Pool:
         self.level -= free
         if lent.window:
             self.cooling.add(-more, self.at + lent.window, lent.window)
+        used = self.level + self.held * GRAINS
+        if 2 * used > lent.capacity:
+            self.high_at = self.at
+        if self.rooms is not None:
+            self.rooms.note(self.at, lent.capacity - used)
         self._end_recall(lent)
         return free, cooling
 
@@ -169,6 +189,44 @@ class Pool:
         self.level += returned * GRAINS
         self.clamp(lent)
 
+    def refund(self, account: Account, refunded: int, charged_at: int, lent: Lent) -> None:
+        """Put tokens back that requests were charged and did not use.
+
+        The pool is never fuller than if they had not been charged (see ``Rooms``). In a window,
+        places that were spent before stand for them: those are free again no later. A member cannot
+        give back more than it has spent.
+
+        :param refunded: total of the draw.
+        :param charged_at: an instant before all charges of what is new in it.
+        """
+        tokens, account.refunded = refunded - account.refunded, max(account.refunded, refunded)
+        grains = min(tokens, account.refundable) * GRAINS
+        if grains <= 0 or charged_at <= self.changed_at:
+            return
+        if lent.window:
+            grains = self.cooling.free(grains, charged_at, lent.window)
+        else:
+            if self.rooms is None:
+                self.rooms = Rooms(max(self.high_at, self.changed_at), lent.capacity // 2)
+            grains = self.rooms.take(grains, charged_at)
+        account.refundable -= -(-grains // GRAINS)
+        self.level += grains
+        self.clamp(lent)
+
+    def begin(self, member: str, draw: int) -> Account:
+        """Begin an account of a member."""
+        account = self.accounts[member] = Account(draw)
+        account.refundable = self.refundable.pop(member, 0)
+        return account
+
+    def end(self, member: str) -> Account:
+        """End the account of a member."""
+        account = self.accounts.pop(member)
+        self.waiting.pop(member, None)
+        if account.refundable:
+            self.refundable[member] = account.refundable
+        return account
+
     def grant(self, account: Account, tokens: int) -> int:
         """Give a member at most so many tokens; return how many it got."""
         tokens = min(tokens, self.free)
@@ -191,9 +249,7 @@ class Pool:
 
     def void(self, member: str, lent: Lent) -> None:
         """Take what a member holds for spent."""
-        account = self.accounts.pop(member)
-        self.waiting.pop(member, None)
-        self.held -= account.held
+        self.held -= self.end(member).held
         self.clamp(lent)
 
 
@@ -250,6 +306,8 @@ class LentLimit:
         for pool in self._all():
             pool.settle(now, self.lent)
         self.lent.add(size, share)
+        for pool in self._all():
+            pool.changed_at, pool.rooms = now, None
         for pool in self._all() if unused else ():
             missing = pool.room(self.lent) - pool.level - pool.cooling.total
             pool.level += min(unused, max(0, missing))

@@ -34,6 +34,8 @@ class Session:
         self.steady_since = now
         """Since when the share is the same, and no size has become smaller."""
         self.polled_at = now
+        self.echoed_at: int | None = None
+        """When the answer was sent that the newest poll echoes: the poll was sent later."""
         self.poll = 0
         """Number of the newest poll."""
         self.accounts: dict[PoolId, Account] = {}

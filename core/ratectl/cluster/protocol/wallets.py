@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ratectl.cluster.protocol.messages import PoolId
+    from ratectl.engine.algorithms.refunds import Refund
 
 __all__ = ["Purse", "Wallets"]
 
@@ -34,6 +35,9 @@ class Wallets(Protocol):
 
     def read(self, pool: PoolId) -> Purse:
         """Return the state of a wallet. One that nobody has used is empty."""
+
+    def refunded(self, pool: PoolId) -> Refund:
+        """Return what was refunded since the last call, beside what is in the wallet again."""
 
     def add(self, pool: PoolId, tokens: int) -> None:
         """Put tokens into a wallet."""

@@ -81,6 +81,7 @@ _COOLING: Final = Shape("cooling", limit=TEXT, key=TEXT, after=NUMBER, grains=NU
 _DRAWN: Final = Shape(
     "drawn of a poll", **_POOL,
     spent=NUMBER, voided=NUMBER, returned=NUMBER, want=NUMBER, least=NUMBER,
+    refunded=NUMBER, refunded_after=NUMBER,
 )  # fmt: skip
 _GRANTED: Final = Shape(
     "granted of a reply",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.engine.algorithms.protocol import FOREVER, NEVER, Algorithm, Extent
+from ratectl.engine.algorithms.refunds import Refund, Refunds
 from ratectl.engine.algorithms.token_bucket import TokenBucket, TokenState
 
 if TYPE_CHECKING:
@@ -199,15 +200,15 @@ class KeyedBucket(TokenBucket):
     """Parameters: the process's own part of each bucket, the wallets, and the size of the limit.
 
     The state is the level of the own part. Waits are estimates: the time in which the whole limit
-    accrues the cost, at least ``least_wait``. A refund is lost: it is not known which process has
-    the room for it.
+    accrues the cost, at least ``least_wait``. A refund goes to the own part if that was never more
+    than half full since the charge; the rest may go elsewhere (``refunds``).
 
     :param capacity: tokens that the limit admits at once.
     :param most: largest cost that one place may have the tokens for, the part or the wallet.
     :param token_ns: nanoseconds in which one token of the limit accrues, rounded up; 0: none does.
     """
 
-    __slots__ = ("least_wait", "most", "token_ns", "wallets")
+    __slots__ = ("least_wait", "most", "refunds", "token_ns", "wallets")
 
     starts_full = True
 
@@ -221,6 +222,7 @@ class KeyedBucket(TokenBucket):
         part: OwnPart,
         wallets: AnyKeyWallets,
         least_wait: int,
+        refunds: Refunds | None = None,
     ) -> None:
         self.per_ns, self.per_token, self.full_level = part
         self.half_level = self.full_level // 2
@@ -229,6 +231,7 @@ class KeyedBucket(TokenBucket):
         self.wallets = wallets
         self.least_wait = least_wait
         self.most = most
+        self.refunds = Refunds() if refunds is None else refunds
         self._key = (capacity, most, token_ns, part, id(wallets))
 
     def spent(self, used: int, now: int) -> TokenState:
@@ -276,9 +279,23 @@ class KeyedBucket(TokenBucket):
         return min(max(0, -(self.level(state, now) // self.per_token)), _MOST_OWED)
 
     def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> TokenState:  # noqa: ARG002
-        """Charge ``more`` to the own part, even below empty."""
-        level, at, high_at, _ = state
-        return level - max(0, more) * self.per_token, at, high_at, 0
+        """Charge ``more`` to the own part, even below empty; or refund (see ``Algorithm.settle``).
+
+        What the request cost may have come out of the wallet: so nothing of it is known here. Two
+        refunds together might be too much for the room at an earlier time: so after one, others
+        need a later charge. A part of one token takes nothing back: half of it is not enough.
+        """
+        if more < 0 and self.full_level <= self.per_token:
+            return state
+        level, at, high_at, hidden = super().settle(state, more, now, since, 0)
+        return level, at, at if level > self.level(state, now) else high_at, hidden
+
+    def refund_elsewhere(
+        self, key: Any, before: TokenState, after: TokenState, tokens: int, now: int, since: int
+    ) -> None:
+        """Note what the own part has no room for (see ``Algorithm.refund_elsewhere``)."""
+        taken = self.level(after, now) - self.level(before, now)
+        self.refunds.add(key, Refund((tokens * self.per_token - taken) // self.per_token, since))
 
     def filled(self, state: Any, tokens: int, now: int, *, owed: bool) -> tuple[int, TokenState]:
         """Fill the own part with at most so many tokens; return how many it took.
@@ -292,7 +309,8 @@ class KeyedBucket(TokenBucket):
         missing = enough - level // self.per_token
         taken = max(0, min(tokens, missing))
         *_, high_at, _ = state
-        return taken, (min(self.full_level, level + taken * self.per_token), at, high_at, 0)
+        level = min(self.full_level, level + taken * self.per_token)
+        return taken, (level, at, at if level > self.half_level else high_at, 0)
 
     def remaining(self, state: TokenState, now: int) -> int:
         """Return the whole tokens in the own part."""
@@ -323,4 +341,6 @@ class KeyedBucket(TokenBucket):
         level, at = old.level(state, now), old.at(state, now)
         *_, high_at, _ = state
         del in_use
-        return min(level * self.per_token // old.per_token, self.full_level), at, high_at, 0
+        kept = min(level * self.per_token // old.per_token, self.full_level)
+        high = level > old.half_level or kept > self.half_level
+        return kept, at, at if high else high_at, 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
+from ratectl.engine.algorithms.refunds import Refund, Refunds
 
 __all__ = ["LONG_AGO", "AnyWallet", "PooledBucket", "Wallet"]
 
@@ -55,19 +56,28 @@ class PooledBucket(Algorithm[int]):
 
     :param capacity: tokens that the full limit admits at once.
     :param token_ns: nanoseconds in which one token accrues, rounded up; 0 if none ever does.
+    :param refunds: what is refunded beyond what the wallet has room for.
     """
 
-    __slots__ = ("_key", "capacity", "least_wait", "token_ns", "wallet")
+    __slots__ = ("_key", "capacity", "least_wait", "refunds", "token_ns", "wallet")
 
     starts_full = True
 
-    def __init__(self, capacity: int, token_ns: int, wallet: AnyWallet, least_wait: int) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        token_ns: int,
+        wallet: AnyWallet,
+        least_wait: int,
+        refunds: Refunds | None = None,
+    ) -> None:
         if capacity < 0 or token_ns < 0:
             raise ValueError("a rate and a burst are not negative")
         self.capacity = capacity
         self.token_ns = token_ns
         self.wallet = wallet
         self.least_wait = least_wait
+        self.refunds = Refunds() if refunds is None else refunds
         self._key = (capacity, token_ns, id(wallet))
 
     def full(self, now: int) -> int:  # noqa: ARG002
@@ -93,6 +103,13 @@ class PooledBucket(Algorithm[int]):
     def settle(self, state: int, more: int, now: int, since: int, cost: int) -> int:  # noqa: ARG002
         """Spend ``more``, even more than was granted; refund only what nobody has heard of yet."""
         return state + max(more, min(0, self.wallet.reported - state))
+
+    def refund_elsewhere(
+        self, key: Any, before: int, after: int, tokens: int, now: int, since: int
+    ) -> None:
+        """Note what somebody has heard of already (see ``Algorithm.refund_elsewhere``)."""
+        del key, now
+        self.refunds.add(None, Refund(tokens - before + after, since))
 
     def remaining(self, state: int, now: int) -> int:
         """Return the tokens in the wallet."""

@@ -121,6 +121,14 @@ class Algorithm(ABC, Generic[S]):
         as a copy of the charged one.
         """
 
+    def refund_elsewhere(
+        self, key: Any, before: S, after: S, tokens: int, now: int, since: int
+    ) -> None:
+        """Take note of what a refund of ``tokens`` has not put back, from ``before`` to ``after``.
+
+        Only limits whose tokens are at several places need it (see ``refunds``).
+        """
+
     def drawn(
         self, key: Any, cost: int, now: int, wait: int, state: S, *, is_real: bool  # noqa: ARG002
     ) -> int:  # fmt: skip

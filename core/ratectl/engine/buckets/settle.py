@@ -106,3 +106,6 @@ def _correct(group: Group, key: object, serial: int, correction: _Correction, ta
         bucket = group.tracked(key)
     if bucket is not None:
         group.correct(key, bucket, more, now, since, cost if bucket[2] == serial and serial else 0)
+    else:  # the tokens came from elsewhere
+        full = group.algorithm.full(now)
+        group.algorithm.refund_elsewhere(key, full, full, -more, now, since)

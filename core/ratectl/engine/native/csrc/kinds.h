@@ -386,9 +386,12 @@ keyed_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
     if (before->per_token != after->per_token)
         return -1;
     i128 level = level_at(before, b, now);
+    i128 kept = level < after->capacity ? level : after->capacity;
     if (now > b->at)
         b->at = now;
-    set_level(b, level < after->capacity ? level : after->capacity);
+    if (level > before->half || kept > after->half)
+        b->high_at = b->at;
+    set_level(b, kept);
     return 0;
 }
 
