@@ -223,7 +223,7 @@ def _check_by_key(engine: Side, setting: Setting) -> Candidate:
     wallets = made.new_key_wallets()
     wallets.name_keys(StableKeys(bytes(16)))
     part = OwnPart(0, 10**9, 10**9)
-    bucket = KeyedBucket(setting.most, setting.most, 10**6, part, wallets, 1)
+    bucket = KeyedBucket(setting.most, 10**6, part, wallets, 1)
     plan = LimitPlan(scope="/", name="l", algorithm=bucket, per=("tenant",), shadow=False)
     made.swap(PlanSet(1, {"/": ScopePlan("/", (plan,), True)}))
     attributes = {"tenant": KEY}

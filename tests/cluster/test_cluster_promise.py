@@ -57,10 +57,12 @@ def test_the_bound_of_a_window_of_a_key() -> None:
 
 
 def test_the_bound_of_keys_says_what_moving_shares_add() -> None:
-    bound, moving, never = bound_text(21, "100/s", ("tenant", "user"), optimistic=False).split("; ")
+    bound, moving, large = bound_text(21, "100/s", ("tenant", "user"), optimistic=False).split("; ")
     assert bound == f"{WINDOW}{TOGETHER}21 + 100/s · w of each tenant, user"
     assert moving.startswith("while processes come or go, up to 10 · s more, where s is the part ")
-    assert never == "a request that costs more than 11 is never admitted"
+    assert large == (
+        "a request that costs more than 11 waits until the processes have put their parts together"
+    )
     _, moving, _ = bound_text(21, "100/s", ("tenant",), optimistic=True).split("; ")
     assert moving.endswith("moves between them, and 1 for each that comes")
 

@@ -44,7 +44,7 @@ def publish(rig: Rig, *plans: LimitPlan) -> None:
 
 
 def keyed(wallets: AnyKeyWallets, own: OwnPart) -> KeyedBucket:
-    return KeyedBucket(100, 90, 10 * MS, own, wallets, WAIT)
+    return KeyedBucket(100, 10 * MS, own, wallets, WAIT)
 
 
 def asked(rig: Rig, *tenants: str, cost: int = 1, at: int | None = None) -> list[bool]:
@@ -102,7 +102,7 @@ def test_a_refusal_tells_what_was_missed(rig: Rig, wallets: AnyKeyWallets) -> No
     assert uses(wallets) == {}
     rig.engine.check("/", {"tenant": "a"}, 3)
     assert uses(wallets) == {number("a"): (0, 0, 3, 3)}
-    never = rig.engine.check("/", {"tenant": "a"}, 91)
+    never = rig.engine.check("/", {"tenant": "a"}, 101)
     assert (never.reason, never.capacity) == ("never", 100)
     assert uses(wallets) == {}
     assert asked(rig, "a", "a") == [True, True]
@@ -418,7 +418,7 @@ def test_a_part_that_shrinks_takes_tokens_away(rig: Rig) -> None:
 def refunding(rig: Rig, wallets: AnyKeyWallets, own: OwnPart) -> Refunds:
     """Publish a limit; return what the own parts have no room for."""
     refunds = Refunds()
-    publish(rig, plan(KeyedBucket(100, 90, 10 * MS, own, wallets, WAIT, refunds), "tenant"))
+    publish(rig, plan(KeyedBucket(100, 10 * MS, own, wallets, WAIT, refunds), "tenant"))
     return refunds
 
 
@@ -512,6 +512,24 @@ def test_a_refund_of_a_key_whose_tokens_came_from_the_wallet_alone(
     assert taken(refunds) == [Refund(8, 20)]
 
 
+def test_parts_that_were_empty_at_an_instant_accrue_from_then_on(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    rig.now = 10 * MS
+    own = part(4, per_ms=1)
+    publish(rig, plan(KeyedBucket(100, 10 * MS, own, wallets, WAIT, since=10 * MS), "tenant"))
+    assert asked(rig, "a") == [False]
+    assert asked(rig, "b", "b", "b", at=12 * MS) == [True, True, False]
+    assert asked(rig, *"ccccc", at=30 * MS) == [True] * 4 + [False]
+
+
+def test_parts_that_were_empty_and_accrue_nothing_stay_empty(
+    rig: Rig, wallets: AnyKeyWallets
+) -> None:
+    publish(rig, plan(KeyedBucket(100, 10 * MS, part(4), wallets, WAIT, since=0), "tenant"))
+    assert asked(rig, "a", at=1_000 * MS) == [False]
+
+
 def test_a_part_in_other_ticks_keeps_the_tokens(rig: Rig, wallets: AnyKeyWallets) -> None:
     publish(rig, plan(keyed(wallets, part(4)), "tenant"))
     asked(rig, "a", cost=2)
@@ -556,7 +574,7 @@ def test_a_limit_without_a_rate_admits_nothing(rig: Rig) -> None:
     wallets = rig.engine.new_key_wallets()
     wallets.name_keys(KEYS)
     wallets.until = FOREVER
-    publish(rig, plan(KeyedBucket(100, 90, 0, part(2), wallets, WAIT), "tenant"))
+    publish(rig, plan(KeyedBucket(100, 0, part(2), wallets, WAIT), "tenant"))
     refused = rig.engine.check("/", {"tenant": "a"})
     assert (refused.allowed, refused.reason, wallets.count) == (False, "never", 0)
 

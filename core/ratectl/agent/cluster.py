@@ -199,6 +199,7 @@ class ClusterPart:
         limits, now = self._limits.in_force(), self._clock()
         wallets.follow(limits)
         sizes = {pool: limit.size for pool, limit in limits.items()}
+        self._limits.lend_whole(wallets.keyed)  # nobody else has a part for large requests
         own.change(WHOLE, sizes, now, wallets.keyed)
         own.tick(now, now + SECOND)
         wallets.use_own_part_until(now + SECOND)

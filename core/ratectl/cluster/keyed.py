@@ -46,12 +46,16 @@ class KeyedLimit(NamedTuple):
     """Size of the limit."""
     bucket: KeyedBucket
     share: int
-    """Share (millionths) of each bucket that is the process's own part."""
+    """Share (millionths) of each bucket that the process has."""
+    is_kept: bool = True
+    """The process keeps a part of its share of each key,"""
+    is_lent_whole: bool = False
+    """or lends all of it, or neither."""
 
     @property
     def size(self) -> Size:
         """Size of what is lent."""
-        return lent_size(self.whole)
+        return lent_size(self.whole, is_whole=self.is_lent_whole)
 
     @property
     def refunds(self) -> Refunds:
@@ -64,16 +68,18 @@ class KeyedLimit(NamedTuple):
         return self.bucket.wallets
 
 
-def lent_size(size: Size) -> Size:
+def lent_size(size: Size, *, is_whole: bool = False) -> Size:
     """Return what is lent of a limit. What processes have beside their shares is not lent."""
     if size.window:
-        return size._replace(added=0)
-    kept = size.burst // _BURST_PART
+        return size._replace(added=0, kept=0 if is_whole else size.kept)
+    kept = 0 if is_whole else size.burst // _BURST_PART
     own_rate = -(-size.rate // _RATE_PART) if kept or size.added else 0
     return Size(size.rate - own_rate, size.burst - kept)
 
 
-def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: int) -> OwnPart:
+def own_part(
+    local: TokenBucket | SlidingWindow, size: Size, share: int, drift: int, *, is_kept: bool = True
+) -> OwnPart:
     """Return a member's own part of each bucket of a limit, in ticks.
 
     :param local: the bucket if one process alone had the limit.
@@ -81,15 +87,17 @@ def own_part(local: TokenBucket | SlidingWindow, size: Size, share: int, drift: 
         least as large.
     :param share: millionths.
     :param drift: how much faster than true time the clock may run, in millionths.
+    :param is_kept: otherwise the process keeps no part of its share.
     """
     least = size.added if share else 0
     if isinstance(local, SlidingWindow):
         # A bucket of one token that fills in a window is a window of one place. It fills no sooner
         # than a place of a pool is free again: for refunds, one stands for the other.
-        place, window = least or size.kept_of(share), cooled_after(size.window)
+        place = least or (size.kept_of(share) if is_kept else 0)
+        window = cooled_after(size.window)
         return OwnPart(1, window, place * window)
     fine = _FINE if local.per_token * _FINE <= _MOST_TICKS else 1
-    kept = local.capacity // _BURST_PART
+    kept = local.capacity // _BURST_PART if is_kept else 0
     own_rate = local.per_ns * fine * share // (_RATE_PART * (WHOLE + drift))
     rate = own_rate if kept or least else 0
     ticks = local.per_token * fine

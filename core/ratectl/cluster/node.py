@@ -131,6 +131,9 @@ class Node:
         owned = standing.roster.share_of(self._links.name)
         # Before plans follow the roster, they may have the part of a parent, or of an old entry.
         self._wallets.use_own_part_until(until if part <= owned else LONG_AGO)
+        self._limits.lend_whole(
+            frozenset(pool for shard in self.shards for pool in shard.lender.whole)
+        )
         counted = max(part, *(shard.lender.counted for shard in self.shards))
         self._keeper.seen = standing.number, counted
 
@@ -213,6 +216,8 @@ class Node:
             self._parts.follow(limits)
         elif not self._parts.are_settled and self._is_settled():
             is_new |= self._parts.settle()
+        elif self._limits.are_leaving and self._limits.changes == changes and self._is_settled():
+            self._limits.settle(now)
         if is_new:
             self._changes, self.share = changes, standing.share
             self._limits.want_share(standing.share)

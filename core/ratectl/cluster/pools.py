@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.cluster.keyed import KeyedLimit, lent_size, own_part
+from ratectl.cluster.keyed import KeyedLimit, own_part
 from ratectl.cluster.promise import added_tokens
 from ratectl.cluster.protocol.capacity import WHOLE, Size, window_size
 from ratectl.cluster.protocol.timing import MILLISECOND
+from ratectl.cluster.wholes import Wholes
 from ratectl.engine.algorithms.keyed_bucket import KeyedBucket
 from ratectl.engine.algorithms.pooled import PooledBucket
 from ratectl.engine.algorithms.refunds import Refunds
@@ -23,6 +24,7 @@ from ratectl.engine.stable_keys import StableKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
@@ -74,8 +76,8 @@ class _Generation:
 class PooledLimits:
     """Limits across the cluster by the name of their pools. The compiler adds them.
 
-    Buckets of limits that count per key have a part that is the process's own: by its share, which
-    is in force after the next generation is collected.
+    Buckets of limits that count per key have a part that is the process's own: by its share. A
+    change of it is in force after the next generation is collected.
     """
 
     def __init__(self, engine: Engine, timing: Timing) -> None:
@@ -87,6 +89,7 @@ class PooledLimits:
         self._wallets_by_key: dict[str, AnyKeyWallets] = {}
         self._keys = StableKeys(secrets.token_bytes(16))
         self._share = 0
+        self._wholes = Wholes()
         self._current = _Generation(self)
         self.changes = 0
         """Number of changes of what :meth:`in_force` returns."""
@@ -149,13 +152,19 @@ class PooledLimits:
             wallets = self._wallets_by_key[pool] = self._engine.new_key_wallets()
             wallets.name_keys(self._keys)
         whole, share = self._size(name, local, optimistic=optimistic), self._share
-        part = own_part(local, whole, share, self._timing.drift)
-        most = lent_size(whole).burst
+        is_kept = self._wholes.is_kept(pool)
+        part = own_part(local, whole, share, self._timing.drift, is_kept=is_kept)
         refunds = self._refunds.setdefault(pool, Refunds())
         bucket = KeyedBucket(
-            local.capacity, most, _token_ns(local), part, wallets, _LEAST_WAIT, refunds
+            local.capacity,
+            _token_ns(local),
+            part,
+            wallets,
+            _LEAST_WAIT,
+            refunds,
+            self._wholes.since(pool),
         )
-        return KeyedLimit(name, whole, bucket, share)
+        return KeyedLimit(name, whole, bucket, share, is_kept, self._wholes.is_lent(pool))
 
     def _size(self, name: GroupName, local: Local, *, optimistic: bool) -> Size:
         """Return the size of a limit, with what each process has beside its share, or keeps."""
@@ -205,16 +214,44 @@ class PooledLimits:
     def share_in_force(self) -> int:
         """Largest share (millionths) of which some bucket has its own part now."""
         with self._lock:
-            return max((each.share for each in self._keyed_in_force()), default=0)
+            return max((each.share for _, each in self._keyed_in_force()), default=0)
 
     @property
     def is_share_due(self) -> bool:
         """True if the generation should be collected again, because the share has changed."""
         with self._lock:
-            return any(each.share != self._share for each in self._keyed_in_force())
+            return any(self._is_due(pool, each) for pool, each in self._keyed_in_force())
 
-    def _keyed_in_force(self) -> list[KeyedLimit]:
-        return [each for each in self._current.limits.values() if isinstance(each, KeyedLimit)]
+    def _is_due(self, pool: str, limit: KeyedLimit) -> bool:
+        wanted = self._share, self._wholes.is_kept(pool), self._wholes.is_lent(pool)
+        return wanted != (limit.share, limit.is_kept, limit.is_lent_whole)
+
+    def _keyed_in_force(self) -> list[tuple[str, KeyedLimit]]:
+        limits = self._current.limits.items()
+        return [(pool, each) for pool, each in limits if isinstance(each, KeyedLimit)]
+
+    # Large costs --------------------------------------------------------------------------------
+
+    def lend_whole(self, pools: AbstractSet[str]) -> None:
+        """Keep no part of these limits, and a part of others as soon as ``settle`` is called."""
+        with self._lock:
+            changed = self._wholes.want(pools)
+        if changed:
+            self.on_share()
+
+    @property
+    def are_leaving(self) -> bool:
+        """True if limits in force are not lent whole any more, and not kept in part yet."""
+        with self._lock:
+            in_force = not any(self._is_due(*each) for each in self._keyed_in_force())
+            return in_force and self._wholes.are_leaving
+
+    def settle(self, now: int) -> None:
+        """Take note that nobody counts more than is lent by the limits in force."""
+        with self._lock:
+            changed = self._wholes.settle(now)
+        if changed:
+            self.on_share()
 
     # Other threads and the end ------------------------------------------------------------------
 
@@ -223,6 +260,7 @@ class PooledLimits:
         self._lock = threading.Lock()
         self.on_change = self.on_share = lambda: None
         self._share = 0
+        self._wholes = Wholes()
         self.changes += 1
 
     def end(self) -> None:

@@ -54,7 +54,10 @@ def bound_text(burst: int | None, rate: str, per: Sequence[str], *, optimistic: 
                 f"while processes come or go, up to {burst - lent} · s more, where s is the part "
                 f"of the limit that moves between them{', and 1 for each that comes' * optimistic}"
             ),
-            f"a request that costs more than {lent} is never admitted",
+            (
+                f"a request that costs more than {lent} waits until the processes have put their "
+                "parts together"
+            ),
         ]
     return "; ".join((bound, *ends))
 

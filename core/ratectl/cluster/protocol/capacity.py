@@ -87,6 +87,11 @@ class Lent:
         self.window = max(self._shares, default=0)
 
     @property
+    def share(self) -> int:
+        """Sum of the shares (millionths) that lend."""
+        return sum(self._shares.values())
+
+    @property
     def most(self) -> int:
         """Whole tokens that a bucket of this capacity has room for."""
         return self.capacity // GRAINS

@@ -87,6 +87,8 @@ class Lender:
         """The member sends no poll from then on: its entry in the roster may end."""
         self.lent = resume_at is not None
         self.session: MemberSession | None = None
+        self.whole: tuple[str, ...] = ()
+        """Limits of which the owner asks the member to lend all."""
         self._timing = timing
         self._wallets = wallets
         self._own = own
@@ -346,6 +348,7 @@ class Lender:
             self.sizes_settled = True
         session.echo = message.number
         session.gap = message.gap
+        self.whole = message.whole
         return self._poll_if_due(now)
 
     def _granted(self, session: MemberSession, granted: Granted) -> None:

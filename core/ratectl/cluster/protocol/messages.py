@@ -155,6 +155,8 @@ class Reply:
     settled: bool
     """Nothing is recalled: no token is out for a share or a size that the owner counts no more."""
     granted: tuple[Granted, ...]
+    whole: tuple[str, ...] = ()
+    """Limits of which the member should lend all, and keep no part of any key."""
 
 
 @dataclass(frozen=True, slots=True)

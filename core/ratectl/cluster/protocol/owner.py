@@ -6,6 +6,7 @@ import heapq
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from ratectl.cluster.protocol.large_costs import LargeCosts
 from ratectl.cluster.protocol.left_shares import LeftShares
 from ratectl.cluster.protocol.messages import (
     Close,
@@ -28,7 +29,7 @@ from ratectl.cluster.protocol.timing import SECOND
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ratectl.cluster.protocol.capacity import Size
+    from ratectl.cluster.protocol.capacity import Lent, Size
     from ratectl.cluster.protocol.messages import Drawn, ToMember, ToOwner
     from ratectl.cluster.protocol.pool import Account, Pool
     from ratectl.cluster.protocol.timing import Timing
@@ -63,6 +64,7 @@ class Owner:
         self._now = now
         self.sessions: dict[str, Session] = {}
         self.limits: dict[str, LentLimit] = {}
+        self._large_costs = LargeCosts(timing.whole_for)
         self._openings = Openings()
         self._due: list[tuple[int, str, int, bool]] = []
         """When a share lapses (True) or a session is void (False); looked at again when due."""
@@ -209,7 +211,7 @@ class Owner:
         answered = 0 if recalls and len(session.untold) > MOST_GRANTED else session.poll
         return Reply(
             session.member, session.number, self.id, self._replies, answered, self.gap,
-            not recalls, granted,
+            not recalls, granted, self._large_costs.whole(now),
         )  # fmt: skip
 
     def _granted(self, name: PoolId, account: Account) -> Granted:
@@ -298,15 +300,14 @@ class Owner:
 
     def _tell_capacity(self, limit: str) -> None:
         """Tell members what changes for them with the capacity of a limit."""
-        most = self.limits[limit].lent.most
-        for key, pool in self.limits[limit].pools.items():
+        lent = self.limits[limit].lent
+        for key, pool in self.limits[limit].pools.items() if lent.recalling else ():
             if pool.recalling:
                 for member, account in pool.accounts.items():
                     self.sessions[member].untold[PoolId(limit, key)] = account
-            for member, account in pool.waiting.items():
-                if account.looks_in_vain(most):
-                    account.told = None
-                    self.sessions[member].untold[PoolId(limit, key)] = account
+        for name, member, account in self._large_costs.changed(limit, lent):
+            account.told = None
+            self.sessions[member].untold[name] = account
 
     def _void(self, session: Session) -> None:
         """End a session: what the member held counts as spent."""
@@ -349,6 +350,7 @@ class Owner:
         for name, pool in list(self._waiting.items()):
             if not pool.accounts:
                 del self._waiting[name]
+        self._large_costs.forget_unused()
         lent = {name for session in self.sessions.values() for name in session.sizes}
         for limit_name, limit in list(self.limits.items()):
             limit.forget_unused(now)
@@ -365,20 +367,26 @@ class Owner:
             limit = self.limits[name] = LentLimit(now)
         return limit
 
+    def _account(self, session: Session, drawn: Drawn, pool: Pool, lent: Lent) -> Account | None:
+        """Return the account of a draw, which may be new; None if the draw is over."""
+        account = session.accounts.get(drawn.pool)
+        if account is not None and account.draw >= drawn.draw:
+            return account if account.draw == drawn.draw else None
+        if account is not None:
+            pool.void(session.member, lent)
+        account = session.accounts[drawn.pool] = pool.begin(session.member, drawn.draw)
+        if drawn.pool.key:
+            self._tell_stock(drawn.pool, pool)
+        return account
+
     def _drawn(self, session: Session, drawn: Drawn, now: int) -> None:
         name = drawn.pool
-        account = session.accounts.get(name)
-        if account is None and len(session.accounts) >= _POOLS_PER_MEMBER:
+        if name not in session.accounts and len(session.accounts) >= _POOLS_PER_MEMBER:
             return
         limit = self._limit(name.limit, now)
         pool = limit.pool(name.key, now)
-        if account is None or account.draw < drawn.draw:
-            if account is not None:
-                pool.void(session.member, limit.lent)
-            account = session.accounts[name] = pool.begin(session.member, drawn.draw)
-            if name.key:
-                self._tell_stock(name, pool)
-        elif account.draw > drawn.draw:
+        account = self._account(session, drawn, pool, limit.lent)
+        if account is None:
             return
         pool.report(account, drawn, limit.lent)
         if session.echoed_at is not None:
@@ -386,7 +394,7 @@ class Owner:
             pool.refund(account, drawn.refunded, charged_at, limit.lent)
         most = limit.lent.most
         account.want, account.least = drawn.want, drawn.least
-        account.looks_in_vain(most)
+        self._large_costs.note(name, pool, account, limit.lent, now)
         standing = not name.key and name.limit in session.sizes
         if account.want == account.least == account.held == 0 and not standing:
             self._forget(session, name, pool)

@@ -66,8 +66,9 @@ _POLL: Final = Shape(
     sizes=FLAT_OR_NULL, lending=FLAT_OR_NULL, touched=FLAT, cooling=FLAT, drawn=FLAT,
 )  # fmt: skip
 _REPLY: Final = Shape(
-    "reply", **_OWNED, number=NUMBER, poll=NUMBER, gap=NUMBER, settled=FLAG, granted=FLAT
-)
+    "reply", **_OWNED, number=NUMBER, poll=NUMBER, gap=NUMBER, settled=FLAG, granted=FLAT,
+    whole=FLAT,
+)  # fmt: skip
 
 _CLOSED: Final = Shape("closed", **_OWNED, lending=FLAT, touched=FLAT, cooling=FLAT)
 
@@ -83,6 +84,7 @@ _DRAWN: Final = Shape(
     spent=NUMBER, voided=NUMBER, returned=NUMBER, want=NUMBER, least=NUMBER,
     refunded=NUMBER, refunded_after=NUMBER,
 )  # fmt: skip
+_WHOLE: Final = Shape("whole of a reply", limit=TEXT)
 _GRANTED: Final = Shape(
     "granted of a reply",
     **_POOL,
@@ -119,7 +121,7 @@ def _fields(message: Message) -> list[Any]:
             granted = [field for entry in message.granted for field in (*entry[0], *entry[1:])]
             return [
                 *_head("reply", message), message.number, message.poll, message.gap,
-                message.settled, granted,
+                message.settled, granted, message.whole,
             ]  # fmt: skip
         case Open():
             return ["open", message.member, message.session, message.owner]
@@ -260,6 +262,7 @@ def _reply(
     gap: int,
     settled: bool,
     granted: list[Any],
+    whole: list[Any],
 ) -> Reply:
     rows = _GRANTED.rows(granted)
     return Reply(
@@ -271,6 +274,7 @@ def _reply(
         gap,
         settled,
         tuple([Granted(PoolId(limit, key), *state) for limit, key, *state in rows]),
+        tuple([limit for (limit,) in _WHOLE.rows(whole)]),
     )
 
 

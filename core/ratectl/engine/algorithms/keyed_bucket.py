@@ -204,11 +204,11 @@ class KeyedBucket(TokenBucket):
     than half full since the charge; the rest may go elsewhere (``refunds``).
 
     :param capacity: tokens that the limit admits at once.
-    :param most: largest cost that one place may have the tokens for, the part or the wallet.
     :param token_ns: nanoseconds in which one token of the limit accrues, rounded up; 0: none does.
+    :param since: instant at which all own parts were empty. None: there is none.
     """
 
-    __slots__ = ("least_wait", "most", "refunds", "token_ns", "wallets")
+    __slots__ = ("least_wait", "refunds", "since", "token_ns", "wallets")
 
     starts_full = True
 
@@ -217,12 +217,12 @@ class KeyedBucket(TokenBucket):
     def __init__(
         self,
         capacity: int,
-        most: int,
         token_ns: int,
         part: OwnPart,
         wallets: AnyKeyWallets,
         least_wait: int,
         refunds: Refunds | None = None,
+        since: int | None = None,
     ) -> None:
         self.per_ns, self.per_token, self.full_level = part
         self.half_level = self.full_level // 2
@@ -230,9 +230,16 @@ class KeyedBucket(TokenBucket):
         self.token_ns = token_ns
         self.wallets = wallets
         self.least_wait = least_wait
-        self.most = most
         self.refunds = Refunds() if refunds is None else refunds
-        self._key = (capacity, most, token_ns, part, id(wallets))
+        self.since = since
+        self._key = (capacity, token_ns, part, id(wallets), since)
+
+    def full(self, now: int) -> TokenState:
+        """Return the part of a key that nobody has asked for."""
+        level = self.full_level
+        if self.since is not None:
+            level = min(level, max(0, now - self.since) * self.per_ns)
+        return level, now, now, 0
 
     def spent(self, used: int, now: int) -> TokenState:
         """Return a bucket from which ``used`` tokens are missing; an empty one if it holds less."""
@@ -244,14 +251,14 @@ class KeyedBucket(TokenBucket):
         if now > at:
             level, at = min(self.full_level, level + (now - at) * self.per_ns), now
         left = level - cost * self.per_token
-        if cost <= self.most and self.token_ns and now < self.wallets.until and left >= 0:
+        if cost <= self.capacity and self.token_ns and now < self.wallets.until and left >= 0:
             high_at = at if level > self.half_level else high_at
             return 0, (left, at, high_at, 0), left // self.per_token, None
         return self.wait(state, cost, now), state, 0, None
 
     def wait(self, state: TokenState, cost: int, now: int) -> int:  # noqa: ARG002
         """Return the wait of a request that neither the own part nor the wallet has tokens for."""
-        if cost > self.most or not self.token_ns:
+        if cost > self.capacity or not self.token_ns:
             return NEVER
         return max(self.least_wait, cost * self.token_ns)
 

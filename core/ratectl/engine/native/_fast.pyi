@@ -48,7 +48,7 @@ class KeyWallets:
 
 class Rule:
     kind: int
-    def own_part(self, high: int, low: int, /) -> None: ...
+    def own_part(self, high: int, low: int, since: int, /) -> None: ...
     def __init__(
         self,
         kind: int,

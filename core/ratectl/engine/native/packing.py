@@ -25,6 +25,7 @@ _WIDE: Final = 0
 """Kind of a rule whose buckets are all boxed."""
 
 _HALF: Final = (1 << 64) - 1
+_NO_INSTANT: Final = -(1 << 63)
 
 Fields = tuple[Any, ...]
 """Packed fields of a state, as the core takes and returns them."""
@@ -248,10 +249,10 @@ class _KeyedPacking(_TokenPacking):
             per_token=algorithm.per_token,
             window_ns=algorithm.token_ns,
             hold_ns=algorithm.least_wait,
-            even_ns=algorithm.most,
             offset=algorithm.wallets,
         )
-        rule.own_part(algorithm.full_level >> 64, algorithm.full_level & _HALF)
+        since = _NO_INSTANT if algorithm.since is None else algorithm.since
+        rule.own_part(algorithm.full_level >> 64, algorithm.full_level & _HALF, since)
         return rule
 
     def follows(self, old: TokenBucket, new: TokenBucket) -> bool:

@@ -378,6 +378,15 @@ pool_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
 
 /* Buckets of one key across the cluster ----------------------------------------------------------- */
 
+static void
+keyed_full(const Rule *r, Packed *b, i64 now)
+{
+    tokens_full(r, b, now);
+    i128 accrued = now > r->starts ? ((i128)now - r->starts) * r->per_ns : 0;
+    if (r->starts != INT64_MIN && accrued < r->capacity)
+        set_level(&b->tokens, accrued);
+}
+
 /* Growth gives no tokens, and what a smaller part has no room for is gone. */
 static int
 keyed_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
@@ -421,7 +430,7 @@ static const KindTable kinds[] = {
         .change = pool_change, .fields = pool_fields, .pack = pool_pack,
     },
     [KEYED] = {
-        .size = sizeof(Tokens), .field_count = 4, .full = tokens_full, .same = tokens_same,
+        .size = sizeof(Tokens), .field_count = 4, .full = keyed_full, .same = tokens_same,
         .change = keyed_change, .fields = tokens_fields, .pack = level_pack,
     },
 };

@@ -150,7 +150,7 @@ static int
 keyed_allows(Request *q, int i, Look *l)
 {
     const Rule *r = l->group->rule;
-    if (unlikely(l->cost > r->even || !r->window_ns))
+    if (unlikely(l->cost > r->most || !r->window_ns))
         return 0;
     i128 left = keyed_level(r, &l->bucket->tokens, q->now) - (i128)l->cost * r->per_token;
     if (left >= 0 && q->now < wallets_of(r)->until) {
@@ -172,7 +172,7 @@ keyed_look(Request *q, int i, Look *l)
     const Rule *r = l->group->rule;
     if (keyed_allows(q, i, l))
         return 0;
-    if (l->cost > r->even || !r->window_ns)
+    if (l->cost > r->most || !r->window_ns)
         return NEVER;
     KeyWallet *wallet = wallet_find(wallets_of(r), l->key);
     if (wallet != NULL)

@@ -18,13 +18,12 @@ typedef struct {
     i64 most;
     i64 per_ns, per_token;      /* ticks; see token_bucket.py */
     i128 capacity, half;
-    i64 window_ns;
+    i64 window_ns;              /* of a keyed bucket: the time of a token */
     i64 quantum;                /* these five: see sliding_window.py */
     u32 unit_bits, count_bits, grain_bits, cells;
-    i64 even;                   /* length of each window of a quota; 0: the calendar decides.
-                                   Of a keyed bucket: the largest cost; `window_ns` is the time
-                                   of a token */
-    i64 starts, ends;           /* the last window from the calendar, by the wall clock */
+    i64 even;                   /* length of each window of a quota; 0: the calendar decides */
+    i64 starts, ends;           /* the last window from the calendar, by the wall clock. Of a keyed
+                                   bucket: every part was empty at `starts` */
     PyObject *offset;           /* a WallOffset; of a pool, its Wallet or KeyWallets */
     i64 hold_ns;                /* of a pool: the shortest wait; and `per_ns` is the time of a token */
 } Rule;

@@ -123,17 +123,18 @@ static PyType_Spec wallet_spec = {
     "ratectl.engine.native._fast.Wallet", sizeof(Wallet), 0, Py_TPFLAGS_DEFAULT, wallet_slots,
 };
 
-/* own_part(high, low): capacity of the part of a keyed bucket that is its own, in ticks: 128 bits in
-   two halves. */
+/* own_part(high, low, since): capacity of the part of a keyed bucket that is its own, in ticks: 128
+   bits in two halves; and when each part was empty: INT64_MIN if it never was. */
 static PyObject *
 rule_own_part(Rule *r, PyObject *args)
 {
-    long long high;
+    long long high, since;
     unsigned long long low;
-    if (!PyArg_ParseTuple(args, "LK", &high, &low))
+    if (!PyArg_ParseTuple(args, "LKL", &high, &low, &since))
         return NULL;
     r->capacity = (i128)((u128)(u64)high << 64 | low);
     r->half = r->capacity / 2;
+    r->starts = since;
     Py_RETURN_NONE;
 }
 
