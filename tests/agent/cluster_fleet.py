@@ -56,14 +56,18 @@ class Fleet:
         with open_store(self.store) as store:
             publish_policies(store, tree)
 
-    def start(self, count: int, seconds: float, pace: float = 400, tenants: int = 1) -> None:
+    def start(
+        self, count: int, seconds: float, pace: float = 400, tenants: int = 1, cost: int = 1,
+        used: int = 1,
+    ) -> None:  # fmt: skip
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         for number in range(len(self.workers), len(self.workers) + count):
             own = self.variables[number] if number < len(self.variables) else {}
             self.workers.append(
                 subprocess.Popen(
                     [sys.executable, str(WORKER), self.store, str(self.folder / f"worker-{number}"),
-                     str(self.folder / f"out-{number}"), str(pace), str(seconds), str(tenants)],
+                     str(self.folder / f"out-{number}"), str(pace), str(seconds), str(tenants),
+                     str(cost), str(used)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**env, **own},
                 )
             )  # fmt: skip
@@ -123,11 +127,11 @@ def _say(worker: subprocess.Popen[str]) -> None:
     worker.stdin.flush()
 
 
-def excess(admitted: list[int], rate: int = RATE, burst: int = BURST) -> float:
+def excess(admitted: list[int], rate: int = RATE, burst: int = BURST, cost: int = 1) -> float:
     """Return the tokens beyond burst + rate · window in the worst window."""
     level, at, worst = float(burst), admitted[0], 0.0
     for now in admitted:
-        level = min(burst, level + rate * (now - at) / SECOND) - 1
+        level = min(burst, level + rate * (now - at) / SECOND) - cost
         at, worst = now, min(worst, level)
     return -worst
 

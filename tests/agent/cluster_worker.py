@@ -1,8 +1,9 @@
 """A process that asks an agent as fast as it may, and writes when it was admitted.
 
-Arguments: store, state directory, file for the instants, requests for each second, seconds, and
-number of tenants, of which each request is of the next one. It prints ``ready`` when its agent has
-a generation, and begins when it reads a line.
+Arguments: store, state directory, file for the instants, requests for each second, seconds, number
+of tenants, of which each request is of the next one, cost of a request, and what it has cost in the
+end: known after 200 ms. It prints ``ready`` when its agent has a generation, and begins when it
+reads a line.
 """
 
 from __future__ import annotations
@@ -11,24 +12,44 @@ import itertools
 import os
 import sys
 import time
+from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ratectl import Agent
 
+if TYPE_CHECKING:
+    from ratectl import Decision
 
-def main(store: str, state: str, out: str, pace: float, seconds: float, tenants: int) -> None:
+
+def main(
+    store: str,
+    state: str,
+    out: str,
+    pace: float,
+    seconds: float,
+    tenants: int,
+    cost: int,
+    used: int,
+) -> None:
     """Ask for a while."""
     agent = Agent(store, id=Path(state).name, state_dir=state, ready_timeout=10)
     print("ready", os.getpid(), flush=True)
     sys.stdin.readline()
     admitted: list[str] = []
+    unsettled: deque[tuple[int, Decision]] = deque()
     names = itertools.cycle([f"t{number}" for number in range(tenants)])
     until = time.monotonic_ns() + int(seconds * 1e9)
     while (now := time.monotonic_ns()) < until:
         # The decision uses this very reading of the clock, which all processes share.
         tenant = next(names)
-        if agent._engine.check("/", {"tenant": tenant}, 1, now).allowed:
+        decision = agent._engine.check("/", {"tenant": tenant}, cost, now)
+        if decision.allowed:
             admitted.append(f"{now} {tenant}")
+            if used != cost:
+                unsettled.append((now, decision))
+        while unsettled and unsettled[0][0] < now - 200_000_000:
+            unsettled.popleft()[1].settle(used)
         time.sleep(1 / pace)
     Path(out).write_text("\n".join(admitted), "utf-8")
     print("done", *agent.status.problems.values(), flush=True)
@@ -37,5 +58,5 @@ def main(store: str, state: str, out: str, pace: float, seconds: float, tenants:
 
 
 if __name__ == "__main__":
-    store, state, out, pace, seconds, tenants = sys.argv[1:]
-    main(store, state, out, float(pace), float(seconds), int(tenants))
+    store, state, out, pace, seconds, *numbers = sys.argv[1:]
+    main(store, state, out, float(pace), float(seconds), *map(int, numbers))

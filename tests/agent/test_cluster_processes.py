@@ -82,6 +82,18 @@ def test_each_tenant_has_one_limit_though_the_owner_is_killed(fleet: Fleet) -> N
         assert admitted_between(instants, 4.5, 6.5) > 0.4 * 40 * 2
 
 
+@pytest.mark.parametrize("per", [False, True])
+def test_costs_that_were_too_large_are_used_by_others(fleet: Fleet, per: bool) -> None:
+    """Ten are charged and four are used. Without refunds, four tenths of the rate would be used."""
+    if per:
+        fleet.publish(by_tenant(RATE, BURST))
+    fleet.start(3, 6, cost=10, used=4)
+    fleet.go()
+    admitted = fleet.wait()
+    assert excess(admitted, cost=4) == 0
+    assert admitted_between(admitted, 2, 6) * 4 > 0.7 * RATE * 4
+
+
 def test_a_stopped_owner(fleet: Fleet) -> None:
     fleet.start(3, 6)
     fleet.go()
