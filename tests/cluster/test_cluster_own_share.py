@@ -177,3 +177,15 @@ def test_a_key_that_nobody_asks_for_fills_the_part_that_is_never_lent() -> None:
     own.tick(clock[0], clock[0] + SECOND)
     own.lend(clock[0])
     assert wallets.kept == [key, key]
+
+
+def test_a_smaller_size_takes_tokens_out_of_all_wallets() -> None:
+    """Nobody asks for the key any more: what it holds beyond the size would come on top."""
+    own, wallets = own_share(full=True)
+    key = PoolId("keyed", "a")
+    own.change(WHOLE, {"keyed": SIZE}, 0, ["keyed"])
+    wallets.spend(key, 1, 0)
+    own.tick(0, SECOND)
+    assert wallets.tokens(key) == 50
+    own.change(WHOLE, {"keyed": Size(100 * SECOND, 20)}, 0, ["keyed"])
+    assert wallets.tokens(key) == 20

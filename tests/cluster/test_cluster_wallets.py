@@ -102,6 +102,28 @@ def test_a_debt_stays_when_a_wallet_is_emptied(process: Process) -> None:
     assert process.wallets.read(process.pool).tokens == 1
 
 
+def test_a_debt_is_refunded_before_anything_is_given_to_others(process: Process) -> None:
+    process.wallets.add(process.pool, 10)
+    decision = process.engine.check("/", {}, 4)
+    decision.settle(15)
+    assert process.wallets.read(process.pool) == Purse(0, 10, 0, 0)
+    decision.settle(10)
+    assert process.wallets.refunded(process.pool).tokens == 0
+    decision.settle(8)
+    assert process.wallets.refunded(process.pool).tokens == 2
+    process.wallets.add(process.pool, 1)
+    assert process.engine.check("/", {}).allowed
+
+
+def test_a_child_has_no_refunds_of_its_parent(process: Process) -> None:
+    process.wallets.add(process.pool, 10)
+    decision = process.engine.check("/", {}, 4)
+    process.wallets.read(process.pool)
+    decision.settle(1)
+    process.limits.after_fork_in_child()
+    assert process.wallets.refunded(process.pool).tokens == 0
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_what_fills_the_own_part_of_a_key_counts_as_spent(name: str) -> None:
     engine = ENGINES[name](lambda: 0)

@@ -491,6 +491,49 @@ def test_a_smaller_own_part_may_have_been_full_since(rig: Rig, wallets: AnyKeyWa
     assert taken(refunds) == [Refund(1, 20)]
 
 
+@pytest.mark.parametrize("own", [1, 8])
+def test_a_refund_takes_away_first_what_is_owed(rig: Rig, wallets: AnyKeyWallets, own: int) -> None:
+    """Nobody has had these tokens: if they were given to others, they would come from nowhere."""
+    refunds = refunding(rig, wallets, part(own))
+    charge(rig, own, 10)
+    fill(wallets, 20)
+    decision = charge(rig, 1, 20)
+    rig.engine.settle(decision, 90, 30)
+    assert asked(rig, "a", at=31) == [False]
+    rig.engine.settle(decision, 1, 40)
+    assert not refunds
+    assert asked(rig, "a", at=41) == [True]
+    rig.engine.settle(decision, 11, 50)
+    rig.engine.settle(decision, 0, 60)
+    assert sum(refund.tokens for refund in taken(refunds)) == (1 if own == 1 else 0)
+
+
+def test_requests_that_have_moved_refund_what_they_were_charged(rig: Rig) -> None:
+    """Other buckets of the limit count them now, which have never been charged for them."""
+    refunds = {}
+    for scope in ("gold", ""):
+        wallets = rig.engine.new_key_wallets()
+        wallets.name_keys(KEYS)
+        wallets.until = FOREVER
+        found = refunds[scope] = Refunds()
+        algorithm = KeyedBucket(100, 10 * MS, part(1), wallets, WAIT, found)
+        overrides = (scope,) if scope else ()
+        moved = LimitPlan(
+            scope="/", name="each", algorithm=algorithm, per=("tenant",), overrides=overrides,
+            shadow=False,
+        )  # fmt: skip
+        rig.generation += 1
+        rig.engine.swap(PlanSet(rig.generation, {"/": ScopePlan("/", (moved,), True)}))
+        if scope:
+            rig.engine.check("/", {"tenant": "a"}, 7)
+            fill(wallets, 20)
+            decision = charge(rig, 7, 20)
+    rig.engine.check("/", {"tenant": "a"}, 1)
+    rig.engine.settle(decision, 3, 30)
+    assert taken(refunds["gold"]) == [Refund(4, 20)]
+    assert not refunds[""]
+
+
 def test_a_part_of_one_token_takes_nothing(rig: Rig, wallets: AnyKeyWallets) -> None:
     refunds = refunding(rig, wallets, part(1))
     charge(rig, 1, 10)
@@ -509,7 +552,7 @@ def test_a_refund_of_a_key_whose_tokens_came_from_the_wallet_alone(
     rig.engine.settle(decision, 4, 30)
     rig.engine.settle(decision, 9, 40)
     rig.engine.settle(decision, 4, 50)
-    assert taken(refunds) == [Refund(8, 20)]
+    assert taken(refunds) == [Refund(5, 20)], "three of the five were owed"
 
 
 def test_parts_that_were_empty_at_an_instant_accrue_from_then_on(

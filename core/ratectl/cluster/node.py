@@ -131,9 +131,8 @@ class Node:
         owned = standing.roster.share_of(self._links.name)
         # Before plans follow the roster, they may have the part of a parent, or of an old entry.
         self._wallets.use_own_part_until(until if part <= owned else LONG_AGO)
-        self._limits.lend_whole(
-            frozenset(pool for shard in self.shards for pool in shard.lender.whole)
-        )
+        whole = {pool for shard in self.shards for pool in shard.lender.whole}
+        self._limits.lend_whole(whole & self._wallets.keyed)
         counted = max(part, *(shard.lender.counted for shard in self.shards))
         self._keeper.seen = standing.number, counted
 

@@ -33,7 +33,7 @@ class _Held:
         self._limit = limit
         self._wallets = wallets
         self._clock = clock
-        self._account = limit.pool(pool.key, now).begin("", 0)
+        self._account = limit.pool(pool.key, now).begin("", now)
         self._spent_before = wallets.read(pool).spent
         self._returned = self._refunded = 0
 
@@ -94,6 +94,11 @@ class _Own:
             self.hold(key, now).fill(now)
         if now - self._swept_at >= SECOND:
             self._sweep(now)
+
+    def give_back(self, now: int) -> None:
+        """Take out of wallets what the pools have no room for."""
+        for held in self._held.values():
+            held.fill(now)
 
     def hold(self, key: str, now: int) -> _Held:
         """Hold tokens of a key from now on."""
@@ -180,6 +185,8 @@ class OwnShare:
         own.limit.lend(size, share, left, now)
         if old is not None:
             own.limit.change(old, -self._share, now)
+            if own.limit.lent.recalling:
+                own.give_back(now)
         self._known.add(name)
 
     def tick(self, now: int, until: int) -> None:

@@ -261,6 +261,8 @@ class PooledLimits:
         self.on_change = self.on_share = lambda: None
         self._share = 0
         self._wholes = Wholes()
+        for refunds in self._refunds.values():
+            refunds.take()  # the parent's
         self.changes += 1
 
     def end(self) -> None:

@@ -139,10 +139,10 @@ class _PlainWallets:
         return limit.wallet.granted if spent is None else spent
 
     def _told(self, limit: PooledLimit) -> int:
-        """Return what was spent: it is not refunded any more."""
+        """Return what was spent: it is not refunded any more, but for what is owed."""
         wallet, spent = limit.wallet, self._spent(limit)
-        if spent > wallet.reported:
-            wallet.reported = spent
+        if min(spent, wallet.granted) > wallet.reported:
+            wallet.reported = min(spent, wallet.granted)
             spent = self._spent(limit)  # a refund may have come just before
         return spent
 

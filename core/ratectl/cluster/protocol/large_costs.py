@@ -28,7 +28,7 @@ class LargeCosts:
 
     def __init__(self, whole_for: int) -> None:
         self._whole_for = whole_for
-        self._pools: dict[PoolId, Pool] = {}
+        self._pools: dict[str, dict[PoolId, Pool]] = {}
         self._limits: dict[str, tuple[int, int]] = {}
         """Tokens that members lend if they keep their parts, and until when they should not."""
 
@@ -36,9 +36,9 @@ class LargeCosts:
         """Take note of the largest request that waits at a member."""
         account.looks_in_vain(lent.most)
         if account.in_vain:
-            self._pools[name] = pool
-        if not (name.key and account.least and lent.share):
-            return
+            self._pools.setdefault(name.limit, {})[name] = pool
+        if not (name.key and account.least) or 2 * lent.share <= WHOLE:
+            return  # one member alone may say that there is such a limit
         most = lent.most * WHOLE // lent.share  # of all members: some have not lent anything yet
         kept, _ = self._limits.get(name.limit, (most, 0))
         kept = min(kept, most)
@@ -47,11 +47,11 @@ class LargeCosts:
 
     def changed(self, limit: str, lent: Lent) -> Iterator[tuple[PoolId, str, Account]]:
         """Yield the accounts for which the capacity of a limit has made a difference."""
-        for name, pool in [each for each in self._pools.items() if each[0].limit == limit]:
+        for name, pool in self._pools.get(limit, {}).items():
             for member, account in pool.accounts.items():
                 if account.looks_in_vain(lent.most):
                     yield name, member, account
-        self.forget_unused()
+        self._forget_unused(limit)
 
     def whole(self, now: int) -> tuple[str, ...]:
         """Return the limits that members should lend whole."""
@@ -62,6 +62,14 @@ class LargeCosts:
 
     def forget_unused(self) -> None:
         """Drop pools in which no account waits in vain any more."""
-        for name, pool in list(self._pools.items()):
-            if not any(account.in_vain for account in pool.accounts.values()):
-                del self._pools[name]
+        for limit in list(self._pools):
+            self._forget_unused(limit)
+
+    def _forget_unused(self, limit: str) -> None:
+        pools = {
+            name: pool
+            for name, pool in self._pools.pop(limit, {}).items()
+            if any(account.in_vain for account in pool.accounts.values())
+        }
+        if pools:
+            self._pools[limit] = pools

@@ -94,8 +94,8 @@ class Pool:
     """
 
     __slots__ = (
-        "accounts", "at", "changed_at", "cooling", "held", "high_at", "level", "recalling",
-        "refundable", "rooms", "short", "waiting",
+        "accounts", "at", "changed_at", "cooling", "ended", "held", "high_at", "level", "recalling",
+        "rooms", "short", "waiting",
     )  # fmt: skip
 
     def __init__(self, now: int, level: int = 0, cooling: tuple[Step, ...] = ()) -> None:
@@ -113,8 +113,8 @@ class Pool:
         """Members should hold no tokens without requests: others wait for them."""
         self.rooms: Rooms | None = None
         """Room of a bucket for refunds, from the first refund on."""
-        self.refundable: dict[str, int] = {}
-        """Tokens that members have spent who have no account now."""
+        self.ended: dict[str, Account] = {}
+        """The last accounts of members that have none now: what they report again is not new."""
 
     @property
     def free(self) -> int:
@@ -216,15 +216,16 @@ class Pool:
     def begin(self, member: str, draw: int) -> Account:
         """Begin an account of a member."""
         account = self.accounts[member] = Account(draw)
-        account.refundable = self.refundable.pop(member, 0)
+        ended = self.ended.pop(member, None)
+        if ended is not None:
+            account.refundable = ended.refundable
+            account.refunded = ended.refunded if ended.draw >= draw else 0
         return account
 
     def end(self, member: str) -> Account:
         """End the account of a member."""
-        account = self.accounts.pop(member)
+        account = self.ended[member] = self.accounts.pop(member)
         self.waiting.pop(member, None)
-        if account.refundable:
-            self.refundable[member] = account.refundable
         return account
 
     def grant(self, account: Account, tokens: int) -> int:
@@ -308,6 +309,7 @@ class LentLimit:
         self.lent.add(size, share)
         for pool in self._all():
             pool.changed_at, pool.rooms = now, None
+            pool.ended.clear()  # nothing of before is refunded
         for pool in self._all() if unused else ():
             missing = pool.room(self.lent) - pool.level - pool.cooling.total
             pool.level += min(unused, max(0, missing))

@@ -211,6 +211,7 @@ class KeyedBucket(TokenBucket):
     __slots__ = ("least_wait", "refunds", "since", "token_ns", "wallets")
 
     starts_full = True
+    refunds_elsewhere = True
 
     wallets: AnyKeyWallets
 
@@ -290,12 +291,20 @@ class KeyedBucket(TokenBucket):
 
         What the request cost may have come out of the wallet: so nothing of it is known here. Two
         refunds together might be too much for the room at an earlier time: so after one, others
-        need a later charge. A part of one token takes nothing back: half of it is not enough.
+        need a later charge. A part of one token takes nothing back: half of it is not enough. What
+        is owed is no token that anybody has had: a refund takes it away first.
         """
-        if more < 0 and self.full_level <= self.per_token:
+        if more >= 0:
+            return super().settle(state, more, now, since, 0)
+        level, at, high_at, _ = state
+        level, at = self.level(state, now), max(now, at)
+        owed = min(-more * self.per_token, max(0, -level))
+        state = level + owed, at, high_at, 0
+        more += -(-owed // self.per_token)
+        if not more or self.full_level <= self.per_token:
             return state
         level, at, high_at, hidden = super().settle(state, more, now, since, 0)
-        return level, at, at if level > self.level(state, now) else high_at, hidden
+        return level, at, at if level > state[0] else high_at, hidden
 
     def refund_elsewhere(
         self, key: Any, before: TokenState, after: TokenState, tokens: int, now: int, since: int

@@ -62,6 +62,7 @@ class PooledBucket(Algorithm[int]):
     __slots__ = ("_key", "capacity", "least_wait", "refunds", "token_ns", "wallet")
 
     starts_full = True
+    refunds_elsewhere = True
 
     def __init__(
         self,

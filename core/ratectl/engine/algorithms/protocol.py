@@ -72,6 +72,9 @@ class Algorithm(ABC, Generic[S]):
     starts_full: ClassVar[bool] = False
     """True if a new bucket always begins with ``full``, whatever has changed before."""
 
+    refunds_elsewhere: ClassVar[bool] = False
+    """True if the tokens are at several places (see ``refund_elsewhere``)."""
+
     wallets: Any = None
     """Wallets by key that have tokens beside the buckets (``KeyedBucket``)."""
 

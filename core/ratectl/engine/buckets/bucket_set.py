@@ -344,10 +344,8 @@ class Group:
         algorithm = self.algorithm
         if self.ended is not None:
             now = min(now, self.ended.at)
-        before, _, serial = bucket
-        state = algorithm.settle(before, more, now, since, cost)
-        if more < 0:
-            algorithm.refund_elsewhere(key, before, state, -more, now, since)
+        state, _, serial = bucket
+        state = algorithm.settle(state, more, now, since, cost)
         self.write(key, state, serial)
         self._owe(algorithm, state, now)
         left = algorithm.remaining(state, now)

@@ -62,9 +62,13 @@ def settle(
         for group, key, _, serial, wait in looks:
             if not correction.more or wait or group.unit != unit:
                 continue
+            if correction.more < 0 and group.algorithm.refunds_elsewhere:
+                _refund(group, key, correction)
+                continue
             _correct(group, key, serial, correction, table)
             for present in groups:
-                if present is not group and _replaces(present, group):
+                is_refund = correction.more < 0 and present.algorithm.refunds_elsewhere
+                if present is not group and _replaces(present, group) and not is_refund:
                     _correct(present, present.key(attributes), 0, correction, table)
     return charged._replace(looks=looks, attributes=attributes, settled=settled)
 
@@ -106,6 +110,16 @@ def _correct(group: Group, key: object, serial: int, correction: _Correction, ta
         bucket = group.tracked(key)
     if bucket is not None:
         group.correct(key, bucket, more, now, since, cost if bucket[2] == serial and serial else 0)
-    else:  # the tokens came from elsewhere
-        full = group.algorithm.full(now)
-        group.algorithm.refund_elsewhere(key, full, full, -more, now, since)
+
+
+def _refund(group: Group, key: object, correction: _Correction) -> None:
+    """Give back tokens that may have come from elsewhere: to no bucket but that one."""
+    more, now, since, _ = correction
+    before = after = group.algorithm.full(now)
+    bucket = group.tracked(key)
+    if bucket is not None:
+        before = bucket[0]
+        group.correct(key, bucket, more, now, since, 0)
+        bucket = group.tracked(key)
+        after = before if bucket is None else bucket[0]
+    group.algorithm.refund_elsewhere(key, before, after, -more, now, since)
