@@ -197,7 +197,7 @@ class Member:
             decision, cost, charged_at = self.unsettled.pop()
             decision.settle(0)
             for name in self.sizes.keys() & self.machine.central.keys():
-                self.machine.central[name].refund(cost, charged_at)
+                self.machine.central[name].refund(cost, charged_at, self.machine.now)
 
     def step(self) -> None:
         """Do what both threads do in a millisecond. Without an entry, the member ends."""

@@ -285,7 +285,7 @@ class Reserving:
         while self.open and self.open[0][1] <= now - 200 * MS:
             decision, charged_at = self.open.pop(0)
             decision.settle(4)
-            self.central.refund(6, charged_at)
+            self.central.refund(6, charged_at, now)
         for member in self.members:
             decision = member.engine.check("/", {"tenant": "a"}, 10)
             if decision.allowed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
@@ -146,9 +147,9 @@ class Central:
 
     def __post_init__(self) -> None:
         self.level = self.size.burst * GRAINS
-        self._first = self.size
-        self._log: list[tuple[int, int | Size]] = []
-        """What was charged, or the new size, and when."""
+        self._times: list[int] = []
+        self._rooms: list[int] = []
+        """Grains that were missing, before each charge and each change of the size."""
 
     def now(self, now: int) -> int:
         """Grains in the bucket."""
@@ -156,28 +157,29 @@ class Central:
 
     def admit(self, cost: int, now: int) -> int:
         """Charge a request that was admitted; return what is left, below 0 if it was too much."""
-        self._log.append((now, cost))
-        self.level, self.at = self.now(now) - cost * GRAINS, now
+        level = self.now(now)
+        self._times.append(now)
+        self._rooms.append(self.size.burst * GRAINS - level)
+        self.level, self.at = level - cost * GRAINS, now
         return self.level
 
-    def refund(self, tokens: int, charged_at: int) -> None:
-        """Let a request have cost less: the bucket is as it would be then."""
-        log, self._log = self._log, []
-        self.size, self.at = self._first, 0
-        self.level = self.size.burst * GRAINS
-        for at, what in log:
-            if isinstance(what, Size):
-                self.resize(what, at)
-                continue
-            less = min(tokens, what) if at == charged_at else 0
-            tokens -= less
-            self.admit(what - less, at)
+    def refund(self, tokens: int, charged_at: int, now: int) -> None:
+        """Let a request have cost less: the bucket is as it would be then.
+
+        It would have been fuller since, as far as it had room.
+        """
+        after = bisect_right(self._times, charged_at)
+        self.level, self.at = self.now(now), now
+        rooms = [*self._rooms[after:], self.size.burst * GRAINS - self.level]
+        more = [min(tokens * GRAINS, least) for least in accumulate(rooms, min)]
+        self._rooms[after:] = [room - fuller for room, fuller in zip(rooms, more, strict=True)][:-1]
+        self.level += more[-1]
 
     def resize(self, size: Size, now: int) -> None:
-        self._log.append((now, size))
-        self.level, self.at = self.now(now), now
-        self.size = size
-        self.level = self.now(now)
+        level = min(self.now(now), size.burst * GRAINS)
+        self._times.append(now)
+        self._rooms.append(min(self.size.burst, size.burst) * GRAINS - level)
+        self.level, self.at, self.size = level, now, size
 
 
 class CentralWindow:
@@ -223,8 +225,9 @@ class CentralWindow:
         self._totals.append(self._totals[-1] + cost)
         return self.left(now) * GRAINS
 
-    def refund(self, tokens: int, charged_at: int) -> None:
+    def refund(self, tokens: int, charged_at: int, now: int) -> None:
         """Let the requests of an instant have cost less."""
+        del now
         first = bisect_left(self._times, charged_at)
         for place in range(first, len(self._times)):
             self._totals[place + 1] -= tokens

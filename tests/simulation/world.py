@@ -318,7 +318,7 @@ class Cluster:
         def settle(true: int) -> None:
             if not self._when_awake(member, settle, true) or member.lender is not lender:
                 return
-            self.central[pool].refund(unused, charged_at[0])
+            self.central[pool].refund(unused, charged_at[0], true)
             if lender.lent:
                 member.wallets.refund(pool, unused, charged_at[1])
             else:
