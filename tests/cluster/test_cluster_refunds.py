@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from ratectl.cluster.own_share import OwnShare
 from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Size
 from ratectl.cluster.protocol.draw import Draw
 from ratectl.cluster.protocol.pool import LentLimit
+from ratectl.cluster.protocol.rooms import Rooms
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.engine.algorithms.refunds import NOTHING, Refund, Refunds
@@ -151,6 +153,59 @@ def test_the_rest_of_a_step_stays() -> None:
     pool = one.pool(30)
     assert (pool.level, pool.cooling.total) == (80 * GRAINS, 20 * GRAINS)
     assert sum(step.grains for step in pool.cooling.steps) == 20 * GRAINS
+
+
+def test_a_member_gives_back_nothing_that_others_have_spent() -> None:
+    one = OnePool(WINDOW)
+    one.spend(30, 10)
+    other = one.pool(20).begin("other", 1)
+    one.pool(20).grant(other, 60)
+    one.pool(20).report(other, drawn(0, spent=60), one.limit.lent)
+    assert one.refund(40, 21, 30) == 30
+    assert one.refund(20, 21, 40) == 0
+
+
+def test_members_that_have_left_are_forgotten_when_shares_move() -> None:
+    one = OnePool(BUCKET)
+    one.spend(80, 10)
+    pool = one.pool(20)
+    pool.end("m")
+    assert pool.ended
+    one.limit.change(BUCKET, WHOLE, 30)
+    assert not pool.ended
+
+
+# Room in the past -----------------------------------------------------------------------------
+
+
+def test_the_least_room_of_a_slice_counts() -> None:
+    rooms = Rooms(0, 50)
+    rooms.note(1 * MS, 10)
+    rooms.note(2 * MS, 30)
+    assert rooms.take(40, 1) == 10
+    assert Rooms(10, 50).take(40, 10) == 0, "nothing is known of the time until then"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_slices_never_allow_more_than_the_room_there_was(seed: int) -> None:
+    random_ = random.Random(seed)
+    rooms, known, now = Rooms(0, 1_000), [[1, 1_000]], 0
+    for _ in range(400):
+        now += random_.randint(1, 40 * MS)
+        room = random_.randint(0, 1_000)
+        rooms.note(now, room)
+        known.append([now, room])
+        if random_.random() < 0.3:
+            charged_at = random_.randint(0, now)
+            since = [each for each in known if each[0] > charged_at]
+            taken = rooms.take(random_.randint(1, 300), charged_at)
+            assert taken <= min((room for _, room in since), default=0)
+            for each in since:
+                each[1] -= taken
+        assert len(rooms._starts) <= 16
+    for later in (10, 20, 30):
+        rooms.note(now + later * MS, 500)
+    assert rooms.take(1_000, now + 15 * MS) == 500
 
 
 # What a member reports ------------------------------------------------------------------------
