@@ -201,7 +201,7 @@ def test_a_failover_by_sentinels_keeps_the_counts(agent_of: Any) -> None:
     sentinel = ValkeyServer.start(kind="sentinel", config="\n".join(lines) + "\n")
     try:
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/shop"
-        agent = agent_of(url, redis_deadline=0.5)
+        agent = agent_of(url, redis_deadline=2)
         assert ask(agent, "x", 5).allowed
         assert asyncio.run(agent.acheck("/", {"tenant": "y"})).remaining == 7
         wait_for(lambda: _offset(replica) == _offset(primary), "replication")
