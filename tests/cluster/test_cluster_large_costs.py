@@ -133,6 +133,26 @@ def test_no_key_exceeds_its_limit_as_parts_go_and_come_back(seed: int, window: b
     assert seen == {(True, False), (False, True), (False, False)}
 
 
+def test_parts_come_back_only_after_a_generation_without_them_that_lends_less() -> None:
+    machine = machine_of((100, 100), members=1)
+    (member,) = machine.members.values()
+    limits = member.limits
+    (pool,) = limits.in_force()
+    limits.lend_whole({pool})
+    member.publish(member.sizes)
+    assert parts(machine) == {(False, True)}
+    limits.lend_whole(set())
+    assert limits.is_share_due
+    assert not limits.are_leaving, "the whole is lent still"
+    member.publish(member.sizes)
+    assert parts(machine) == {(False, False)}
+    assert limits.are_leaving
+    limits.settle(machine.now)
+    assert not limits.are_leaving
+    member.publish(member.sizes)
+    assert parts(machine) == {(True, False)}
+
+
 # Which requests are large ---------------------------------------------------------------------
 
 
