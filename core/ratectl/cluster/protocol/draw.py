@@ -137,11 +137,15 @@ class Draw:
             self._told_in = poll
         elif self._told_in <= answered:
             return None
-        charged_at = min((at for _, at in self._charges), default=now)
-        return Drawn(pool, self.number, *state, max(0, now - charged_at))
+        return Drawn(pool, self.number, *state, self._age(now) if self._charges else 0)
+
+    def _age(self, now: int) -> int:
+        """Return the time since the oldest charge of refunds that are not confirmed."""
+        return max(0, now - min(at for _, at in self._charges))
 
     def _refund(self, wallets: Wallets, pool: PoolId, poll: int, answered: int) -> None:
-        self._charges = [each for each in self._charges if each[0] > answered]
+        if self._charges:
+            self._charges = [each for each in self._charges if each[0] > answered]
         tokens, charged_at = wallets.refunded(pool)
         if tokens:
             self._refunded += tokens

@@ -389,7 +389,7 @@ class Owner:
         if account is None:
             return
         pool.report(account, drawn, limit.lent)
-        if session.echoed_at is not None:
+        if drawn.refunded > account.refunded and session.echoed_at is not None:
             charged_at = session.echoed_at - self._timing.stretched(max(0, drawn.refunded_after))
             pool.refund(account, drawn.refunded, charged_at, limit.lent)
         most = limit.lent.most

@@ -113,8 +113,8 @@ class Pool:
         """Members should hold no tokens without requests: others wait for them."""
         self.rooms: Rooms | None = None
         """Room of a bucket for refunds, from the first refund on."""
-        self.ended: dict[str, Account] = {}
-        """The last accounts of members that have none now: what they report again is not new."""
+        self.ended: dict[str, int] | None = None
+        """Tokens that members have spent who have no account now, and that may be refunded."""
 
     @property
     def free(self) -> int:
@@ -216,16 +216,20 @@ class Pool:
     def begin(self, member: str, draw: int) -> Account:
         """Begin an account of a member."""
         account = self.accounts[member] = Account(draw)
-        ended = self.ended.pop(member, None)
-        if ended is not None:
-            account.refundable = ended.refundable
-            account.refunded = ended.refunded if ended.draw >= draw else 0
+        if self.ended is not None:
+            account.refundable = self.ended.pop(member, 0)
         return account
 
     def end(self, member: str) -> Account:
-        """End the account of a member."""
-        account = self.ended[member] = self.accounts.pop(member)
+        """End the account of a member.
+
+        The member may report its end again. If it had refunds, nothing more is refundable then.
+        """
+        account = self.accounts.pop(member)
         self.waiting.pop(member, None)
+        if account.refundable and not account.refunded:
+            self.ended = self.ended or {}
+            self.ended[member] = account.refundable
         return account
 
     def grant(self, account: Account, tokens: int) -> int:
@@ -309,7 +313,7 @@ class LentLimit:
         self.lent.add(size, share)
         for pool in self._all():
             pool.changed_at, pool.rooms = now, None
-            pool.ended.clear()  # nothing of before is refunded
+            pool.ended = None  # nothing of before is refunded
         for pool in self._all() if unused else ():
             missing = pool.room(self.lent) - pool.level - pool.cooling.total
             pool.level += min(unused, max(0, missing))
