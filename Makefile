@@ -51,7 +51,7 @@ DECIDING_TESTS := $(addprefix tests/, agent callers cli/test_explained_is_enforc
 # What the suite does scaled down, at length: some hours, once for a change of these parts.
 soak: .venv/dev
 	for engine in c pure; do \
-	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 $(SOAKED_TESTS) || exit 1; \
+	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 -o faulthandler_timeout=7200 $(SOAKED_TESTS) || exit 1; \
 	done
 
 SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ import pytest
 import profiles  # noqa: F401 - importing it loads the profile of property tests
 from etcd_server import EtcdServer
 from ratectl.stores import open_store
-from support import STANDARD_ERROR
 from valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
@@ -32,7 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
-    config.stash[STANDARD_ERROR] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,6 @@ __all__ = [
     "ME",
     "POISON",
     "ROLLOUT",
-    "STANDARD_ERROR",
     "Link",
     "embed_repository",
     "hint_of",
@@ -42,9 +41,6 @@ once = pytest.mark.skipif(
     os.environ.get("RATECTL_ENGINE") == "pure" and not why_not_compiled(),
     reason="servers, packages and long loops run once: with the compiled engine",
 )
-
-STANDARD_ERROR: pytest.StashKey[int] = pytest.StashKey()
-"""Descriptor of the real standard error, which pytest does not capture."""
 
 ME = Provenance("tester <tester@example.org>", "a test")
 
