@@ -180,7 +180,7 @@ def test_a_key_that_nobody_asks_for_fills_the_part_that_is_never_lent() -> None:
 
 
 def test_a_smaller_size_takes_tokens_out_of_all_wallets() -> None:
-    """Nobody asks for the key any more: what it holds beyond the size would come on top."""
+    """Also of a key that nobody asks for any more."""
     own, wallets = own_share(full=True)
     key = PoolId("keyed", "a")
     own.change(WHOLE, {"keyed": SIZE}, 0, ["keyed"])

@@ -221,6 +221,9 @@ class Reports:
 
     def report(self, now: int, answered: int) -> Drawn | None:
         self.poll += 1
+        refund = self.wallets.refunds().get(ONE, NOTHING)
+        if refund.tokens:
+            self.draw.refund(refund, self.poll)
         return self.draw.report(
             self.wallets, ONE, self.poll, answered, now, MS, SECOND, standing=True
         )
@@ -351,6 +354,24 @@ class Reserving:
         self.used = 0
         self.machine.run(seconds * SECOND, self.each)
         return self.used / seconds
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_key_that_nobody_asks_for_any_more_is_refunded(engine: str) -> None:
+    one = Reserving(engine, Central(Size(100 * SECOND, 100)), by_tenant=BUCKETS)
+    one.machine.run(2 * SECOND, one.each)
+    one.machine.run(300 * MS)
+    (pool,) = [
+        pool
+        for owner in one.machine.owners
+        for limit in owner.limits.values()
+        for pool in limit.pools.values()
+    ]
+    before = sum(account.refunded for account in pool.accounts.values())
+    for decision, _ in one.open:
+        decision.settle(4)
+    one.machine.run(200 * MS)
+    assert sum(account.refunded for account in pool.accounts.values()) > before
 
 
 BUCKETS = {"shared": (100, 100)}

@@ -493,7 +493,7 @@ def test_a_smaller_own_part_may_have_been_full_since(rig: Rig, wallets: AnyKeyWa
 
 @pytest.mark.parametrize("own", [1, 8])
 def test_a_refund_takes_away_first_what_is_owed(rig: Rig, wallets: AnyKeyWallets, own: int) -> None:
-    """Nobody has had these tokens: if they were given to others, they would come from nowhere."""
+    """The bucket owes tokens that it never had. Others must not get these."""
     refunds = refunding(rig, wallets, part(own))
     charge(rig, own, 10)
     fill(wallets, 20)

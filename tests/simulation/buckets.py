@@ -62,8 +62,9 @@ class DictWallets:
         refund = Refund(tokens, charged_at)
         self._refunds[pool] = refund.joined(self._refunds.get(pool, NOTHING))
 
-    def refunded(self, pool: PoolId) -> Refund:
-        return self._refunds.pop(pool, NOTHING)
+    def refunds(self) -> dict[PoolId, Refund]:
+        refunds, self._refunds = self._refunds, {}
+        return refunds
 
     def keep(self, pool: PoolId) -> None:
         """There is no part that is never lent."""

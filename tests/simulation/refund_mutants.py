@@ -9,33 +9,23 @@ from ratectl.cluster.protocol.pool import Account, Pool
 from ratectl.cluster.protocol.timing import FOREVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pytest
-
 
 _refund = Pool.refund
 
 
-def _before_each(change: Callable[[Pool], None]) -> Callable[[pytest.MonkeyPatch], None]:
-    def patch(patch: pytest.MonkeyPatch) -> None:
-        def refund(self: Pool, *args: Any, **more: Any) -> None:
-            change(self)
-            _refund(self, *args, **more)
+def refunds_a_full_pool(patch: pytest.MonkeyPatch) -> None:
+    def refund(self: Pool, *args: Any) -> None:
+        self.high_at = -FOREVER
+        _refund(self, *args)
 
-        patch.setattr(Pool, "refund", refund)
-
-    return patch
-
-
-def _was_never_full(pool: Pool) -> None:
-    pool.high_at = -FOREVER
+    patch.setattr(Pool, "refund", refund)
 
 
 def refunds_again(patch: pytest.MonkeyPatch) -> None:
-    def refund(self: Pool, account: Account, refunded: int, *args: Any, **more: Any) -> None:
+    def refund(self: Pool, account: Account, *args: Any) -> None:
         account.refunded //= 2
-        _refund(self, account, refunded, *args, **more)
+        _refund(self, account, *args)
 
     patch.setattr(Pool, "refund", refund)
 
@@ -50,7 +40,7 @@ def frees_what_was_spent_later(patch: pytest.MonkeyPatch) -> None:
 
 
 BUCKETS: Final = {
-    "refunds a full pool": _before_each(_was_never_full),
+    "refunds a full pool": refunds_a_full_pool,
     "refunds again": refunds_again,
 }
 WINDOWS: Final = {"frees what was spent later": frees_what_was_spent_later}

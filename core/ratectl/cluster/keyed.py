@@ -16,14 +16,13 @@ from ratectl.cluster.protocol.cooling import cooled_after
 from ratectl.cluster.protocol.wallets import Purse
 from ratectl.cluster.sharding import shard_of_key
 from ratectl.engine.algorithms.keyed_bucket import OwnPart
-from ratectl.engine.algorithms.refunds import NOTHING, Refund
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets, KeyedBucket
-    from ratectl.engine.algorithms.refunds import Refunds
+    from ratectl.engine.algorithms.refunds import Refund, Refunds
     from ratectl.engine.algorithms.token_bucket import TokenBucket
     from ratectl.engine.api import Engine
     from ratectl.engine.limit_plan import GroupName
@@ -124,8 +123,6 @@ class _KeyPurse:
     spent: int = 0
     missed: int = 0
     largest: int = 0
-    refund: Refund = NOTHING
-    """What was not read."""
 
 
 class KeyPurses:
@@ -143,6 +140,8 @@ class KeyPurses:
         self._purses: dict[str, _KeyPurse] = {}
         self._held = [0] * len(deadlines)
         """Tokens of each shard in all wallets."""
+        self.refunds: list[tuple[int, str, Refund]] = []
+        """Refunds that ``collect`` has found: the shard and the text of each key."""
 
     def set_deadline(self) -> None:
         """Let all tokens be spent until the first of them are void."""
@@ -155,7 +154,11 @@ class KeyPurses:
         """
         refunds = self._engine.with_wallets(self._take_refunds) if self.limit.refunds else {}
         found = self._engine.with_wallets(self.limit.wallets.collect)
-        return [self._collected(*use, refund=refunds.get(use[1], NOTHING)) for use in found]
+        collected = [self._collected(*use) for use in found]
+        for (shard, text), (_, key, *_) in zip(collected, found, strict=True) if refunds else ():
+            if key in refunds:
+                self.refunds.append((shard, text, refunds[key]))
+        return collected
 
     def _take_refunds(self) -> dict[Any, Refund]:
         refunds = self.limit.refunds.take()
@@ -164,9 +167,8 @@ class KeyPurses:
         return refunds
 
     def _collected(
-        self, number: int, key: Any, left: int, spent: int, missed: int, largest: int, *,
-        refund: Refund,
-    ) -> tuple[int, str]:  # fmt: skip
+        self, number: int, key: Any, left: int, spent: int, missed: int, largest: int
+    ) -> tuple[int, str]:
         text = f"{number:x}"
         purse = self._purses.get(text)
         if purse is None:
@@ -175,7 +177,6 @@ class KeyPurses:
         if purse.key == key:  # another key with the same number has no tokens of its own
             self._change(purse, left - purse.left)
             purse.spent += spent
-            purse.refund = purse.refund.joined(refund)
         purse.missed += missed
         purse.largest = max(purse.largest, largest)
         if missed and left:  # it has tokens, and was refused: it may owe some
@@ -198,14 +199,6 @@ class KeyPurses:
         if purse is None:
             return _EMPTY
         return Purse(purse.left, purse.spent, purse.missed, purse.largest)
-
-    def refunded(self, key: str) -> Refund:
-        """Return what was refunded since the last call, beside what the own part has again."""
-        purse = self._purses.get(key)
-        if purse is None:
-            return NOTHING
-        refund, purse.refund = purse.refund, NOTHING
-        return refund
 
     def add(self, key: str, tokens: int) -> None:
         """Put tokens into a wallet. Without a wallet they are lost, and count as spent."""

@@ -131,8 +131,7 @@ class Node:
         owned = standing.roster.share_of(self._links.name)
         # Before plans follow the roster, they may have the part of a parent, or of an old entry.
         self._wallets.use_own_part_until(until if part <= owned else LONG_AGO)
-        whole = {pool for shard in self.shards for pool in shard.lender.whole}
-        self._limits.lend_whole(whole & self._wallets.keyed)
+        self._limits.lend_whole({pool for shard in self.shards for pool in shard.lender.whole})
         counted = max(part, *(shard.lender.counted for shard in self.shards))
         self._keeper.seen = standing.number, counted
 

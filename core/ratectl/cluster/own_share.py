@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ratectl.cluster.protocol.capacity import Size
     from ratectl.cluster.protocol.wallets import Wallets
+    from ratectl.engine.algorithms.refunds import Refund
 
 __all__ = ["OwnShare"]
 
@@ -68,13 +69,17 @@ class _Held:
 
     def _report(self, now: int) -> None:
         spent = self._wallets.read(self._id).spent - self._spent_before
-        tokens, charged_at = self._wallets.refunded(self._id)
         drawn = Drawn(self._id, 0, spent, 0, self._returned, 0, 0)
         now = max(now, self._clock())  # the last token may have been spent just now
         pool = self._limit.pool(self._id.key, now)
         pool.report(self._account, drawn, self._limit.lent)
-        self._refunded += tokens
-        pool.refund(self._account, self._refunded, charged_at, self._limit.lent)
+
+    def refund(self, refund: Refund, now: int) -> None:
+        """Put back what was charged and not used, if there was room for it."""
+        self._report(now)
+        self._refunded += refund.tokens
+        pool = self._limit.pools[self._id.key]
+        pool.refund(self._account, self._refunded, refund.since, self._limit.lent)
 
 
 class _Own:
@@ -193,6 +198,9 @@ class OwnShare:
         """Put what has accrued into the wallets, to be spent until an instant."""
         if self._lent:
             return
+        for pool, refund in self._wallets.refunds().items():
+            if pool.limit in self._own:
+                self._own[pool.limit].hold(pool.key, now).refund(refund, now)
         used: dict[str, list[str]] = {name: [] for name in self._own}
         for pool in self._wallets.touched():
             if pool.limit in used:

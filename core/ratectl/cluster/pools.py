@@ -235,7 +235,7 @@ class PooledLimits:
     def lend_whole(self, pools: AbstractSet[str]) -> None:
         """Keep no part of these limits, and a part of others as soon as ``settle`` is called."""
         with self._lock:
-            changed = self._wholes.want(pools)
+            changed = self._wholes.want(pools & self._current.limits.keys())
         if changed:
             self.on_share()
 
@@ -243,8 +243,9 @@ class PooledLimits:
     def are_leaving(self) -> bool:
         """True if limits in force are not lent whole any more, and not kept in part yet."""
         with self._lock:
-            in_force = not any(self._is_due(*each) for each in self._keyed_in_force())
-            return in_force and self._wholes.are_leaving
+            return self._wholes.are_leaving and not any(
+                self._is_due(*each) for each in self._keyed_in_force()
+            )
 
     def settle(self, now: int) -> None:
         """Take note that nobody counts more than is lent by the limits in force."""

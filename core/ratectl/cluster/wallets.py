@@ -14,24 +14,24 @@ from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.engine.algorithms.refunds import NOTHING, Refund
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ratectl.engine.api import Engine
 
 __all__ = ["EngineWallets"]
 
 _MOST_TIME: Final = 1 << 61
+_Refunded = tuple[int, PoolId, Refund]
+"""A refund: the shard that it is for, and the pool."""
 
 
 class _Part:
     """Tokens of one shard in a wallet. Totals as in ``Purse``."""
 
-    __slots__ = ("is_used", "largest", "left", "missed", "refund", "spent")
+    __slots__ = ("is_used", "largest", "left", "missed", "spent")
 
     def __init__(self) -> None:
         self.left = self.spent = self.missed = self.largest = 0
-        self.refund = NOTHING
-        """What no shard was told of."""
         self.is_used = False
         """False: the shard has dropped the wallet, or does not have the limit."""
 
@@ -73,12 +73,11 @@ class _Shared:
             part.missed += (missed + number % count) // count
             part.largest = max(part.largest, -(-wallet.largest // count))
 
-    def refund(self, refund: Refund) -> None:
-        """Share out what was refunded among the shards that have tokens for the limit."""
-        used = [part for part in self.parts if part.is_used] or self.parts
-        for number, part in enumerate(used):
-            tokens = (refund.tokens + number) // len(used)
-            part.refund = part.refund.joined(refund._replace(tokens=tokens))
+    def split(self, refund: Refund) -> Iterator[tuple[int, Refund]]:
+        """Yield the part of a refund for each shard that has tokens for the limit."""
+        used = [shard for shard, part in enumerate(self.parts) if part.is_used]
+        for number, shard in enumerate(used):
+            yield shard, refund._replace(tokens=(refund.tokens + number) // len(used))
 
     def _take(self, spent: int) -> None:
         """Share out tokens, no more than there are."""
@@ -162,16 +161,13 @@ class _PlainWallets:
         part = shared.parts[shard]
         return Purse(part.left, part.spent, part.missed, part.largest)
 
-    def refunded(self, shard: int, pool: PoolId) -> Refund:
-        shared = self._shared.get(pool.limit)
-        if shared is None:
-            return NOTHING
-        if shared.limit.refunds:
-            for refund in self._engine.with_wallets(shared.limit.refunds.take).values():
-                shared.refund(refund)
-        part = shared.parts[shard]
-        refund, part.refund = part.refund, NOTHING
-        return refund
+    def refunds(self) -> Iterator[_Refunded]:
+        """Yield what was refunded since the last call."""
+        for pool, limit in self.limits.items():
+            if limit.refunds:
+                for refund in self._engine.with_wallets(limit.refunds.take).values():
+                    for shard, part in self._shared[pool].split(refund):
+                        yield shard, PoolId(pool, ""), part
 
     def add(self, shard: int, pool: PoolId, tokens: int) -> None:
         shared = self._synced(pool)
@@ -262,6 +258,14 @@ class _WalletsByKey:
             for shard, key in purses.collect()
         ]
 
+    def refunds(self) -> Iterator[_Refunded]:
+        """Yield what was refunded, as the wallets were read."""
+        for pool, purses in self._purses.items():
+            if purses.refunds:
+                found, purses.refunds = purses.refunds, []
+                for shard, key, refund in found:
+                    yield shard, PoolId(pool, key), refund
+
 
 class EngineWallets:
     """Wallets whose tokens an engine spends. Each shard brings tokens of its own.
@@ -280,6 +284,7 @@ class EngineWallets:
         )
         """Each shard's tokens."""
         self._touched: list[dict[PoolId, None]] = [{} for _ in range(shards)]
+        self._refunds: list[dict[PoolId, Refund]] = [{} for _ in range(shards)]
         self._touches = 0
 
     def follow(self, limits: Mapping[str, PooledLimit | KeyedLimit]) -> None:
@@ -325,6 +330,14 @@ class EngineWallets:
         mine, self._touched[shard] = self._touched[shard], {}
         return mine
 
+    def refunds(self, shard: int) -> Mapping[PoolId, Refund]:
+        """Return what was refunded to a shard since the last call for it."""
+        for of_shard, pool, refund in (*self._plain.refunds(), *self._keyed.refunds()):
+            known = self._refunds[of_shard]
+            known[pool] = refund.joined(known.get(pool, NOTHING))
+        mine, self._refunds[shard] = self._refunds[shard], {}
+        return mine
+
 
 class ShardWallets:
     """Tokens of one shard in the wallets (see ``protocol.wallets.Wallets``)."""
@@ -350,17 +363,14 @@ class ShardWallets:
         """Return the keys that were asked for since the last call."""
         return self._wallets.touched(self._shard)
 
+    def refunds(self) -> Mapping[PoolId, Refund]:
+        """Return what was refunded since the last call, beside what is in the wallets again."""
+        return self._wallets.refunds(self._shard)
+
     def read(self, pool: PoolId) -> Purse:
         """Return the state of a wallet. One that nobody has used is empty."""
         purses = self._keyed.of(pool.limit)
         return self._plain.read(self._shard, pool) if purses is None else purses.read(pool.key)
-
-    def refunded(self, pool: PoolId) -> Refund:
-        """Return what was refunded since the last call, beside what is in the wallet again."""
-        purses = self._keyed.of(pool.limit)
-        if purses is None:
-            return self._plain.refunded(self._shard, pool)
-        return purses.refunded(pool.key)
 
     def add(self, pool: PoolId, tokens: int) -> None:
         """Put tokens into a wallet."""

@@ -177,12 +177,12 @@ def _wait_until(
         try:
             standing = look()
             outcome = standing.outcome(wanted)
-            if outcome == "nobody" and clock() < began + _FIRST_REPORT:
-                outcome = None
         except StoreError:
             outcome = None
             if standing is None and clock() >= ends:
                 raise
-        if standing is not None and (outcome or clock() >= ends):
-            return outcome or standing.outcome(wanted) or "timeout", standing
+        until = min(ends, began + _FIRST_REPORT) if outcome == "nobody" else ends
+        is_over = outcome not in (None, "nobody") or clock() >= until
+        if standing is not None and is_over:
+            return outcome or "timeout", standing
         sleep(_POLL_SECONDS)

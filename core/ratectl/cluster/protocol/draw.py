@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ratectl.cluster.protocol.messages import Granted, PoolId
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.cluster.protocol.wallets import Purse, Wallets
+    from ratectl.engine.algorithms.refunds import Refund
 
 __all__ = ["Draw"]
 
@@ -24,7 +25,7 @@ class Draw:
         self.is_final = False
         """The member has no interest any more, and no token."""
         self._granted = self._voided = self._returned = self._refunded = 0
-        self._charges: list[tuple[int, int]] = []
+        self._charges: tuple[tuple[int, int], ...] = ()
         """Of refunds that are not confirmed: the first poll, and the instant of the charge."""
         self._base = purse.spent
         """What was spent of the wallet before."""
@@ -91,6 +92,11 @@ class Draw:
             or purse.tokens > 2 * self._want + 2
         )
 
+    def refund(self, refund: Refund, poll: int) -> None:
+        """Count tokens that were charged and not used. ``poll``: number of the next one."""
+        self._refunded += refund.tokens
+        self._charges += ((poll, refund.since),)
+
     def report(
         self,
         wallets: Wallets,
@@ -118,7 +124,8 @@ class Draw:
             wallets.keep(pool)
         purse = wallets.read(pool)
         self._void_lost(purse)
-        self._refund(wallets, pool, poll, answered)
+        if self._charges:
+            self._charges = tuple(each for each in self._charges if each[0] > answered)
         self._measure(purse, now, horizon)
         if is_over:
             self._wish = self._stock = self._least = 0
@@ -142,14 +149,6 @@ class Draw:
     def _age(self, now: int) -> int:
         """Return the time since the oldest charge of refunds that are not confirmed."""
         return max(0, now - min(at for _, at in self._charges))
-
-    def _refund(self, wallets: Wallets, pool: PoolId, poll: int, answered: int) -> None:
-        if self._charges:
-            self._charges = [each for each in self._charges if each[0] > answered]
-        tokens, charged_at = wallets.refunded(pool)
-        if tokens:
-            self._refunded += tokens
-            self._charges.append((poll, charged_at))
 
     def _without_surplus(self, wallets: Wallets, pool: PoolId, purse: Purse) -> Purse:
         """Return tokens that are far more than wanted; return what the wallet has then."""

@@ -271,6 +271,9 @@ class Lender:
         if session.echo != session.echoed:
             session.echoed = session.echo
             self._resume_at = now + self._timing.resume_after
+        for pool, refund in self._wallets.refunds().items():
+            if pool in session.draws:
+                session.draws[pool].refund(refund, session.poll)
         drawn = self._drawn(session, now)
         session.polled_at = now
         return [

@@ -247,8 +247,8 @@ class Owner:
 
     def _lent_at(self, session: Session, poll: Poll, now: int) -> int | None:
         """Return when the answer was sent that a poll echoes."""
-        del now
-        return session.sent_at(poll.echo)
+        del poll, now
+        return session.echoed_at
 
     def _lend(self, session: Session, poll: Poll, now: int) -> None:
         """Count the member's share until ``lend_for`` after the answer that it echoes."""
@@ -397,7 +397,8 @@ class Owner:
         self._large_costs.note(name, pool, account, limit.lent, now)
         standing = not name.key and name.limit in session.sizes
         if account.want == account.least == account.held == 0 and not standing:
-            self._forget(session, name, pool)
+            session.forget(name)
+            pool.end(session.member)
             if name.key:
                 self._tell_stock(name, pool)
             return
@@ -411,10 +412,3 @@ class Owner:
             pool.waiting.pop(session.member, None)
         account.told = None
         session.untold[name] = account
-
-    @staticmethod
-    def _forget(session: Session, name: PoolId, pool: Pool) -> None:
-        """Drop the account of a member that has no interest in a pool any more."""
-        del session.accounts[name]
-        session.untold.pop(name, None)
-        pool.end(session.member)

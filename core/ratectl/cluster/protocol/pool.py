@@ -145,17 +145,18 @@ class Pool:
             self.cooling.bound(self.at + lent.window, lent.window)
         elif self.cooling.total and lent.capacity:
             self.cooling = Cooling()  # a token bucket: tokens accrue
-        more = self.level + self.cooling.total - self.room(lent)
+        room = self.room(lent)
+        more = self.level + self.cooling.total - room
         cooling = self.cooling.drop(more)
         free = min(self.level, max(0, more - sum(step.grains for step in cooling)))
         self.level -= free
         if lent.window:
             self.cooling.add(-more, self.at + lent.window, lent.window)
-        used = self.level + self.held * GRAINS
-        if 2 * used > lent.capacity:
+        left = room - self.level
+        if 2 * left < lent.capacity:
             self.high_at = self.at
         if self.rooms is not None:
-            self.rooms.note(self.at, lent.capacity - used)
+            self.rooms.note(self.at, left)
         self._end_recall(lent)
         return free, cooling
 
@@ -192,9 +193,9 @@ class Pool:
     def refund(self, account: Account, refunded: int, charged_at: int, lent: Lent) -> None:
         """Put tokens back that requests were charged and did not use.
 
-        The pool is never fuller than if they had not been charged (see ``Rooms``). In a window,
-        places that were spent before stand for them: those are free again no later. A member cannot
-        give back more than it has spent.
+        The pool is never fuller than if they had not been charged (see ``Rooms``). A window frees
+        places that were used before the charge instead: they would be free no later than those of
+        the charge. A member cannot give back more than it has spent.
 
         :param refunded: total of the draw.
         :param charged_at: an instant before all charges of what is new in it.

@@ -66,6 +66,11 @@ class Session:
         self.share, self.sizes = share, sizes
         return unused
 
+    def forget(self, pool: PoolId) -> None:
+        """Drop the account of a pool that the member has no interest in any more."""
+        del self.accounts[pool]
+        self.untold.pop(pool, None)
+
     def sent_at(self, reply: int) -> int | None:
         """Return when an answer was sent. None: it is not known any more."""
         for number, at in self.replies:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ratectl.cluster.protocol.messages import PoolId
     from ratectl.engine.algorithms.refunds import Refund
@@ -31,13 +31,13 @@ class Wallets(Protocol):
     deadline: int
 
     def touched(self) -> Iterable[PoolId]:
-        """Return the pools that were asked for since the last call."""
+        """Return the pools that were asked for since the last call, or of which was refunded."""
+
+    def refunds(self) -> Mapping[PoolId, Refund]:
+        """Return what was refunded since the last call, beside what is in the wallets again."""
 
     def read(self, pool: PoolId) -> Purse:
         """Return the state of a wallet. One that nobody has used is empty."""
-
-    def refunded(self, pool: PoolId) -> Refund:
-        """Return what was refunded since the last call, beside what is in the wallet again."""
 
     def add(self, pool: PoolId, tokens: int) -> None:
         """Put tokens into a wallet."""

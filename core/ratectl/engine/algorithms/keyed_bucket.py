@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ratectl.engine.algorithms.pooled import LONG_AGO
 from ratectl.engine.algorithms.protocol import FOREVER, NEVER, Algorithm, Extent
-from ratectl.engine.algorithms.refunds import Refund, Refunds
+from ratectl.engine.algorithms.refunds import Refunds
 from ratectl.engine.algorithms.token_bucket import TokenBucket, TokenState
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ class KeyedBucket(TokenBucket):
     __slots__ = ("least_wait", "refunds", "since", "token_ns", "wallets")
 
     starts_full = True
-    refunds_elsewhere = True
 
+    refunds: Refunds
     wallets: AnyKeyWallets
 
     def __init__(
@@ -306,12 +306,9 @@ class KeyedBucket(TokenBucket):
         level, at, high_at, hidden = super().settle(state, more, now, since, 0)
         return level, at, at if level > state[0] else high_at, hidden
 
-    def refund_elsewhere(
-        self, key: Any, before: TokenState, after: TokenState, tokens: int, now: int, since: int
-    ) -> None:
-        """Note what the own part has no room for (see ``Algorithm.refund_elsewhere``)."""
-        taken = self.level(after, now) - self.level(before, now)
-        self.refunds.add(key, Refund((tokens * self.per_token - taken) // self.per_token, since))
+    def put_back(self, before: TokenState, after: TokenState, now: int) -> int:
+        """Return the tokens that the own part has taken (see ``Algorithm.put_back``)."""
+        return -((self.level(before, now) - self.level(after, now)) // self.per_token)
 
     def filled(self, state: Any, tokens: int, now: int, *, owed: bool) -> tuple[int, TokenState]:
         """Fill the own part with at most so many tokens; return how many it took.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
-from ratectl.engine.algorithms.refunds import Refund, Refunds
+from ratectl.engine.algorithms.refunds import Refunds
 
 __all__ = ["LONG_AGO", "AnyWallet", "PooledBucket", "Wallet"]
 
@@ -62,7 +62,8 @@ class PooledBucket(Algorithm[int]):
     __slots__ = ("_key", "capacity", "least_wait", "refunds", "token_ns", "wallet")
 
     starts_full = True
-    refunds_elsewhere = True
+
+    refunds: Refunds
 
     def __init__(
         self,
@@ -105,12 +106,9 @@ class PooledBucket(Algorithm[int]):
         """Spend ``more``, even more than was granted; refund only what nobody has heard of yet."""
         return state + max(more, min(0, self.wallet.reported - state))
 
-    def refund_elsewhere(
-        self, key: Any, before: int, after: int, tokens: int, now: int, since: int
-    ) -> None:
-        """Note what somebody has heard of already (see ``Algorithm.refund_elsewhere``)."""
-        del key, now
-        self.refunds.add(None, Refund(tokens - before + after, since))
+    def put_back(self, before: int, after: int, now: int) -> int:  # noqa: ARG002
+        """Return what nobody had heard of (see ``Algorithm.put_back``)."""
+        return before - after
 
     def remaining(self, state: int, now: int) -> int:
         """Return the tokens in the wallet."""

@@ -8,7 +8,10 @@ its buckets are decided in Python.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    from ratectl.engine.algorithms.refunds import Refunds
 
 __all__ = ["FOREVER", "NEVER", "UNKNOWN", "Algorithm", "Extent", "Slot", "State", "migrate"]
 
@@ -72,8 +75,8 @@ class Algorithm(ABC, Generic[S]):
     starts_full: ClassVar[bool] = False
     """True if a new bucket always begins with ``full``, whatever has changed before."""
 
-    refunds_elsewhere: ClassVar[bool] = False
-    """True if the tokens are at several places (see ``refund_elsewhere``)."""
+    refunds: Refunds | None = None
+    """Where refunds are noted that a bucket has no room for, if others have its tokens as well."""
 
     wallets: Any = None
     """Wallets by key that have tokens beside the buckets (``KeyedBucket``)."""
@@ -124,13 +127,9 @@ class Algorithm(ABC, Generic[S]):
         as a copy of the charged one.
         """
 
-    def refund_elsewhere(
-        self, key: Any, before: S, after: S, tokens: int, now: int, since: int
-    ) -> None:
-        """Take note of what a refund of ``tokens`` has not put back, from ``before`` to ``after``.
-
-        Only limits whose tokens are at several places need it (see ``refunds``).
-        """
+    def put_back(self, before: S, after: S, now: int) -> int:  # noqa: ARG002
+        """Return the tokens that a refund has put back, rounded up. Only with ``refunds``."""
+        return 0
 
     def drawn(
         self, key: Any, cost: int, now: int, wait: int, state: S, *, is_real: bool  # noqa: ARG002

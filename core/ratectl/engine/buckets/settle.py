@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ratectl.engine.algorithms.refunds import Refund
 from ratectl.engine.buckets.charges import Settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ratectl.engine.algorithms.refunds import Refunds
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.charges import Charged
@@ -62,13 +64,12 @@ def settle(
         for group, key, _, serial, wait in looks:
             if not correction.more or wait or group.unit != unit:
                 continue
-            if correction.more < 0 and group.algorithm.refunds_elsewhere:
-                _refund(group, key, correction)
+            if correction.more < 0 and group.algorithm.refunds is not None:
+                _refund(group, key, correction, group.algorithm.refunds)
                 continue
             _correct(group, key, serial, correction, table)
             for present in groups:
-                is_refund = correction.more < 0 and present.algorithm.refunds_elsewhere
-                if present is not group and _replaces(present, group) and not is_refund:
+                if present is not group and _replaces(present, group):
                     _correct(present, present.key(attributes), 0, correction, table)
     return charged._replace(looks=looks, attributes=attributes, settled=settled)
 
@@ -101,6 +102,8 @@ def _replaces(present: Group, group: Group) -> bool:
 def _correct(group: Group, key: object, serial: int, correction: _Correction, table: Table) -> None:
     """Correct one bucket. ``serial``: of the bucket that was charged; 0 for another one."""
     more, now, since, cost = correction
+    if more < 0 and group.algorithm.refunds is not None:
+        return  # other tokens of it were never charged for such requests
     bucket = group.tracked(key)
     if bucket is None and more > 0:
         if group.ended is not None:
@@ -112,14 +115,16 @@ def _correct(group: Group, key: object, serial: int, correction: _Correction, ta
         group.correct(key, bucket, more, now, since, cost if bucket[2] == serial and serial else 0)
 
 
-def _refund(group: Group, key: object, correction: _Correction) -> None:
-    """Give back tokens that may have come from elsewhere: to no bucket but that one."""
+def _refund(group: Group, key: object, correction: _Correction, elsewhere: Refunds) -> None:
+    """Refund tokens that may have come from elsewhere: note there what this bucket does not take.
+
+    A bucket that counts such requests now, since they have moved, gets nothing.
+    """
     more, now, since, _ = correction
-    before = after = group.algorithm.full(now)
+    algorithm, taken = group.algorithm, 0
     bucket = group.tracked(key)
     if bucket is not None:
-        before = bucket[0]
         group.correct(key, bucket, more, now, since, 0)
-        bucket = group.tracked(key)
-        after = before if bucket is None else bucket[0]
-    group.algorithm.refund_elsewhere(key, before, after, -more, now, since)
+        after = group.tracked(key) or bucket
+        taken = algorithm.put_back(bucket[0], after[0], now)
+    elsewhere.add(key, Refund(-more - taken, since))
