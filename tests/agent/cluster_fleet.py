@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ratectl.cluster.pools import _pool_name
 from ratectl.cluster.sharding import SHARD_NAMES, SHARDS, shard_of_pool
 from ratectl.stores import open_store
@@ -22,6 +24,13 @@ WORKER = Path(__file__).with_name("cluster_worker.py")
 SECOND = 10**9
 FLEET: GroupName = ("/", "fleet", True, (), (), "requests")
 """Name of the budget's bucket."""
+STALLED = SECOND // 10
+UNLESS_STALLED = pytest.mark.flaky(reruns=2, only_rerun=["Stalled"])
+"""For tests of figures."""
+
+
+class Stalled(AssertionError):
+    """A figure that a busy machine has spoilt."""
 
 
 def limits(rate: int = RATE, burst: int = BURST) -> Any:
@@ -50,6 +59,8 @@ class Fleet:
         self.variables: list[dict[str, str]] = []
         """Variables of the environment of each worker, where it has some of its own."""
         self.workers: list[subprocess.Popen[str]] = []
+        self.stall = 0
+        """The longest time (ns) for which a process that has ended was kept from running."""
         self.publish(limits())
 
     def publish(self, tree: Any) -> None:
@@ -90,10 +101,25 @@ class Fleet:
             assert _line(self.workers[number]) == "done"  # and no problems
         found: dict[str, list[int]] = {}
         for out in self.folder.glob("out-*"):
-            for line in out.read_text("utf-8").splitlines():
+            stall, *lines = out.read_text("utf-8").splitlines()
+            self.stall = max(self.stall, int(stall))
+            for line in lines:
                 now, tenant = line.split()
                 found.setdefault(tenant, []).append(int(now))
         return {tenant: sorted(instants) for tenant, instants in found.items()}
+
+    def admits(self, admitted: list[int], begin: float, end: float, least: float) -> None:
+        """Require that enough was admitted between two times, in seconds after the first one.
+
+        Leases lapse where a busy machine keeps processes from running: then the test runs again.
+
+        :raises Stalled: too little was admitted, and a process did not run for 100 ms.
+        """
+        found = admitted_between(admitted, begin, end)
+        figures = f"{found} of {least:.0f} admitted; the longest stall: {self.stall / 1e6:.0f} ms"
+        if found <= least and self.stall >= STALLED:
+            raise Stalled(figures)
+        assert found > least, figures
 
     def kill_owner(self) -> list[int]:
         """Kill the process that owns the limits; return the numbers of the others."""

@@ -1,5 +1,7 @@
 """A process that asks an agent as fast as it may, and writes when it was admitted.
 
+The first line is the longest time (ns) for which it did not run though it should have.
+
 Arguments: store, state directory, file for the instants, requests for each second, seconds, number
 of tenants, of which each request is of the next one, cost of a request, and what it has cost in the
 end: known after 200 ms. It prints ``ready`` when its agent has a generation, and begins when it
@@ -39,6 +41,7 @@ def main(
     admitted: list[str] = []
     unsettled: deque[tuple[int, Decision]] = deque()
     names = itertools.cycle([f"t{number}" for number in range(tenants)])
+    stall = 0
     until = time.monotonic_ns() + int(seconds * 1e9)
     while (now := time.monotonic_ns()) < until:
         # The decision uses this very reading of the clock, which all processes share.
@@ -51,7 +54,8 @@ def main(
         while unsettled and unsettled[0][0] < now - 200_000_000:
             unsettled.popleft()[1].settle(used)
         time.sleep(1 / pace)
-    Path(out).write_text("\n".join(admitted), "utf-8")
+        stall = max(stall, time.monotonic_ns() - now - int(1e9 / pace))
+    Path(out).write_text("\n".join([str(stall), *admitted]), "utf-8")
     print("done", *agent.status.problems.values(), flush=True)
     sys.stdin.readline()
     agent.close()
