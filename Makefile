@@ -36,7 +36,7 @@ lint: .venv/dev
 	$(BIN)/lint-imports
 
 # The whole suite on the compiled engine, where it was built; what decides, on the pure one too.
-unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready
+unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready .venv/envoy-ready
 	if $(BIN)/python -c 'import ratectl.engine.native._fast'; then \
 	    RATECTL_ENGINE=c $(BIN)/pytest $(WORKERS) || exit 1; \
 	    RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS) -m "not etcd" $(DECIDING_TESTS); \
@@ -120,6 +120,10 @@ fuzz: .venv/dev .venv/atheris
 # A real Valkey or Redis for the tests of limits across redis: elsewhere they are skipped, too.
 .venv/valkey-ready: .venv/python
 	@.ci/install-valkey && touch $@ || true
+
+# A real Envoy for the tests of the sidecar: elsewhere they are skipped, too.
+.venv/envoy-ready: .venv/python
+	@.ci/install-envoy && touch $@ || true
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz bench/out

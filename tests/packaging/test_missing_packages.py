@@ -24,7 +24,7 @@ SIGNING: Final = "signing needs the package cryptography: pip install 'ratectl[s
 ETCD: Final = "pip install grpcio protobuf"
 METRICS: Final = "metrics need the package prometheus-client: pip install 'ratectl[prometheus]'"
 REDIS: Final = "limits across: redis need the package redis: pip install 'ratectl[redis]'"
-OPTIONAL: Final = {"cryptography", "prometheus-client", "opentelemetry-api"}
+OPTIONAL: Final = {"cryptography", "ngh2", "prometheus-client", "opentelemetry-api"}
 AGENT: Final = """
 import ratectl
 try:

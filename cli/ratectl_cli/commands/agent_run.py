@@ -1,6 +1,7 @@
 """``ratectl agent run``."""
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import Annotated, Literal
 
 import typer
 
@@ -47,6 +48,23 @@ def run(
             "[default: the first that the agent finds]",
         ),
     ] = None,
+    rls: Annotated[
+        str | None,
+        typer.Option(
+            "--rls",
+            metavar="ADDR",
+            help="Answer Envoy's Rate Limit Service on this address: 127.0.0.1:8081, or "
+            "unix:/path. Whoever reaches it can use up limits.",
+        ),
+    ] = None,
+    rls_server: Annotated[
+        Literal["ngh2", "grpcio"] | None,
+        typer.Option(
+            "--rls-server",
+            help="What speaks HTTP/2 for --rls.  "
+            "[default: ngh2, if ratectl's extra `sidecar` is installed]",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -88,10 +106,14 @@ def run(
     enforces. If the store is down, starts with the last good generation. SIGTERM or Ctrl-C ends it
     cleanly.
 
+    With --rls it is a sidecar: it decides what Envoy asks. A domain is a scope, its descriptors'
+    entries are attributes.
+
     Examples:
       ratectl agent run
       ratectl agent run --id edge-1 --state-dir /var/lib/ratectl --store etcd://etcd:2379/prod
       ratectl agent run --public-key /etc/ratectl/platform.pub
+      ratectl agent run --rls 127.0.0.1:8081 --metrics 127.0.0.1:9464
       ratectl agent run --metrics 127.0.0.1:9464 --admin unix:/run/ratectl/admin.sock
 
     Exit codes:
@@ -110,6 +132,8 @@ def run(
         raise missing
     token, tls = token_in(admin_token), tls_of(admin_tls)
     check_needs_admin(admin, token, tls)
+    if rls is None and rls_server is not None:
+        raise UsageError("--rls-server is for --rls: name its address")
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
@@ -130,8 +154,16 @@ def run(
                 log.info("generation %d is in force, from disk", status.generation)
             elif not status.generation:
                 log.info("no generation yet: %s", status.error)
-            wait_for_one()
-            log.info("stopping")
+            with ExitStack() as sidecars:
+                if rls is not None:
+                    from ratectl.sidecar import Sidecar
+
+                    log.info(
+                        "rls on %s",
+                        sidecars.enter_context(Sidecar(agent, rls, server=rls_server)).rls,
+                    )
+                wait_for_one()
+                log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}
         session.answer("AgentRun", data, list)
         log.info("stopped on generation %d", agent.generation)

@@ -1,0 +1,89 @@
+"""A server of the sidecar's methods by grpcio: its threads answer."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from ratectl.agent.log import log
+from ratectl.errors import UsageError
+from ratectl.runtime.address import Address
+from ratectl.sidecar.methods import CallError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.sidecar.methods import Method
+
+__all__ = ["MOST_BYTES", "GrpcioServer"]
+
+MOST_BYTES: Final = 64 * 1024
+"""Largest message that is read."""
+_THREADS: Final = 4
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MOST_BYTES),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.so_reuseport", 0),  # another process on the port is an error
+)
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class GrpcioServer:
+    """Listens until it is closed."""
+
+    def __init__(self, methods: Mapping[str, Method], address: Address) -> None:
+        """Listen.
+
+        :raises UsageError: the address cannot be used.
+        """
+        address.listen().close()  # says what is wrong; grpcio does not
+        self._server = grpc.server(
+            ThreadPoolExecutor(_THREADS, "ratectl-rls"),
+            handlers=[_Handlers(methods)],
+            options=_OPTIONS,
+        )
+        before = os.umask(0o177)  # for a Unix socket
+        try:
+            port = self._server.add_insecure_port(str(address))
+        except RuntimeError:
+            raise UsageError(f"cannot listen on {address}") from None
+        finally:
+            os.umask(before)
+        self.address = address if address.path else Address(address.host, port)
+        self._server.start()
+        self._is_parents = False
+
+    def close(self, grace: float) -> None:
+        """Take no more calls; wait at most ``grace`` seconds for those that are being answered."""
+        if not self._is_parents:
+            self._server.stop(grace).wait()
+
+    def in_child(self) -> None:
+        """Leave the address to the parent."""
+        self._is_parents = True
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._handlers = {
+            path: grpc.unary_unary_rpc_method_handler(partial(_answer, method))
+            for path, method in methods.items()
+        }
+
+    def service(self, details: Any) -> Any:
+        return self._handlers.get(details.method)
+
+
+def _answer(method: Method, data: bytes, context: Any) -> bytes:
+    try:
+        return method(data)
+    except CallError as error:
+        context.abort(_CODES[error.code], str(error))
+    except Exception:  # noqa: BLE001  Envoy decides what a failure means
+        log.exception("a call of the sidecar failed")
+        context.abort(grpc.StatusCode.INTERNAL, "the limiter failed: see its log")
+    raise AssertionError("abort raises")

@@ -1,0 +1,217 @@
+"""Unary calls of gRPC over HTTP/2, without a socket: bytes that arrive to bytes to send.
+
+nghttp2 (through ngh2) does HTTP/2: frames, compression of headers, windows, and bounds against
+hostile callers. Sources: RFC 9113; github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from ngh2 import (
+    Configuration,
+    Connection,
+    ConnectionClosed,
+    DataReceived,
+    NGH2Error,
+    PingAcknowledged,
+    RequestReceived,
+    Role,
+    Setting,
+    StreamClosed,
+)
+
+from ratectl.sidecar.methods import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, CallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ngh2 import Event
+
+    from ratectl.sidecar.methods import Method
+
+    Answer = bytes | CallError
+    Run = Callable[[Method, bytes, Callable[[Answer], None]], None]
+
+__all__ = ["MOST_BYTES", "MOST_STREAMS", "GrpcConnection", "run_here"]
+
+MOST_BYTES: Final = 64 * 1024
+"""Largest message that is read."""
+MOST_STREAMS: Final = 256
+"""Calls of one connection that may be open at once."""
+_MOST_HEADERS: Final = 16 * 1024
+_PREFIX: Final = 5
+"""Bytes before a message: a flag of compression, and the length."""
+
+_CONFIGURATION: Final = Configuration(
+    max_inbound_header_list_size=_MOST_HEADERS,
+    # Envoy resets each call that times out: a slow moment must not end the connection.
+    stream_reset_rate_limit=(20_000, 5_000),
+)
+_SETTINGS: Final = {
+    Setting.MAX_CONCURRENT_STREAMS: MOST_STREAMS,
+    Setting.MAX_HEADER_LIST_SIZE: _MOST_HEADERS,
+}
+_TYPE: Final = b"application/grpc"
+_HEADERS: Final = ((b":status", b"200"), (b"content-type", _TYPE))
+_TRAILERS: Final = ((b"grpc-status", b"0"),)
+_WRONG_TYPE: Final = ((b":status", b"415"),)
+_DRAIN: Final = b"draining"
+
+
+class _Call(NamedTuple):
+    """A call whose message has not arrived whole."""
+
+    method: Method
+    message: bytearray
+
+
+def run_here(method: Method, message: bytes, answered: Callable[[Answer], None]) -> None:
+    """Answer a call at once."""
+    try:
+        answered(method(message))
+    except CallError as error:
+        answered(error)
+
+
+class GrpcConnection:
+    """One connection of a server. Not for several threads."""
+
+    def __init__(self, methods: Mapping[str, Method], run: Run = run_here) -> None:
+        """``run``: calls a method, and then with its answer the given function, perhaps later."""
+        self._methods = {path.encode(): method for path, method in methods.items()}
+        self._run = run
+        self._connection = Connection(Role.SERVER, _CONFIGURATION)
+        self._connection.initiate_connection(_SETTINGS)
+        self._arriving: dict[int, _Call] = {}
+        self._open: set[int] = set()
+        self._is_last = False
+        self.ended = 0
+        """Calls that have ended."""
+        self.is_over = False
+        """True if the connection should be closed, after the bytes are sent."""
+
+    @property
+    def calls(self) -> int:
+        """Calls that are open."""
+        return len(self._open)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes that have arrived; answer the calls that are complete.
+
+        The peer's bytes may be wrong in any way: then ``is_over`` becomes true.
+        """
+        try:
+            self._connection.receive_data(data)
+        except NGH2Error:
+            self.is_over = True
+        else:
+            self._take_events()
+
+    def to_send(self) -> bytes:
+        """Return the bytes to send."""
+        if self.is_over:
+            return b""
+        try:
+            data = self._connection.data_to_send()
+        except NGH2Error:
+            self.is_over = True
+            return b""
+        self._take_events()  # calls end when their last bytes are taken
+        return data
+
+    def drain(self) -> None:
+        """Tell the peer to make its next calls elsewhere; ``is_over`` when the last one has ended.
+
+        The peer may have sent calls before it hears of that. What it sends after a ping's answer,
+        it has sent in spite of it.
+        """
+        if not self.is_over:
+            self._connection.send_shutdown_notice()
+            self._connection.ping(_DRAIN)
+
+    # Events -------------------------------------------------------------------------------------
+
+    def _take_events(self) -> None:
+        for event in self._connection.events():
+            self._on_event(event)
+        wants = self._connection.want_read or self._connection.want_write
+        is_done = self._is_last and not self._open and not self._connection.want_write
+        self.is_over = self.is_over or is_done or not wants
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            self._begin(event)
+        elif isinstance(event, DataReceived):
+            self._add(event.stream_id, event.data, whole=event.end_stream)
+        elif isinstance(event, StreamClosed):
+            self._arriving.pop(event.stream_id, None)
+            self._open.discard(event.stream_id)
+            self.ended += 1
+        elif isinstance(event, PingAcknowledged) and event.opaque_data == _DRAIN:
+            self._connection.send_goaway()
+            self._is_last = True
+        elif isinstance(event, ConnectionClosed):
+            self.is_over = True
+
+    def _begin(self, event: RequestReceived) -> None:
+        stream = event.stream_id
+        self._open.add(stream)
+        headers = dict(event.headers)
+        if not headers.get(b"content-type", b"").startswith(_TYPE):
+            self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
+            return
+        method = self._methods.get(headers.get(b":path", b""))
+        if method is None or headers.get(b":method") != b"POST":
+            self._answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
+            return
+        self._arriving[stream] = _Call(method, bytearray())
+        if event.end_stream:
+            self._add(stream, b"", whole=True)
+
+    def _add(self, stream: int, data: bytes, *, whole: bool) -> None:
+        call = self._arriving.get(stream)
+        if call is None:
+            return  # it has been answered
+        call.message.extend(data)
+        if len(call.message) > MOST_BYTES + _PREFIX:
+            problem = f"a message has {MOST_BYTES} bytes at most"
+            self._refuse(stream, CallError(RESOURCE_EXHAUSTED, problem))
+        elif whole:
+            self._answer_whole(stream, call)
+
+    def _answer_whole(self, stream: int, call: _Call) -> None:
+        message = call.message
+        if message[:1] == b"\x01":
+            self._refuse(stream, CallError(UNIMPLEMENTED, "compressed messages are not read"))
+        elif len(message) < _PREFIX or int.from_bytes(message[1:_PREFIX]) != len(message) - _PREFIX:
+            self._refuse(stream, CallError(INTERNAL, "the call has not one whole message"))
+        else:
+            del self._arriving[stream]
+            self._run(call.method, bytes(message[_PREFIX:]), partial(self._answer, stream))
+
+    def _refuse(self, stream: int, error: CallError) -> None:
+        del self._arriving[stream]
+        self._answer(stream, error)
+
+    # Answers ------------------------------------------------------------------------------------
+
+    def _answer(self, stream: int, answer: Answer) -> None:
+        """End a call; nothing happens if the peer has ended it."""
+        if stream not in self._open or self.is_over:
+            return
+        connection = self._connection
+        if isinstance(answer, CallError):
+            connection.send_response(stream, _error_headers(answer), end_stream=True)
+            return
+        connection.send_response(stream, _HEADERS)
+        connection.send_data(stream, b"\0" + len(answer).to_bytes(4) + answer)
+        connection.send_trailers(stream, _TRAILERS)
+
+
+def _error_headers(error: CallError) -> tuple[tuple[bytes, bytes], ...]:
+    message = quote(str(error), safe=" !#$&'()*+,/:;=?@[]<>^`{|}~\"").encode()
+    status = str(error.code).encode()
+    return (*_HEADERS, (b"grpc-status", status), (b"grpc-message", message))

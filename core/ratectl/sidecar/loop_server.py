@@ -1,0 +1,228 @@
+"""A server of the sidecar's methods on asyncio, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ratectl.agent.log import log
+from ratectl.runtime.address import Address
+from ratectl.sidecar.http2 import GrpcConnection, run_here
+from ratectl.sidecar.methods import INTERNAL, CallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ratectl.sidecar.http2 import Answer
+    from ratectl.sidecar.methods import Method
+
+__all__ = ["LoopServer"]
+
+_MOST_CONNECTIONS: Final = 10_000
+_OTHER_FILES: Final = 100
+"""Files that the process may need for other things."""
+_LONGEST_CALL: Final = 90.0
+"""Seconds that a connection may have open calls of which none ends."""
+_LONGEST_IDLE: Final = 3_600.0
+"""Seconds that a connection may be open without a call."""
+_LONGEST: Final = 86_400.0
+"""Seconds until callers are told to connect again, so that they meet new sidecars."""
+_LOOK_EVERY: Final = 1.0
+
+
+class LoopServer:
+    """Listens until it is closed.
+
+    Methods that may wait run in threads; all others in the loop's own.
+    """
+
+    def __init__(
+        self, methods: Mapping[str, Method], address: Address, may_wait: Callable[[], bool]
+    ) -> None:
+        """Listen.
+
+        :param may_wait: whether methods may wait for somebody now.
+        :raises UsageError: the address cannot be used.
+        """
+        self._methods = methods
+        self._may_wait = may_wait
+        self._connections: dict[_Connection, None] = {}
+        """The oldest first."""
+        self._listener = address.listen()
+        self._loop = asyncio.new_event_loop()
+        self._stopped = False
+        self._most = min(_MOST_CONNECTIONS, getrlimit(RLIMIT_NOFILE)[0] - _OTHER_FILES)
+        self.address = address
+        if not address.path:
+            self.address = Address(address.host, self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve, name="ratectl-rls", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        serving = self._loop.create_server(lambda: _Connection(self), sock=self._listener)
+        self._server = self._loop.run_until_complete(serving)
+        self._look()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def close(self, grace: float) -> None:
+        """Take no more calls; wait at most ``grace`` seconds for those that are being answered."""
+        if self._stopped:
+            return
+        self._stopped = True
+        asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        if self.address.path:
+            Path(self.address.path).unlink(missing_ok=True)
+
+    def in_child(self) -> None:
+        """Leave the address to the parent: a forked child has no such thread."""
+        self._stopped = True
+        self._listener.close()
+
+    async def _drain(self, grace: float) -> None:
+        self._server.close()
+        until = monotonic() + grace
+        for connection in list(self._connections):
+            connection.drain()
+        while self._connections and monotonic() < until:
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.abort()
+
+    # Connections --------------------------------------------------------------------------------
+
+    def join(self, connection: _Connection) -> None:
+        """Take note of a new connection; the oldest one that is idle makes room for it."""
+        if len(self._connections) >= self._most:
+            idle = (each for each in self._connections if not each.calls)
+            next(idle, connection).abort()
+        self._connections[connection] = None
+
+    def leave(self, connection: _Connection) -> None:
+        """Forget a connection that has ended."""
+        self._connections.pop(connection, None)
+
+    def _look(self) -> None:
+        """End what has lasted too long."""
+        now = monotonic()
+        for connection in list(self._connections):
+            connection.look(now)
+        self._loop.call_later(_LOOK_EVERY, self._look)
+
+    def connection(self, answered_later: Callable[[], None]) -> GrpcConnection:
+        """Return what speaks HTTP/2 on one connection."""
+
+        def run(method: Method, message: bytes, answered: Callable[[Answer], None]) -> None:
+            if not self._may_wait():
+                run_here(_guarded(method), message, answered)
+                return
+            future = self._loop.run_in_executor(None, _answer_of, _guarded(method), message)
+
+            def done(future: asyncio.Future[Answer]) -> None:
+                answered(future.result())
+                answered_later()
+
+            future.add_done_callback(done)
+
+        return GrpcConnection(self._methods, run)
+
+
+def _answer_of(method: Method, message: bytes) -> Answer:
+    found: list[Answer] = []
+    run_here(method, message, found.append)
+    return found[0]
+
+
+def _guarded(method: Method) -> Method:
+    """Return a method whose failures end a call, and not the connection."""
+
+    def guarded(message: bytes) -> bytes:
+        try:
+            return method(message)
+        except CallError:
+            raise
+        except Exception:  # noqa: BLE001  Envoy decides what a failure means
+            log.exception("a call of the sidecar failed")
+            raise CallError(INTERNAL, "the limiter failed: see its log") from None
+
+    return guarded
+
+
+class _Connection(asyncio.Protocol):
+    """The socket of one connection."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, server: LoopServer) -> None:
+        self._server = server
+        self._http2 = server.connection(self._flush)
+        self._began = self._moved = monotonic()
+        self._ended = 0
+        self._is_draining = False
+
+    @property
+    def calls(self) -> int:
+        """Calls that are open."""
+        return self._http2.calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        found: Any = transport.get_extra_info("socket")
+        if found is not None and found.family != socket.AF_UNIX:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._server.join(self)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._http2.feed(data)
+        self._flush()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._http2.is_over = True
+        self._server.leave(self)
+
+    # A peer that does not read its answers is not read, either.
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        with suppress(RuntimeError):  # it is being closed
+            self._transport.resume_reading()
+
+    def _flush(self) -> None:
+        data = self._http2.to_send()
+        if data:
+            self._transport.write(data)
+        if self._http2.is_over:
+            self._transport.close()
+
+    def drain(self) -> None:
+        """Tell the peer to make its next calls elsewhere."""
+        self._is_draining = True
+        self._http2.drain()
+        self._flush()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._http2.is_over = True
+        self._transport.abort()
+
+    def look(self, now: float) -> None:
+        """End the connection if it has lasted too long."""
+        if self._http2.ended != self._ended:
+            self._ended, self._moved = self._http2.ended, now
+        if now - self._moved > (_LONGEST_CALL if self.calls else _LONGEST_IDLE):
+            self.abort()
+        elif now - self._began > _LONGEST and not self._is_draining:
+            self.drain()

@@ -1,0 +1,70 @@
+"""Methods of the sidecar's gRPC server, as functions from bytes to bytes, for any server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from ratectl.sidecar.health import Health, UnknownService
+from ratectl.sidecar.questions import InvalidRequest
+from ratectl.sidecar.service import METHOD, SERVICE, RateLimitService
+from ratectl.sidecar.wire import WireError
+
+if TYPE_CHECKING:
+    from ratectl.agent import Agent
+
+__all__ = [
+    "INTERNAL",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "RESOURCE_EXHAUSTED",
+    "UNIMPLEMENTED",
+    "CallError",
+    "Method",
+    "Methods",
+]
+
+Method = Callable[[bytes], bytes]
+
+INVALID_ARGUMENT: Final = 3
+NOT_FOUND: Final = 5
+RESOURCE_EXHAUSTED: Final = 8
+UNIMPLEMENTED: Final = 12
+INTERNAL: Final = 13
+
+
+class CallError(Exception):
+    """A call that ends without an answer.
+
+    :param code: status of gRPC.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Methods:
+    """What a sidecar answers: the Rate Limit Service, and health checks."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.service = RateLimitService(agent)
+        self.health = Health(agent, (SERVICE,))
+        self.by_path: Mapping[str, Method] = {
+            METHOD: self._decide,
+            Health.METHOD: self._check,
+        }
+
+    def _decide(self, data: bytes) -> bytes:
+        try:
+            return self.service.decide(data)
+        except (WireError, InvalidRequest) as error:
+            raise CallError(INVALID_ARGUMENT, str(error)) from None
+
+    def _check(self, data: bytes) -> bytes:
+        try:
+            return self.health.check(data)
+        except WireError as error:
+            raise CallError(INVALID_ARGUMENT, str(error)) from None
+        except UnknownService as error:
+            raise CallError(NOT_FOUND, str(error)) from None

@@ -1,0 +1,63 @@
+"""Envoy's Rate Limit Service: bytes of a request to bytes of its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ratectl.agent.log import log
+from ratectl.central.charge import give_back
+from ratectl.sidecar.answers import response_of
+from ratectl.sidecar.questions import questions_of
+from ratectl.sidecar.wire import decode_request, encode_response
+
+if TYPE_CHECKING:
+    from ratectl.agent import Agent
+    from ratectl.sidecar.messages import Request, Response
+
+__all__ = ["METHOD", "SERVICE", "RateLimitService"]
+
+SERVICE: Final = "envoy.service.ratelimit.v3.RateLimitService"
+METHOD: Final = f"/{SERVICE}/ShouldRateLimit"
+
+
+class RateLimitService:
+    """Answers requests of Envoy by the limits of an agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.negative_hits = 0
+        """Descriptors whose hits should have been given back, which nobody does."""
+
+    def decide(self, data: bytes) -> bytes:
+        """Answer a request. May wait for a server that counts a limit (``across: redis``).
+
+        :raises WireError: the bytes are no request.
+        :raises InvalidRequest: it has no domain, or no descriptor.
+        """
+        return encode_response(self.answer(decode_request(data)))
+
+    def answer(self, request: Request) -> Response:
+        """Charge all descriptors, or none.
+
+        :raises InvalidRequest: the request has no domain, or no descriptor.
+        """
+        questions = questions_of(request)
+        if None in questions:
+            self._note_negative(questions.count(None))
+        asked = [
+            None if question is None else (question, self._agent.check_blocking(*question))
+            for question in questions
+        ]
+        decided = [each for each in asked if each is not None]
+        if not all(decision for _, decision in decided):
+            for question, decision in decided:
+                give_back(decision, question.cost)  # a refusal has charged nothing
+        return response_of(self._agent, asked)
+
+    def _note_negative(self, count: int) -> None:
+        if not self.negative_hits:
+            log.warning(
+                "Envoy gives hits back (is_negative_hits), also of requests that were refused: "
+                "they are ignored"
+            )
+        self.negative_hits += count

@@ -1,0 +1,99 @@
+"""A running sidecar: an agent, asked by Envoy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+
+from ratectl.errors import UsageError
+from ratectl.runtime.address import Address, parse_address
+from ratectl.sidecar.methods import Methods
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ratectl.agent import Agent
+    from ratectl.sidecar.grpcio_server import GrpcioServer
+    from ratectl.sidecar.loop_server import LoopServer
+
+__all__ = ["SERVERS", "Sidecar"]
+
+Server = Literal["ngh2", "grpcio"]
+SERVERS: Final[tuple[Server, ...]] = get_args(Server)
+
+
+class Sidecar:
+    """Serves Envoy's Rate Limit Service by the limits of an agent, until it or the agent is closed.
+
+    >>> with Agent("etcd://etcd:2379/prod") as agent, Sidecar(agent, "127.0.0.1:8081"):
+    ...     wait()                                                       # doctest: +SKIP
+    """
+
+    def __init__(self, agent: Agent, rls: str, *, server: Server | None = None) -> None:
+        """Listen on ``rls``: ``127.0.0.1:8081``, or ``unix:/path``.
+
+        Whoever reaches the address can use up limits: it has no passwords. ``server``: what speaks
+        HTTP/2. ``ngh2`` needs the extra ``ratectl[sidecar]``, and is the default where that is
+        installed; ``grpcio`` takes ten times as long for each call.
+
+        :raises UsageError: the address cannot be used, or the server is not installed.
+        """
+        self._methods = Methods(agent)
+        address = parse_address(rls)
+        self._server: LoopServer | GrpcioServer
+        if _chosen(server) == "ngh2":
+            from ratectl.sidecar.loop_server import LoopServer
+
+            self._server = LoopServer(self._methods.by_path, address, lambda: agent.asks_server)
+        else:
+            from ratectl.sidecar.grpcio_server import GrpcioServer
+
+            self._server = GrpcioServer(self._methods.by_path, address)
+        agent._companions.join(self)  # noqa: SLF001
+
+    @property
+    def rls(self) -> Address:
+        """Address of the Rate Limit Service."""
+        return self._server.address
+
+    def close(self, grace: float = 5.0) -> None:
+        """Tell callers to go elsewhere, and answer what they have asked. Safe to repeat.
+
+        :param grace: seconds after which calls are cut off.
+        """
+        self._methods.health.is_draining = True
+        self._server.close(grace)
+
+    def in_child(self) -> None:
+        """Leave the address to the parent."""
+        self._server.in_child()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _chosen(server: Server | None) -> Server:
+    """Return the server to use.
+
+    :raises UsageError: there is none of this name, or it is not installed.
+    """
+    if server not in (None, *SERVERS):
+        raise UsageError(f"there is no server {server!r}: there are {', '.join(SERVERS)}")
+    if server == "grpcio":
+        return server
+    try:
+        import ngh2  # noqa: F401
+    except ModuleNotFoundError:
+        if server is None:
+            return "grpcio"
+        raise UsageError(
+            "the server ngh2 needs the package of this name: pip install 'ratectl[sidecar]'"
+        ) from None
+    return "ngh2"

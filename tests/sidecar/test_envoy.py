@@ -1,0 +1,131 @@
+"""A real Envoy that asks a real sidecar, configured by the file of the documentation."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpx
+import pytest
+import yaml
+
+from envoy_server import EnvoyServer
+from etcd_server import free_port, wait_for
+from ratectl import Agent
+from ratectl.sidecar import Sidecar
+from ratectl.sidecar.sidecar import SERVERS
+from support import once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "envoy" / "envoy.yaml"
+POLICIES = """
+apiVersion: ratectl/v1
+scope: /shop
+limits:
+  each: {rate: 3/day, burst: 3, per: client}
+"""
+
+
+class _Shop(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+class Mesh(NamedTuple):
+    envoy: EnvoyServer
+    url: str
+    rls: int
+
+    def get(self, client: str) -> httpx.Response:
+        return httpx.get(f"{self.url}/cart", headers={"x-client": client}, timeout=30)
+
+
+@contextmanager
+def mesh(folder: Path, **changes: str) -> Iterator[Mesh]:
+    """Run Envoy and a service behind it, without a sidecar."""
+    rls, front = free_port(), free_port()
+    shop = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
+    threading.Thread(target=shop.serve_forever, daemon=True).start()
+    text = DOCUMENTED.read_text()
+    changed = {
+        "8000}": f"{shop.server_port}}}",
+        "8081}": f"{rls}}}",
+        "10000}": f"{front}}}",
+        "/dev/stdout": f"{folder}/access.log",
+        "timeout: 0.1s": "timeout: 10s",
+        **changes,
+    }
+    for old, new in changed.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    envoy = EnvoyServer(yaml.safe_load(text), folder)
+    try:
+        yield Mesh(envoy, f"http://127.0.0.1:{front}", rls)
+    finally:
+        envoy.stop()
+        shop.shutdown()
+        shop.server_close()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_requests_pass_until_the_limit_is_used_up(tmp_path: Path, server: Any) -> None:
+    with (
+        mesh(tmp_path) as run,
+        Agent.from_policies(POLICIES) as agent,
+        Sidecar(agent, f"127.0.0.1:{run.rls}", server=server),
+    ):
+        answers = [run.get("a") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert answers[0].headers["ratelimit-policy"] == '"each";q=3;w=86400'
+        assert answers[0].headers["ratelimit"].startswith('"each";r=2;t=')
+        assert answers[3].headers["ratelimit"].startswith('"each";r=0;t=')
+        assert 0 < int(answers[3].headers["retry-after"]) <= 86_400 / 3
+        assert answers[3].headers["x-envoy-ratelimited"] == "true"
+        assert run.get("b").status_code == 200
+        counters = run.envoy.counters("ratelimit")
+        assert counters["cluster.shop.ratelimit.ok"] == 4
+        assert counters["cluster.shop.ratelimit.over_limit"] == 1
+        log = wait_for(lambda: refusal_in(tmp_path / "access.log"), "the access log", 30)
+    assert log == {
+        "generation": 1,
+        "limit": "each",
+        "reason": "limited",
+        "scope": "/shop",
+        "source": "<policies>:5:16",
+    }
+
+
+def refusal_in(log: Path) -> dict[str, Any] | None:
+    """Return the metadata of the refusal in Envoy's log."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    found = [line.split(" ", 2)[2] for line in lines if line.startswith("429 /cart ")]
+    return json.loads(found[0]) if found else None
+
+
+@pytest.mark.parametrize(("denies", "expected"), [("false", 200), ("true", 500)])
+def test_without_a_sidecar_envoys_setting_decides(
+    tmp_path: Path, denies: str, expected: int
+) -> None:
+    change = {"failure_mode_deny: false": f"failure_mode_deny: {denies}"}
+    with mesh(tmp_path, **change) as run, Agent.from_policies(POLICIES) as agent:
+        assert run.get("a").status_code == expected
+        with Sidecar(agent, f"127.0.0.1:{run.rls}"):
+            wait_for(lambda: "ratelimit" in run.get("b").headers, "Envoy to connect again", 60)
+            assert [run.get("c").status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert run.get("c").status_code == expected
