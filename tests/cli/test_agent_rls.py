@@ -1,0 +1,64 @@
+"""``ratectl agent run --rls``: a real sidecar that follows a real store."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from cli_support import PROGRAM
+from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
+from test_agent_endpoints import agent_run
+
+from etcd_server import wait_for
+from ratectl.sidecar.service import METHOD
+from ratectl.stores import open_store
+from sidecar.envoys_messages import OK, OVER, descriptor, request
+from support import once, policies, publish_policies
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TREE = policies(**{"/mail": {"limits": {"spike": {"rate": "2/day", "burst": 2}}}})
+ASKED = request("mail", descriptor()).SerializeToString()
+
+
+@once
+@pytest.mark.parametrize("server", ["ngh2", "grpcio"])
+def test_a_sidecar_decides_what_was_published(tmp_path: Path, server: str) -> None:
+    url = f"sqlite:///{tmp_path}/rates.db"
+    path = tmp_path / "rls.sock"
+    options = ("--rls", f"unix:{path}", "--rls-server", server)
+    with open_store(url) as store, agent_run(url, tmp_path, *options) as running:
+        running.logged("rls on unix:")
+        with grpc.insecure_channel(f"unix:{path}") as channel:
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            decide = channel.unary_unary(METHOD)
+            assert check(b"", timeout=20) == b"\x08\x02"
+            publish_policies(store, TREE)
+            wait_for(lambda: check(b"", timeout=20) == b"\x08\x01", "a generation", 20)
+            codes = [
+                RateLimitResponse.FromString(decide(ASKED, timeout=20)).overall_code
+                for _ in range(3)
+            ]
+            assert codes == [OK, OK, OVER]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rls", "here"], "it has no port"),
+        (["--rls-server", "grpcio"], "--rls-server is for --rls: name its address"),
+        (["--rls", "127.0.0.1:0", "--rls-server", "h2"], "'h2' is not one of 'ngh2', 'grpcio'"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: list[str], message: str) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "agent", "run", "--store", f"sqlite:///{tmp_path}/r.db", "--state-dir",
+         str(tmp_path), *options],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 64
+    assert message in done.stderr
