@@ -143,4 +143,4 @@ sanitize: .venv/dev
 	    PYTHONPATH=$(CURDIR)/$(SANITIZED)/core RATECTL_ENGINE=c RATECTL_SANITIZED=1 \
 	    $(BIN)/pytest -q -s -p no:xdist -m "not etcd" $(SANITIZED_TESTS)
 
-SANITIZED_TESTS ?= tests/engine tests/conformance tests/callers tests/agent
+SANITIZED_TESTS ?= tests/engine tests/conformance tests/callers tests/agent tests/sidecar/test_rls_core.py

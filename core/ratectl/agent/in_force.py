@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -90,7 +91,9 @@ def _counted_here(scopes: Mapping[str, ScopePlan]) -> Iterator[str]:
                 yield f"{'budget ' if limit.budget else ''}{limit.name} at {scope}"
 
 
+@lru_cache(1_024)
 def _shown(limit: LimitPlan) -> LimitInForce:
+    """Describe a plan, which never changes."""
     return LimitInForce(
         limit.name,
         limit.scope,

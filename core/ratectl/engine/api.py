@@ -39,6 +39,7 @@ __all__ = [
     "PlanSet",
     "Request",
     "ScopePlan",
+    "Tell",
     "Watcher",
 ]
 
@@ -46,6 +47,12 @@ T = TypeVar("T")
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
+
+Tell = Callable[["Decision", str, dict[str, str]], "tuple[bytes, bytes, bytes] | None"]
+"""Function from a decision that allows, its scope and attributes to parts of an answer to Envoy.
+
+They are the limit that decided, the header of the limits in force, and the name of the limit in
+the other header; None: there are none."""
 
 Locate = Callable[[str, str], str | None]
 """Function from an origin (see ``LimitPlan.origins``) to its place in a file, if that is known."""
@@ -191,6 +198,19 @@ class Engine(ABC):
     """Texts of keys in ``usage``."""
     stable_keys: StableKeys | None = None
     """Numbers of keys that are the same in other processes; None without a shared secret."""
+
+    def rls(
+        self, data: bytes, scopes: dict[bytes, str], names: dict[bytes, str], tell: Tell
+    ) -> bytes | tuple[Decision, str, dict[str, str], int] | None:
+        """Decide a request of Envoy's Rate Limit Service, if it is a usual one.
+
+        ``scopes`` and ``names``: the texts that are known for bytes.
+
+        Return the bytes of the answer; or the decision with the arguments of ``check``, whose
+        answer somebody else has to write; or None for a request that nobody has decided.
+        """
+        del data, scopes, names, tell
+        return None
 
     @abstractmethod
     def check(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from ratectl.contrib.web.answers import headers_of
+from ratectl.contrib.web.answers import headers_by
 from ratectl.sidecar.messages import Code, Limit, Response, Status, Unit
+from ratectl.sidecar.questions import Question
+from ratectl.sidecar.wire import encode_header, encode_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,9 +16,10 @@ if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.in_force import LimitInForce
     from ratectl.engine.decision import Decision
-    from ratectl.sidecar.questions import Question
 
-__all__ = ["NOT_ASKED", "response_of"]
+    Asked = tuple[Question, Decision]
+
+__all__ = ["NOT_ASKED", "response_of", "told_of"]
 
 NOT_ASKED: Final = Status(Code.OK)
 """Answer to a descriptor that charges nothing."""
@@ -31,62 +35,109 @@ _UNITS: Final = {
 }
 
 
-def response_of(agent: Agent, asked: Sequence[tuple[Question, Decision] | None]) -> Response:
+def response_of(agent: Agent, asked: Sequence[Asked | None]) -> Response:
     """Return the answer to all descriptors of a request.
 
     If one of them was refused, what others were charged has been given back.
 
     :param asked: of each descriptor, what was asked and decided; None if it charges nothing.
     """
-    decided = [each for each in asked if each is not None]
-    is_refused = not all(decision for _, decision in decided)
-    statuses = [
-        NOT_ASKED if each is None else _status(agent, *each, given_back=is_refused)
-        for each in asked
-    ]
+    answers = [None if each is None else _Answer.of(agent, *each) for each in asked]
+    decided = [answer for answer in answers if answer is not None]
+    is_refused = not all(answer.decision for answer in decided)
+    statuses = tuple([each.status(is_refused) if each else NOT_ASKED for each in answers])
     code = Code.OVER_LIMIT if is_refused else Code.OK
-    told = _told(decided)
-    if told is None:
-        return Response(code, tuple(statuses))
-    question, decision = told
-    headers = headers_of(decision, agent, question.scope, question.attributes)
-    lower = tuple([(name.lower(), value) for name, value in headers])
-    return Response(code, tuple(statuses), lower, None if decision else _metadata(decision))
+    if not decided:
+        return Response(code, statuses)
+    told = decided[0] if len(decided) == 1 else min(decided, key=_Answer.rank)
+    return Response(code, statuses, told.headers(), told.metadata())
 
 
-def _told(decided: Sequence[tuple[Question, Decision]]) -> tuple[Question, Decision] | None:
-    """Return the decision that clients are told of: a refusal, or the one with the least left."""
-    return min(decided, key=lambda each: (each[1].allowed, _share_left(each[1])), default=None)
+def told_of(
+    agent: Agent, decision: Decision, scope: str, attributes: Mapping[str, str]
+) -> tuple[bytes, bytes, bytes] | None:
+    """Return what answers say of the limit that allowed: see ``ratectl.engine.api.Tell``."""
+    answer = _Answer.of(agent, Question(scope, attributes, 1), decision)
+    limit = answer.limit()
+    if limit is None:
+        return None
+    headers = dict(answer.headers())
+    policy = headers.get("ratelimit-policy")
+    state = headers.get("ratelimit")
+    return (
+        encode_limit(limit),
+        b"" if policy is None else encode_header("ratelimit-policy", policy),
+        b"" if state is None else state[1 : state.rindex('"')].encode(),
+    )
 
 
-def _share_left(decision: Decision) -> float:
-    if decision.limit is None or not decision.capacity:
-        return 2.0  # nothing limits it
-    return (decision.remaining or 0) / decision.capacity
+class _Answer(NamedTuple):
+    """A decision, and the limits that decide such a request."""
+
+    question: Question
+    decision: Decision
+    limits: Sequence[LimitInForce]
+
+    @classmethod
+    def of(cls, agent: Agent, question: Question, decision: Decision) -> Self:
+        known = decision.limit is not None
+        limits = agent.limits(question.scope, question.attributes) if known else None
+        return cls(question, decision, limits or ())
+
+    def rank(self) -> tuple[bool, float]:
+        """Return what orders answers: refusals first, then the one with the least left."""
+        decision = self.decision
+        if decision.limit is None or not decision.capacity:
+            return decision.allowed, 2.0  # nothing limits it
+        return decision.allowed, (decision.remaining or 0) / decision.capacity
+
+    def status(self, given_back: bool) -> Status:
+        """Return the answer to the descriptor."""
+        decision = self.decision
+        code = Code.OK if decision else Code.OVER_LIMIT
+        if decision.limit is None:
+            return Status(code)
+        left = decision.remaining or 0
+        if decision and given_back:
+            left = min(left + self.question.cost_in(decision.unit), decision.capacity or 0)
+        span = decision.reset_after_ns if decision else decision.retry_after_ns
+        return Status(code, self.limit(), left, span)
+
+    def limit(self) -> Limit | None:
+        """Return the limit that decided; None if it is gone meanwhile."""
+        wanted = self.decision.limit, self.decision.scope
+        for limit in self.limits:
+            if (limit.name, limit.scope) == wanted:
+                return _described(limit)
+        return None
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Return the headers for Envoy's client."""
+        headers = headers_by(self.decision, self.limits)
+        return tuple([(name.lower(), value) for name, value in headers])
+
+    def metadata(self) -> dict[str, str | int] | None:
+        """Return what Envoy's log can say of a refusal; None if it is none."""
+        decision = self.decision
+        if decision:
+            return None
+        found: dict[str, str | int] = {
+            "reason": decision.reason,
+            "generation": decision.generation,
+        }
+        if decision.limit is None or decision.scope is None:
+            return found
+        found |= {"limit": decision.limit, "scope": decision.scope}
+        for limit in decision.explain().limits:
+            place = limit.origin or limit.declared
+            if limit.decides and place:
+                found["source"] = place
+        return found
 
 
-def _status(agent: Agent, question: Question, decision: Decision, *, given_back: bool) -> Status:
-    code = Code.OK if decision else Code.OVER_LIMIT
-    if decision.limit is None:
-        return Status(code)
-    left = decision.remaining or 0
-    if decision and given_back:
-        left = min(left + question.cost_in(decision.unit), decision.capacity or 0)
-    span = decision.reset_after_ns if decision else decision.retry_after_ns
-    return Status(code, _limit(agent, question.scope, question.attributes, decision), left, span)
-
-
-def _limit(
-    agent: Agent, scope: str, attributes: Mapping[str, str], decision: Decision
-) -> Limit | None:
-    """Return the limit that decided, as Envoy describes one; None if it is gone meanwhile."""
-    for limit in agent.limits(scope, attributes) or ():
-        if (limit.name, limit.scope) == (decision.limit, decision.scope):
-            return _described(limit)
-    return None
-
-
+@lru_cache(1_024)
 def _described(limit: LimitInForce) -> Limit:
+    """Return a limit as Envoy describes one."""
     name = f"{limit.name}@{limit.scope}" if limit.budget else limit.name
     if limit.window is None:
         return Limit(limit.capacity, Unit.UNKNOWN, name)
@@ -95,16 +146,3 @@ def _described(limit: LimitInForce) -> Limit:
     if unit is not None:
         return Limit(limit.capacity, unit, name)
     return Limit(limit.capacity, Unit.SECOND, name, seconds)
-
-
-def _metadata(decision: Decision) -> dict[str, str | int]:
-    """Return what Envoy's log can say of a refusal."""
-    found: dict[str, str | int] = {"reason": decision.reason, "generation": decision.generation}
-    if decision.limit is None or decision.scope is None:
-        return found
-    found |= {"limit": decision.limit, "scope": decision.scope}
-    for limit in decision.explain().limits:
-        place = limit.origin or limit.declared
-        if limit.decides and place:
-            found["source"] = place
-    return found

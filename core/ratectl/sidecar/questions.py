@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ratectl.sidecar.messages import Descriptor, Request
 
-__all__ = ["InvalidRequest", "Question", "questions_of"]
+__all__ = ["InvalidRequest", "Question", "questions_of", "scope_of"]
 
 
 class InvalidRequest(ValueError):
@@ -42,11 +42,16 @@ def questions_of(request: Request) -> list[Question | None]:
         raise InvalidRequest("the request has no domain")
     if not request.descriptors:
         raise InvalidRequest("the request has no descriptors")
-    scope = "/" + request.domain.strip("/")
+    scope = scope_of(request.domain)
     return [
         None if each.is_negative else Question(scope, _attributes(each), _cost(each, request))
         for each in request.descriptors
     ]
+
+
+def scope_of(domain: str) -> str:
+    """Return the scope of a domain."""
+    return "/" + domain.strip("/")
 
 
 def _attributes(descriptor: Descriptor) -> dict[str, str]:

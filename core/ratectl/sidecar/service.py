@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
 from ratectl.central.charge import give_back
-from ratectl.sidecar.answers import response_of
-from ratectl.sidecar.questions import questions_of
+from ratectl.sidecar.answers import response_of, told_of
+from ratectl.sidecar.questions import Question, questions_of, scope_of
 from ratectl.sidecar.wire import decode_request, encode_response
 
 if TYPE_CHECKING:
@@ -19,12 +21,19 @@ __all__ = ["METHOD", "SERVICE", "RateLimitService"]
 SERVICE: Final = "envoy.service.ratelimit.v3.RateLimitService"
 METHOD: Final = f"/{SERVICE}/ShouldRateLimit"
 
+_MOST_KNOWN: Final = 1_000
+_LONGEST_KNOWN: Final = 256
+"""Characters."""
+
 
 class RateLimitService:
     """Answers requests of Envoy by the limits of an agent."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._tell = partial(told_of, agent)
+        self._scopes: dict[bytes, str] = {}
+        self._names: dict[bytes, str] = {}
         self.negative_hits = 0
         """Descriptors whose hits should have been given back, which nobody does."""
 
@@ -34,7 +43,30 @@ class RateLimitService:
         :raises WireError: the bytes are no request.
         :raises InvalidRequest: it has no domain, or no descriptor.
         """
-        return encode_response(self.answer(decode_request(data)))
+        agent = self._agent
+        if not agent.asks_server:
+            found = agent._engine.rls(data, self._scopes, self._names, self._tell)  # noqa: SLF001
+            if isinstance(found, bytes):
+                return found
+            if found is not None:
+                decision, scope, attributes, cost = found
+                asked = Question(scope, attributes, cost), decision
+                return encode_response(response_of(agent, [asked]))
+        request = decode_request(data)
+        answer = self.answer(request)
+        self._learn(request)
+        return encode_response(answer)
+
+    def _learn(self, request: Request) -> None:
+        """Remember the texts that requests have in common, for the compiled core."""
+        keys = [key for descriptor in request.descriptors for key, _ in descriptor.entries]
+        for texts, known in (([request.domain], self._scopes), (keys, self._names)):
+            for text in texts:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()  # they are no texts in common
+                if len(text) <= _LONGEST_KNOWN:
+                    meant = scope_of(text) if known is self._scopes else sys.intern(text)
+                    known[text.encode("utf-8", "surrogateescape")] = meant
 
     def answer(self, request: Request) -> Response:
         """Charge all descriptors, or none.

@@ -12,6 +12,7 @@ protocol buffers, protobuf.dev/programming-guides/encoding. Two things differ fr
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.sidecar.messages import Descriptor, Override, Request
@@ -214,7 +215,7 @@ def encode_response(response: Response) -> bytes:
     """Write a response."""
     parts = [_number(1, response.code)]
     parts += [_message(2, _status(status)) for status in response.statuses]
-    parts += [_message(3, _string(1, k) + _string(2, v)) for k, v in response.headers]
+    parts += [encode_header(name, value) for name, value in response.headers]
     if response.metadata:
         parts.append(_message(6, _struct(response.metadata)))
     return b"".join(parts)
@@ -223,7 +224,7 @@ def encode_response(response: Response) -> bytes:
 def _status(status: Status) -> bytes:
     parts = [_number(1, status.code)]
     if status.limit is not None:
-        parts.append(_message(2, _limit(status.limit)))
+        parts.append(encode_limit(status.limit))
     parts.append(_number(3, min(status.remaining, _MASK32)))
     if status.until_reset is not None:
         seconds, nanos = divmod(status.until_reset, 1_000_000_000)
@@ -231,12 +232,19 @@ def _status(status: Status) -> bytes:
     return b"".join(parts)
 
 
-def _limit(limit: Limit) -> bytes:
+def encode_header(name: str, value: str) -> bytes:
+    """Write a field of a response: a header."""
+    return _message(3, _string(1, name) + _string(2, value))
+
+
+@lru_cache(1_024)
+def encode_limit(limit: Limit) -> bytes:
+    """Write a field of a status: the limit."""
     parts = [_number(1, min(limit.requests, _MASK32)), _number(2, limit.unit)]
     parts.append(_string(3, limit.name))
     if limit.multiplier is not None:
         parts.append(_message(4, _number(1, limit.multiplier)))
-    return b"".join(parts)
+    return _message(2, b"".join(parts))
 
 
 def _struct(values: Mapping[str, str | int]) -> bytes:

@@ -7,6 +7,7 @@ body is a problem of RFC 9457 of that draft's type.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.cost import REQUESTS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str]]
 
-__all__ = ["PROBLEM", "body_of", "headers_of", "status_of"]
+__all__ = ["PROBLEM", "body_of", "headers_by", "headers_of", "status_of"]
 
 PROBLEM: Final = "application/problem+json"
 _TYPE: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -44,12 +45,20 @@ def headers_of(
 
     ``legacy``: with ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (seconds from now).
     """
+    limits = agent.limits(scope, attributes) if decision.limit is not None else None
+    return headers_by(decision, limits or (), legacy=legacy)
+
+
+def headers_by(
+    decision: Decision, limits: Iterable[LimitInForce], *, legacy: bool = False
+) -> Headers:
+    """Return the headers of ``headers_of``. ``limits``: those that decide such a request."""
     headers: Headers = []
     if decision.retry_after_ns:  # 0 if it is allowed, None if waiting does not help
         headers.append(("Retry-After", str(_seconds(decision.retry_after_ns))))
     if decision.limit is None:
         return headers
-    limits = [limit for limit in agent.limits(scope, attributes) or () if not limit.shadow]
+    limits = [limit for limit in limits if not limit.shadow]
     if limits:
         headers.append(("RateLimit-Policy", ", ".join(map(_policy, limits))))
     decisive = next((limit for limit in limits if _decided(limit, decision)), None)
@@ -76,6 +85,7 @@ def body_of(decision: Decision, names: Iterable[str] = ()) -> bytes:
     return json.dumps(problem).encode()
 
 
+@lru_cache(1_024)
 def _policy(limit: LimitInForce) -> str:
     """Return the item of a limit: ``"spike";q=100;w=2``."""
     text = f'"{_label(limit)}";q={limit.capacity}'

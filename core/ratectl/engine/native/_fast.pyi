@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from ratectl.engine.api import Tell
 from ratectl.engine.cost import Cost
 from ratectl.engine.decision import Decision as _Decision
 
+_Bytes = bytes
 MOST: Final[int]
 
 def floor(*args: object) -> None: ...
@@ -183,6 +185,9 @@ class Core:
         self, scope: str, attributes: Any, cost: Cost, now: int | None, alone: bool, waits: bool, /
     ) -> tuple[_Decision, int] | None: ...
     def gate(self, scope: str, names: tuple[str, ...], cost: Cost, /) -> Callable[..., bool]: ...
+    def rls(
+        self, data: _Bytes, scopes: dict[_Bytes, str], names: dict[_Bytes, str], tell: Tell, /
+    ) -> _Bytes | tuple[_Decision, str, dict[str, str], int] | None: ...
     def install(self, active: dict[str, Active | None], generation: int, /) -> None: ...
     def select(
         self, scope: str, groups: tuple[Group, ...], shadow: bool, marks: tuple[Group, ...], /

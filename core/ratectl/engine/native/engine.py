@@ -204,6 +204,7 @@ class FastEngine(ExplainingEngine):
         super().__init__(clock, *self._parts(max_bytes, max_buckets))
         # Callers get the core's own functions: a Python method around them would take longer.
         self.check = self._core.check  # type: ignore[method-assign]
+        self.rls = self._core.rls  # type: ignore[method-assign,assignment]
         if self._own_clock:
             self.check_many = self._core.check_many  # type: ignore[method-assign,assignment]
 

@@ -13,6 +13,7 @@
      counters.h    counts of requests              fill.h        how full buckets are
      timing.h      how long decisions took
      traffic.h     the busiest keys                witness.h     a record of crashes
+     rls.h         requests of Envoy
 
    Under the GIL, C code that runs no Python is atomic, and needs no other lock. It is built on the
    limited API, which free-threaded Python lacks: there the build fails, and pure.py is used. */
@@ -22,6 +23,7 @@
 #endif
 #include "fill.h"
 #include "gate.h"
+#include "rls.h"
 #include "witness.h"
 
 /* The core -------------------------------------------------------------------------------------- */
@@ -222,6 +224,7 @@ static PyMethodDef core_methods[] = {
      "reading of the clock."},
     {"attempt", (PyCFunction)core_attempt, METH_VARARGS, NULL},
     {"gate", (PyCFunction)core_gate, METH_VARARGS, NULL},
+    {"rls", (PyCFunction)(void (*)(void))core_rls, METH_FASTCALL, NULL},
     {"install", (PyCFunction)core_install, METH_VARARGS, NULL},
     {"select", (PyCFunction)core_select, METH_VARARGS, NULL},
     {"group", (PyCFunction)core_group, METH_VARARGS, NULL},

@@ -17,6 +17,7 @@ typedef struct {
     int shadow;         /* none of its groups may refuse */
     int count, mark_count;
     Group **groups;
+    PyObject **told;    /* what answers to Envoy say of each group, where that is known; or NULL */
     Group **marks;      /* sets of keys: requests without a key there may carry something over */
 } Selection;
 
@@ -476,6 +477,9 @@ selection_dealloc(Selection *s)
         Py_DECREF((PyObject *)s->groups[i]);
     for (int i = 0; i < s->mark_count; i++)
         Py_DECREF((PyObject *)s->marks[i]);
+    for (int i = 0; s->told != NULL && i < s->count; i++)
+        Py_XDECREF(s->told[i]);
+    PyMem_Free(s->told);
     PyMem_Free(s->groups);
     Py_XDECREF(s->scope);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(s);

@@ -1,0 +1,234 @@
+"""The compiled core answers with the bytes with which Python does."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import ratectl.sidecar.service as service_module
+from etcd_server import wait_for
+from ratectl import Agent, FakeClock
+from ratectl.engine.api import Engine
+from ratectl.sidecar.messages import Descriptor, Request
+from ratectl.sidecar.questions import InvalidRequest
+from ratectl.sidecar.service import RateLimitService
+from ratectl.sidecar.wire import WireError, decode_request, encode_response
+from ratectl.stores import open_store
+from sidecar.test_rls_wire import MESSAGES, field, varint, written
+from support import once, policies, publish_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POLICIES = """
+apiVersion: ratectl/v1
+scope: /shop
+limits:
+  each: {rate: 2/s, burst: 40, per: client}
+  pair: {rate: 3/min, burst: 30, per: [client, item]}
+budgets:
+  all: {rate: 600/min, burst: 100}
+overrides:
+  - name: gold
+    match: {tier: gold}
+    limits: {each: {rate: 7/s, burst: 50}}
+---
+apiVersion: ratectl/v1
+scope: /shop/windows
+limits:
+  hourly: {algorithm: sliding-window, rate: 30/h, per: client}
+---
+apiVersion: ratectl/v1
+scope: /shadow
+limits:
+  each: {rate: 3/s, burst: 3, mode: shadow}
+---
+apiVersion: ratectl/v1
+scope: /slots
+limits:
+  slots: {algorithm: concurrency, max: 50, hold: 5s}
+---
+apiVersion: ratectl/v1
+scope: /daily
+limits:
+  daily: {algorithm: quota, rate: 50/day, resets: "00:00 UTC"}
+"""
+
+
+class Twins:
+    """Two services with equal buckets, of which one never asks the compiled core for an answer."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.agents = [Agent.from_policies(POLICIES, clock=self.clock) for _ in range(2)]
+        self.services = [RateLimitService(agent) for agent in self.agents]
+
+    def close(self) -> None:
+        for agent in self.agents:
+            agent.close()
+
+    def agree(self, data: bytes) -> None:
+        core, python = self.services
+        try:
+            expected = encode_response(python.answer(decode_request(data)))
+        except (WireError, InvalidRequest) as error:
+            with pytest.raises(type(error)):
+                core.decide(data)
+            return
+        assert core.decide(data) == expected
+
+
+@pytest.fixture(scope="module")
+def twins() -> Iterator[Twins]:
+    twins = Twins()
+    yield twins
+    twins.close()
+
+
+DOMAINS = st.sampled_from(
+    ["shop", "shop/cart", "shop/windows", "shadow", "slots", "daily", "none", "/shop/", "é", ""]
+)
+KEYS = st.sampled_from(["client", "item", "tier", "client", "x" * 300])
+VALUES = st.sampled_from(["a", "b", "gold", "", "é\0", "x" * 200, "n"])
+HITS = st.integers(0, 5) | st.sampled_from([2**32 - 1, 2**61, 2**63, 2**64 - 1])
+DESCRIPTORS = st.builds(
+    Descriptor,
+    st.lists(st.tuples(KEYS, VALUES), max_size=18).map(tuple) | st.just((("client", "n"),)),
+    st.none() | HITS,
+    st.sampled_from([False, False, False, True]),
+    st.none(),
+)
+REQUESTS = st.builds(
+    Request,
+    DOMAINS,
+    st.lists(DESCRIPTORS, min_size=1, max_size=3).map(tuple),
+    st.sampled_from([0, 0, 1, 2, 2**32 - 1]),
+)
+
+
+@given(st.lists(st.tuples(REQUESTS, st.sampled_from([0, 0, 0.1, 1, 3600])), max_size=8))
+def test_requests_have_the_same_answers(
+    twins: Twins, requests: list[tuple[Request, float]]
+) -> None:
+    for request, pause in requests:
+        twins.agree(written(request).SerializeToString())
+        twins.clock.advance(pause)
+
+
+@given(MESSAGES)
+@example(field(1, 2, b"\x04shop") + field(2, 2, varint(0)))
+@example(field(1, 2, b"\x04shop") + field(2, 2, b"\x02" + field(3, 2, b"\0")))
+@example(field(1, 2, b"\x04shop") + field(2, 2, b"\x04" + field(3, 2, b"\2" + field(1, 2, b""))))
+@example(field(1, 2, b"\x04shop") + field(2, 2, b"\x04" + field(3, 2, b"\2" + field(1, 0, b"\7"))))
+def test_any_fields_have_the_same_answer(twins: Twins, data: bytes) -> None:
+    twins.agree(data)
+    twins.agree(field(1, 2, b"\x04shop") + data)
+    twins.agree(field(1, 2, b"\x04shop") + field(2, 2, varint(len(data)) + data))
+
+
+USUAL = written(Request("shop", (Descriptor((("client", "a"), ("item", "b"))),)))
+
+
+@given(st.binary(max_size=4), st.integers(0, 60), st.integers(0, 60))
+def test_damaged_requests_have_the_same_answer(
+    twins: Twins, noise: bytes, at: int, end: int
+) -> None:
+    data = USUAL.SerializeToString()
+    twins.agree(data)  # the texts are known from now on
+    twins.agree(data[:at] + noise + data[at + len(noise) :])
+    twins.agree(data[:end])
+
+
+@once
+class TestCore:
+    """The compiled core is the one that answers."""
+
+    def test_the_usual_request_needs_no_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[bytes] = []
+
+        def decode(data: bytes) -> Request:
+            read.append(data)
+            return decode_request(data)
+
+        monkeypatch.setattr(service_module, "decode_request", decode)
+        twins = Twins()
+        service = twins.services[0]
+        data = USUAL.SerializeToString()
+        for _ in range(10):
+            assert service.decide(data)[:2] == b"\x08\x01"
+        assert len(read) == 1, "the first one tells which texts are in common"
+        other = written(Request("shop", (Descriptor((("item", "c"), ("client", "d")), 3),)))
+        service.decide(other.SerializeToString())
+        assert len(read) == 1
+        twins.close()
+
+    def test_what_it_knows_of_limits_is_of_their_generation(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/rates.db"
+        data = USUAL.SerializeToString()
+        with open_store(url) as store, Agent(url, state_dir=tmp_path / "state") as agent:
+            service = RateLimitService(agent)
+            for generation, burst in enumerate((40, 60), 1):
+                each = {"rate": "2/s", "burst": burst, "per": "client"}
+                publish_policies(store, policies(**{"/shop": {"limits": {"each": each}}}))
+                wait_for(lambda: agent.generation == generation, "the generation")  # noqa: B023
+                wanted = f'"each";q={burst};w={burst // 2}'.encode()
+                assert [wanted in service.decide(data) for _ in range(3)] == [True] * 3
+
+    def test_wrong_arguments(self) -> None:
+        with Agent.from_policies(POLICIES) as agent:
+            rls: Any = agent._engine.rls
+            for arguments in (
+                (),
+                (b"", {}, {}),
+                ("", {}, {}, None),
+                (b"", [], {}, None),
+                (b"", {}, None, None),
+            ):
+                with pytest.raises(TypeError):
+                    rls(*arguments)
+            data = USUAL.SerializeToString()
+            scopes = {b"shop": "/shop"}
+            assert rls(data, {}, {}, None) is None
+            assert rls(data, scopes, {b"client": "client"}, None) is None
+            names = {b"client": "client", b"item": "item"}
+            agent.check("/shop", {"client": "a", "item": "b"})  # the core decides what is not new
+            with pytest.raises(TypeError):
+                rls(data, scopes, names, None)
+            decision, scope, attributes, cost = rls(data, scopes, names, lambda *_: None)
+            assert decision.allowed
+            assert (scope, attributes, cost) == ("/shop", {"client": "a", "item": "b"}, 1)
+
+    @pytest.mark.parametrize("wrong", [(), (b"", b""), (b"", "", b""), 7, [b"", b"", b""]])
+    def test_wrong_parts_of_an_answer(self, wrong: Any) -> None:
+        names = {b"client": "client", b"item": "item"}
+        with Agent.from_policies(POLICIES) as agent:
+            rls: Any = agent._engine.rls
+            agent.check("/shop", {"client": "a", "item": "b"})
+            try:
+                found = rls(USUAL.SerializeToString(), {b"shop": "/shop"}, names, lambda *_: wrong)
+            except (TypeError, IndexError):
+                return
+            assert found[0].allowed
+
+    def test_nothing_leaks(self) -> None:
+        with Agent.from_policies(POLICIES) as agent:
+            service = RateLimitService(agent)
+            data = USUAL.SerializeToString()
+            for _ in range(1_100):
+                service.decide(data)
+            gc.collect()
+            before = sys.getallocatedblocks()
+            for _ in range(3_000):
+                service.decide(data)
+            gc.collect()
+            assert sys.getallocatedblocks() - before < 100
+
+
+def test_engines_without_a_core_leave_it_to_python() -> None:
+    assert Engine.rls(None, b"", {}, {}, lambda *_: None) is None  # type: ignore[arg-type]
