@@ -34,6 +34,7 @@ CASES = (
     ours.LOCAL,
     ours.POOLED,
     ours.POOLED_BY_KEY,
+    ours.SIDECAR,
 )
 _WARM = 200
 

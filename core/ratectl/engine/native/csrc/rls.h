@@ -4,7 +4,6 @@
 #define RATECTL_RLS_H
 
 #include "check.h"
-#include <stdio.h>
 
 #define MOST_RLS_ENTRIES 16
 
@@ -166,6 +165,17 @@ rls_copy(unsigned char *at, const void *from, size_t size)
     return at + size;
 }
 
+/* A number in decimal digits. */
+static inline unsigned char *
+rls_digits(unsigned char *at, u64 value)
+{
+    unsigned char digits[20], *first = digits + sizeof digits;
+    do
+        *--first = (unsigned char)('0' + value % 10);
+    while (value /= 10);
+    return rls_copy(at, first, (size_t)(digits + sizeof digits - first));
+}
+
 /* What an answer says of the decisive limit: its message, the header with the policies, and its name
    in the other header. Borrowed. NULL: Python has to answer, or an error. */
 static PyObject *
@@ -215,11 +225,11 @@ rls_allowed(const Decision *d, PyObject *told)
         end = rls_put(end, (u64)(span_end - span));
         end = rls_copy(end, span, (size_t)(span_end - span));
     }
-    char state[64];
-    int state_size = reset >= 0 ? snprintf(state, sizeof state, "\";r=%lld;t=%lld", (long long)left,
-                                           (long long)(reset / 1000000000 + !!(reset % 1000000000)))
-                                : snprintf(state, sizeof state, "\";r=%lld", (long long)left);
-    size_t value = 1 + sizes[2] + (size_t)state_size;
+    unsigned char state[64], *state_end = rls_digits(rls_copy(state, "\";r=", 4), (u64)left);
+    if (reset >= 0)
+        state_end = rls_digits(rls_copy(state_end, ";t=", 3),
+                               (u64)(reset / 1000000000 + !!(reset % 1000000000)));
+    size_t state_size = (size_t)(state_end - state), value = 1 + sizes[2] + state_size;
     size_t most = 96 + sizes[0] + sizes[1] + (size_t)(end - tail) + value;
     unsigned char usual[1024], *begin = most <= sizeof usual ? usual : PyMem_Malloc(most), *at = begin;
     if (begin == NULL)
@@ -238,7 +248,7 @@ rls_allowed(const Decision *d, PyObject *told)
         at = rls_copy(at, head, (size_t)(head_end - head));
         *at++ = '"';
         at = rls_copy(at, PyBytes_AsString(parts[2]), sizes[2]);
-        at = rls_copy(at, state, (size_t)state_size);
+        at = rls_copy(at, state, state_size);
     }
     PyObject *answer = PyBytes_FromStringAndSize((char *)begin, at - begin);
     if (begin != usual)
