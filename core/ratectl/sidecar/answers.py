@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     Asked = tuple[Question, Decision]
 
-__all__ = ["NOT_ASKED", "response_of", "told_of"]
+__all__ = ["NOT_ASKED", "Answers"]
 
 NOT_ASKED: Final = Status(Code.OK)
 """Answer to a descriptor that charges nothing."""
 
+_MOST_SOURCES: Final = 1_000
 _NS: Final = 1_000_000_000
 _UNITS: Final = {
     1: Unit.SECOND,
@@ -35,40 +36,81 @@ _UNITS: Final = {
 }
 
 
-def response_of(agent: Agent, asked: Sequence[Asked | None]) -> Response:
-    """Return the answer to all descriptors of a request.
+class Answers:
+    """Writes answers to the requests that one agent decides."""
 
-    If one of them was refused, what others were charged has been given back.
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._sources: dict[tuple[int, LimitInForce], str] = {}
+        """Places of limits in the policies, by generation: to look one up takes long."""
 
-    :param asked: of each descriptor, what was asked and decided; None if it charges nothing.
-    """
-    answers = [None if each is None else _Answer.of(agent, *each) for each in asked]
-    decided = [answer for answer in answers if answer is not None]
-    is_refused = not all(answer.decision for answer in decided)
-    statuses = tuple([each.status(is_refused) if each else NOT_ASKED for each in answers])
-    code = Code.OVER_LIMIT if is_refused else Code.OK
-    if not decided:
-        return Response(code, statuses)
-    told = decided[0] if len(decided) == 1 else min(decided, key=_Answer.rank)
-    return Response(code, statuses, told.headers(), told.metadata())
+    def response(self, asked: Sequence[Asked | None]) -> Response:
+        """Return the answer to all descriptors of a request.
 
+        If one of them was refused, what others were charged has been given back.
 
-def told_of(
-    agent: Agent, decision: Decision, scope: str, attributes: Mapping[str, str]
-) -> tuple[bytes, bytes, bytes] | None:
-    """Return what answers say of the limit that allowed: see ``ratectl.engine.api.Tell``."""
-    answer = _Answer.of(agent, Question(scope, attributes, 1), decision)
-    limit = answer.limit()
-    if limit is None:
-        return None
-    headers = dict(answer.headers())
-    policy = headers.get("ratelimit-policy")
-    state = headers.get("ratelimit")
-    return (
-        encode_limit(limit),
-        b"" if policy is None else encode_header("ratelimit-policy", policy),
-        b"" if state is None else state[1 : state.rindex('"')].encode(),
-    )
+        :param asked: of each descriptor, what was asked and decided; None if it charges nothing.
+        """
+        answers = [None if each is None else _Answer.of(self._agent, *each) for each in asked]
+        decided = [answer for answer in answers if answer is not None]
+        is_refused = not all(answer.decision for answer in decided)
+        statuses = tuple([each.status(is_refused) if each else NOT_ASKED for each in answers])
+        code = Code.OVER_LIMIT if is_refused else Code.OK
+        if not decided:
+            return Response(code, statuses)
+        told = decided[0] if len(decided) == 1 else min(decided, key=_Answer.rank)
+        metadata = None if told.decision else self._metadata(told)
+        return Response(code, statuses, told.headers(), metadata)
+
+    def told(
+        self, decision: Decision, scope: str, attributes: Mapping[str, str]
+    ) -> tuple[bytes, bytes, bytes] | None:
+        """Return what answers say of the limit that allowed: see ``ratectl.engine.api.Tell``."""
+        answer = _Answer.of(self._agent, Question(scope, attributes, 1), decision)
+        limit = answer.limit()
+        if limit is None:
+            return None
+        headers = dict(answer.headers())
+        policy = headers.get("ratelimit-policy")
+        state = headers.get("ratelimit")
+        return (
+            encode_limit(_described(limit)),
+            b"" if policy is None else encode_header("ratelimit-policy", policy),
+            b"" if state is None else state[1 : state.rindex('"')].encode(),
+        )
+
+    def _metadata(self, refusal: _Answer) -> dict[str, str | int]:
+        """Return what Envoy's log can say of a refusal."""
+        decision = refusal.decision
+        found: dict[str, str | int] = {
+            "reason": decision.reason,
+            "generation": decision.generation,
+        }
+        if decision.limit is None or decision.scope is None:
+            return found
+        found |= {"limit": decision.limit, "scope": decision.scope}
+        source = self._source(decision, refusal.limit())
+        return {**found, "source": source} if source else found
+
+    def _source(self, decision: Decision, limit: LimitInForce | None) -> str:
+        """Return the place that sets the limit; nothing if it is not known."""
+        if limit is None:
+            return ""
+        known = decision.generation, limit
+        source = self._sources.get(known)
+        if source is None:
+            if len(self._sources) >= _MOST_SOURCES:
+                self._sources.clear()
+            source = next(
+                (
+                    each.origin or each.declared
+                    for each in decision.explain().limits
+                    if each.decides
+                ),
+                None,
+            )
+            source = self._sources[known] = source or ""
+        return source
 
 
 class _Answer(NamedTuple):
@@ -101,38 +143,21 @@ class _Answer(NamedTuple):
         if decision and given_back:
             left = min(left + self.question.cost_in(decision.unit), decision.capacity or 0)
         span = decision.reset_after_ns if decision else decision.retry_after_ns
-        return Status(code, self.limit(), left, span)
+        limit = self.limit()
+        return Status(code, None if limit is None else _described(limit), left, span)
 
-    def limit(self) -> Limit | None:
+    def limit(self) -> LimitInForce | None:
         """Return the limit that decided; None if it is gone meanwhile."""
         wanted = self.decision.limit, self.decision.scope
         for limit in self.limits:
             if (limit.name, limit.scope) == wanted:
-                return _described(limit)
+                return limit
         return None
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Return the headers for Envoy's client."""
         headers = headers_by(self.decision, self.limits)
         return tuple([(name.lower(), value) for name, value in headers])
-
-    def metadata(self) -> dict[str, str | int] | None:
-        """Return what Envoy's log can say of a refusal; None if it is none."""
-        decision = self.decision
-        if decision:
-            return None
-        found: dict[str, str | int] = {
-            "reason": decision.reason,
-            "generation": decision.generation,
-        }
-        if decision.limit is None or decision.scope is None:
-            return found
-        found |= {"limit": decision.limit, "scope": decision.scope}
-        for limit in decision.explain().limits:
-            place = limit.origin or limit.declared
-            if limit.decides and place:
-                found["source"] = place
-        return found
 
 
 @lru_cache(1_024)

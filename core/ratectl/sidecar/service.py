@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
 from ratectl.central.charge import give_back
-from ratectl.sidecar.answers import response_of, told_of
+from ratectl.sidecar.answers import Answers
 from ratectl.sidecar.questions import Question, questions_of, scope_of
 from ratectl.sidecar.wire import decode_request, encode_response
 
@@ -31,7 +30,7 @@ class RateLimitService:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._tell = partial(told_of, agent)
+        self._answers = Answers(agent)
         self._scopes: dict[bytes, str] = {}
         self._names: dict[bytes, str] = {}
         self.negative_hits = 0
@@ -45,13 +44,13 @@ class RateLimitService:
         """
         agent = self._agent
         if not agent.asks_server:
-            found = agent._engine.rls(data, self._scopes, self._names, self._tell)  # noqa: SLF001
+            found = agent._engine.rls(data, self._scopes, self._names, self._answers.told)  # noqa: SLF001
             if isinstance(found, bytes):
                 return found
             if found is not None:
                 decision, scope, attributes, cost = found
                 asked = Question(scope, attributes, cost), decision
-                return encode_response(response_of(agent, [asked]))
+                return encode_response(self._answers.response([asked]))
         request = decode_request(data)
         answer = self.answer(request)
         self._learn(request)
@@ -84,7 +83,7 @@ class RateLimitService:
         if not all(decision for _, decision in decided):
             for question, decision in decided:
                 give_back(decision, question.cost)  # a refusal has charged nothing
-        return response_of(self._agent, asked)
+        return self._answers.response(asked)
 
     def _note_negative(self, count: int) -> None:
         if not self.negative_hits:
