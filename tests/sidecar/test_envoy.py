@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import httpx
 import pytest
@@ -18,10 +19,13 @@ from etcd_server import free_port, wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
-from support import once
+from ratectl.stores import open_store
+from support import once, policies, publish_policies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ratectl.stores.base import Store
 
 pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
 
@@ -129,3 +133,71 @@ def test_without_a_sidecar_envoys_setting_decides(
             wait_for(lambda: "ratelimit" in run.get("b").headers, "Envoy to connect again", 60)
             assert [run.get("c").status_code for _ in range(4)] == [200, 200, 200, 429]
         assert run.get("c").status_code == expected
+
+
+class Load:
+    """Requests without a pause, from two threads."""
+
+    def __init__(self, run: Mesh) -> None:
+        self._run = run
+        self._ends = threading.Event()
+        self.statuses: Counter[int] = Counter()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self._ends.is_set():
+                answer = client.get(f"{self._run.url}/cart", headers={"x-client": "a"})
+                self.statuses[answer.status_code] += 1
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def more(self, count: int) -> None:
+        """Wait for so many more answers."""
+        wanted = self.statuses.total() + count
+        wait_for(lambda: self.statuses.total() >= wanted, "answers", 60)
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_new_generations_under_load_fail_no_request(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/rates.db"
+    deny = {"failure_mode_deny: false": "failure_mode_deny: true"}
+    with (
+        open_store(url) as store,
+        mesh(tmp_path, **deny) as run,
+        Agent(url, state_dir=tmp_path / "state") as agent,
+        Sidecar(agent, f"127.0.0.1:{run.rls}"),
+    ):
+        _publish(store, agent, 1)
+        wait_for(lambda: "ratelimit" in run.get("b").headers, "Envoy to connect", 60)
+        with Load(run) as load:
+            for generation in range(2, 11):
+                _publish(store, agent, generation)
+                load.more(20)
+    assert set(load.statuses) == {200, 429}
+
+
+def _publish(store: Store, agent: Agent, generation: int) -> None:
+    """Publish a large limit and a small one in turn, and wait until it is in force."""
+    rate, burst = ("1000000/s", 1_000_000) if generation % 2 else ("1/day", 1)
+    each = {"rate": rate, "burst": burst, "per": "client"}
+    publish_policies(store, policies(**{"/shop": {"limits": {"each": each}}}))
+    wait_for(lambda: agent.generation == generation, "the generation", 30)
+
+
+def test_a_sidecar_that_restarts_under_load_fails_no_request(tmp_path: Path) -> None:
+    """Envoy lets requests pass meanwhile, as its configuration says."""
+    with mesh(tmp_path) as run, Agent.from_policies(POLICIES) as agent, Load(run) as load:
+        for _ in range(3):
+            with Sidecar(agent, f"127.0.0.1:{run.rls}"):
+                wait_for(lambda: "ratelimit" in run.get("b").headers, "Envoy to connect", 60)
+                load.more(20)
+            load.more(20)
+    assert set(load.statuses) == {200, 429}
