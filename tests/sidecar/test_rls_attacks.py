@@ -244,6 +244,21 @@ def test_resets_of_many_calls(caller: Caller) -> None:
     assert caller.is_cut()
 
 
+@pytest.mark.parametrize("last", [data(1, MESSAGE), data(1, b"none"), data(1, b"", end=False)])
+def test_a_call_that_is_reset_in_the_same_breath_ends_no_other(caller: Caller, last: Frame) -> None:
+    reset = RstStreamFrame(1, error_code=8)
+    caller.send(headers(1), last, reset, headers(3), data(3, MESSAGE))
+    assert caller.answer(3)[:2] == b"\x08\x01"
+
+
+def test_a_request_with_trailers(caller: Caller) -> None:
+    trailers = HeadersFrame(1, hpack.Encoder().encode([("x", "y")], huffman=False))
+    trailers.flags.add("END_HEADERS")
+    trailers.flags.add("END_STREAM")
+    caller.send(headers(1), data(1, MESSAGE, end=False), trailers)
+    assert caller.answer(1)[:2] == b"\x08\x01"
+
+
 def test_more_calls_at_once_than_allowed(caller: Caller) -> None:
     last = 2 * MOST_STREAMS + 1
     caller.send(*[headers(n) for n in range(1, last + 1, 2)])

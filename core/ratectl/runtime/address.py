@@ -15,7 +15,7 @@ from typing import Final
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
 
-__all__ = ["Address", "parse_address"]
+__all__ = ["Address", "parse_address", "remove_socket"]
 
 _FORMS: Final = "127.0.0.1:9464, [::1]:9464, 0.0.0.0:9464 (all interfaces) or unix:/run/app.sock"
 _BACKLOG: Final = 64
@@ -87,6 +87,14 @@ class Address:
             listener.close()
             raise
         return listener
+
+
+def remove_socket(path: str, own: os.stat_result) -> None:
+    """Remove the file of a Unix socket, unless another one has its name by now. Never raises."""
+    with suppress(OSError):
+        found = os.lstat(path)
+        if stat.S_ISSOCK(found.st_mode) and found.st_ino == own.st_ino:
+            Path(path).unlink()
 
 
 def _remove_stale(path: str) -> None:

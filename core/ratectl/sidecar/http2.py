@@ -6,6 +6,7 @@ hostile callers. Sources: RFC 9113; github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from ngh2 import (
     Role,
     Setting,
     StreamClosed,
+    StreamProtocolError,
+    TrailersReceived,
 )
 
 from ratectl.sidecar.methods import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, CallError
@@ -146,6 +149,8 @@ class GrpcConnection:
             self._begin(event)
         elif isinstance(event, DataReceived):
             self._add(event.stream_id, event.data, whole=event.end_stream)
+        elif isinstance(event, TrailersReceived):
+            self._add(event.stream_id, b"", whole=True)
         elif isinstance(event, StreamClosed):
             self._arriving.pop(event.stream_id, None)
             self._open.discard(event.stream_id)
@@ -161,7 +166,8 @@ class GrpcConnection:
         self._open.add(stream)
         headers = dict(event.headers)
         if not headers.get(b"content-type", b"").startswith(_TYPE):
-            self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
+            with suppress(StreamProtocolError):
+                self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
             return
         method = self._methods.get(headers.get(b":path", b""))
         if method is None or headers.get(b":method") != b"POST":
@@ -203,12 +209,13 @@ class GrpcConnection:
         if stream not in self._open or self.is_over:
             return
         connection = self._connection
-        if isinstance(answer, CallError):
-            connection.send_response(stream, _error_headers(answer), end_stream=True)
-            return
-        connection.send_response(stream, _HEADERS)
-        connection.send_data(stream, b"\0" + len(answer).to_bytes(4) + answer)
-        connection.send_trailers(stream, _TRAILERS)
+        with suppress(StreamProtocolError):  # the peer's reset is here, and not heard of yet
+            if isinstance(answer, CallError):
+                connection.send_response(stream, _error_headers(answer), end_stream=True)
+                return
+            connection.send_response(stream, _HEADERS)
+            connection.send_data(stream, b"\0" + len(answer).to_bytes(4) + answer)
+            connection.send_trailers(stream, _TRAILERS)
 
 
 def _error_headers(error: CallError) -> tuple[tuple[bytes, bytes], ...]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from contextlib import suppress
-from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ratectl.agent.log import log
-from ratectl.runtime.address import Address
+from ratectl.runtime.address import Address, remove_socket
 from ratectl.sidecar.http2 import GrpcConnection, run_here
 from ratectl.sidecar.methods import INTERNAL, CallError
 
@@ -59,15 +59,16 @@ class LoopServer:
         self._stopped = False
         self._most = min(_MOST_CONNECTIONS, getrlimit(RLIMIT_NOFILE)[0] - _OTHER_FILES)
         self.address = address
+        self._file = os.lstat(address.path) if address.path else None
         if not address.path:
             self.address = Address(address.host, self._listener.getsockname()[1])
+        serving = self._loop.create_server(lambda: _Connection(self), sock=self._listener)
+        self._server = self._loop.run_until_complete(serving)
         self._thread = threading.Thread(target=self._serve, name="ratectl-rls", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        serving = self._loop.create_server(lambda: _Connection(self), sock=self._listener)
-        self._server = self._loop.run_until_complete(serving)
         self._look()
         self._loop.run_forever()
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
@@ -81,8 +82,8 @@ class LoopServer:
         asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        if self.address.path:
-            Path(self.address.path).unlink(missing_ok=True)
+        if self._file is not None:
+            remove_socket(self.address.path, self._file)
 
     def in_child(self) -> None:
         """Leave the address to the parent: a forked child has no such thread."""

@@ -9,20 +9,18 @@ from __future__ import annotations
 import hmac
 import os
 import socket
-import stat
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from ratectl.agent.log import log
-from ratectl.runtime.address import Address
+from ratectl.runtime.address import Address, remove_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -167,10 +165,7 @@ class Server(ThreadingMixIn, HTTPServer):
             self.shutdown()
         self.socket.close()
         if self._file is not None:
-            with suppress(OSError):
-                found = os.lstat(self.address.path)
-                if stat.S_ISSOCK(found.st_mode) and found.st_ino == self._file.st_ino:
-                    Path(self.address.path).unlink()
+            remove_socket(self.address.path, self._file)
             self._file = None
 
     def in_child(self) -> None:
