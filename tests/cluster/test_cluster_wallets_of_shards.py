@@ -246,3 +246,16 @@ def test_nothing_is_lost_or_minted_by_chance(process: Process, seed: int) -> Non
         assert asked >= sum(purse.spent for purse in found)
         owed = asked - sum(purse.spent for purse in found)
         assert not owed or not sum(purse.tokens for purse in found)
+
+
+@pytest.mark.parametrize("unused", [1, 2, 3])
+def test_a_refund_goes_to_both_and_no_token_of_it_is_lost(process: Process, unused: int) -> None:
+    for shard in process.shards:
+        shard.add(process.pool, 5)
+    decision = process.ask(10)
+    assert decision is not None
+    assert [shard.read(process.pool).spent for shard in process.shards] == [5, 5]
+    decision.settle(10 - unused)
+    parts = [shard.refunds()[process.pool].tokens for shard in process.shards]
+    assert sum(parts) == unused
+    assert max(parts) - min(parts) <= 1
