@@ -156,6 +156,22 @@ def test_a_store_that_cannot_be_used_allows_requests(
         assert time.monotonic() - before < 3.5
 
 
+def test_a_process_alone_admits_a_request_of_a_key_that_costs_the_burst(
+    tmp_path: Path, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"sqlite:///{tmp_path}/rates.db"
+    each = {"rate": "10/s", "burst": 10, "per": "tenant", "across": "cluster"}
+    write(source, policies(**{"/": {"limits": {"each": each}}}))
+    first = make_agent(source)
+    wait_for(lambda: first.check("/", {"tenant": "a"}).allowed, "a token")
+    first.close()  # it has left last-good
+    monkeypatch.setattr("ratectl.agent.cluster._PATIENCE", 10**8)
+    with locked(source):
+        agent = make_agent(source, ready_timeout=2)
+        wait_for_problem(agent, "limits across the cluster count in this process alone")
+        wait_for(lambda: agent.check("/", {"tenant": "a"}, 10).allowed, "the whole burst", 5)
+
+
 def test_a_store_that_fails_for_a_moment_is_asked_again(
     source: str, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
