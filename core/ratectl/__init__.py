@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.fake_clock import FakeClock
     from ratectl.agent.reservation import Reservation
-    from ratectl.agent.serving.endpoints import Endpoints, Tls
+    from ratectl.agent.serving.endpoints import Endpoints
+    from ratectl.agent.serving.tls import Tls
     from ratectl.agent.state import AgentStatus
     from ratectl.agent.usage.summary import AgentUsage, LimitUsage, PoolUsage
     from ratectl.engine.decision import Decision, Reason
@@ -118,7 +119,7 @@ _HOMES = {
     "SetChoice": "ratectl.publishing.sets",
     "Signer": "ratectl.signing.signatures",
     "StoreError": "ratectl.errors",
-    "Tls": "ratectl.agent.serving.endpoints",
+    "Tls": "ratectl.agent.serving.tls",
     "TrustedProxies": "ratectl.agent.client_address",
     "Untrusted": "ratectl.errors",
     "UsageError": "ratectl.errors",

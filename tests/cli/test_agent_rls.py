@@ -51,6 +51,11 @@ def test_a_sidecar_decides_what_was_published(tmp_path: Path, server: str) -> No
     [
         (["--rls", "here"], "it has no port"),
         (["--rls-server", "grpcio"], "--rls-server is for --rls: name its address"),
+        (["--rls-tls", "a", "--rls-tls", "b"], "--rls-tls is for --rls: name its address"),
+        (
+            ["--rls", "127.0.0.1:0", "--rls-tls", "a"],
+            "--rls-tls is given two or three times, not 1",
+        ),
         (["--rls", "127.0.0.1:0", "--rls-server", "h2"], "'h2' is not one of 'ngh2', 'grpcio'"),
     ],
 )

@@ -65,6 +65,15 @@ def run(
             "[default: ngh2, if ratectl's extra `sidecar` is installed]",
         ),
     ] = None,
+    rls_tls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rls-tls",
+            metavar="FILE",
+            help="PEM file for --rls; give it twice, or three times, as for --admin-tls. It is "
+            "read again when it changes.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -130,10 +139,12 @@ def run(
         missing = UsageError("--environment needs --public-key: only a signature can prove it")
         missing.add_note("add --public-key FILE")
         raise missing
-    token, tls = token_in(admin_token), tls_of(admin_tls)
+    token, tls = token_in(admin_token), tls_of("--admin-tls", admin_tls)
     check_needs_admin(admin, token, tls)
-    if rls is None and rls_server is not None:
-        raise UsageError("--rls-server is for --rls: name its address")
+    rls_certificates = tls_of("--rls-tls", rls_tls)
+    if rls is None and (rls_server is not None or rls_certificates is not None):
+        option = "--rls-tls" if rls_server is None else "--rls-server"
+        raise UsageError(f"{option} is for --rls: name its address")
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(

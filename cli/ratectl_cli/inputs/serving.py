@@ -1,4 +1,4 @@
-"""Credentials of the admin endpoint, from files."""
+"""Credentials of endpoints, from files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.agent.serving.endpoints import Tls
+    from ratectl.agent.serving.tls import Tls
 
 __all__ = ["check_needs_admin", "tls_of", "token_in"]
 
@@ -62,18 +62,18 @@ def check_needs_admin(admin: str | None, token: str | None, tls: Tls | None) -> 
     raise error
 
 
-def tls_of(paths: Sequence[str] | None) -> Tls | None:
-    """Return the certificates of ``--admin-tls``; None without one.
+def tls_of(option: str, paths: Sequence[str] | None) -> Tls | None:
+    """Return the certificates of an option; None without one.
 
     :raises UsageError: there are not two or three files.
     """
     if not paths:
         return None
-    from ratectl.agent.serving.endpoints import Tls
+    from ratectl.agent.serving.tls import Tls
 
     if len(paths) not in (2, 3):
         raise UsageError(
-            f"--admin-tls is given two or three times, not {len(paths)}: certificate, key, and the "
+            f"{option} is given two or three times, not {len(paths)}: certificate, key, and the "
             "authority of clients' certificates"
         )
     return Tls(*paths)

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from ratectl.agent.fake_clock import FakeClock
     from ratectl.agent.given import Given
     from ratectl.agent.limited import F
-    from ratectl.agent.serving.endpoints import Endpoints, Tls
+    from ratectl.agent.serving.endpoints import Endpoints
+    from ratectl.agent.serving.tls import Tls
     from ratectl.agent.usage.summary import AgentUsage
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision

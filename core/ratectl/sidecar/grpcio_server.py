@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -12,11 +13,13 @@ import grpc
 from ratectl.agent.log import log
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address
+from ratectl.sidecar.certificate import FileCertificate
 from ratectl.sidecar.methods import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.methods import Method
 
 __all__ = ["MOST_BYTES", "GrpcioServer"]
@@ -35,11 +38,12 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 class GrpcioServer:
     """Listens until it is closed."""
 
-    def __init__(self, methods: Mapping[str, Method], address: Address) -> None:
+    def __init__(self, methods: Mapping[str, Method], address: Address, tls: Tls | None) -> None:
         """Listen.
 
-        :raises UsageError: the address cannot be used.
+        :raises UsageError: the address or a certificate cannot be used.
         """
+        credentials = None if tls is None else _credentials(tls)
         address.listen().close()  # says what is wrong; grpcio does not
         self._server = grpc.server(
             ThreadPoolExecutor(_THREADS, "ratectl-rls"),
@@ -48,7 +52,10 @@ class GrpcioServer:
         )
         before = os.umask(0o177)  # for a Unix socket
         try:
-            port = self._server.add_insecure_port(str(address))
+            if credentials is None:
+                port = self._server.add_insecure_port(str(address))
+            else:
+                port = self._server.add_secure_port(str(address), credentials)
         except RuntimeError:
             raise UsageError(f"cannot listen on {address}") from None
         finally:
@@ -65,6 +72,21 @@ class GrpcioServer:
     def in_child(self) -> None:
         """Leave the address to the parent."""
         self._is_parents = True
+
+
+def _credentials(tls: Tls) -> Any:
+    """Return credentials whose certificate is that of the files when a connection begins."""
+    certificate = FileCertificate(tls, "--rls")
+
+    def read() -> Any:
+        files = (tls.key, tls.certificate, tls.client_ca)
+        key, chain, authority = (each and Path(each).read_bytes() for each in files)
+        return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+
+    def newest() -> Any:
+        return read() if certificate.has_changed() else None
+
+    return grpc.dynamic_ssl_server_credentials(read(), newest, tls.client_ca is not None)
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ratectl.agent.log import log
 from ratectl.runtime.address import Address, remove_socket
+from ratectl.sidecar.certificate import FileCertificate
 from ratectl.sidecar.http2 import GrpcConnection, run_here
 from ratectl.sidecar.methods import INTERNAL, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.http2 import Answer
     from ratectl.sidecar.methods import Method
 
@@ -33,6 +35,7 @@ _LONGEST_IDLE: Final = 3_600.0
 """Seconds that a connection may be open without a call."""
 _LONGEST: Final = 86_400.0
 """Seconds until callers are told to connect again, so that they meet new sidecars."""
+_LONGEST_HANDSHAKE: Final = 10.0
 _LOOK_EVERY: Final = 1.0
 
 
@@ -43,13 +46,18 @@ class LoopServer:
     """
 
     def __init__(
-        self, methods: Mapping[str, Method], address: Address, may_wait: Callable[[], bool]
+        self,
+        methods: Mapping[str, Method],
+        address: Address,
+        tls: Tls | None,
+        may_wait: Callable[[], bool],
     ) -> None:
         """Listen.
 
         :param may_wait: whether methods may wait for somebody now.
-        :raises UsageError: the address cannot be used.
+        :raises UsageError: the address or a certificate cannot be used.
         """
+        self._certificate = None if tls is None else FileCertificate(tls, "--rls")
         self._methods = methods
         self._may_wait = may_wait
         self._connections: dict[_Connection, None] = {}
@@ -62,7 +70,12 @@ class LoopServer:
         self._file = os.lstat(address.path) if address.path else None
         if not address.path:
             self.address = Address(address.host, self._listener.getsockname()[1])
-        serving = self._loop.create_server(lambda: _Connection(self), sock=self._listener)
+        serving = self._loop.create_server(
+            lambda: _Connection(self),
+            sock=self._listener,
+            ssl=None if self._certificate is None else self._certificate.context,
+            ssl_handshake_timeout=None if self._certificate is None else _LONGEST_HANDSHAKE,
+        )
         self._server = self._loop.run_until_complete(serving)
         self._thread = threading.Thread(target=self._serve, name="ratectl-rls", daemon=True)
         self._thread.start()
@@ -114,8 +127,10 @@ class LoopServer:
         self._connections.pop(connection, None)
 
     def _look(self) -> None:
-        """End what has lasted too long."""
+        """End what has lasted too long; follow the certificate's files."""
         now = monotonic()
+        if self._certificate is not None:
+            self._certificate.has_changed()
         for connection in list(self._connections):
             connection.look(now)
         self._loop.call_later(_LOOK_EVERY, self._look)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ratectl.agent import Agent
+    from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
     from ratectl.sidecar.loop_server import LoopServer
 
@@ -28,14 +29,18 @@ class Sidecar:
     ...     wait()                                                       # doctest: +SKIP
     """
 
-    def __init__(self, agent: Agent, rls: str, *, server: Server | None = None) -> None:
+    def __init__(
+        self, agent: Agent, rls: str, *, server: Server | None = None, tls: Tls | None = None
+    ) -> None:
         """Listen on ``rls``: ``127.0.0.1:8081``, or ``unix:/path``.
 
         Whoever reaches the address can use up limits: it has no passwords. ``server``: what speaks
         HTTP/2. ``ngh2`` needs the extra ``ratectl[sidecar]``, and is the default where that is
-        installed; ``grpcio`` takes ten times as long for each call.
+        installed; ``grpcio`` takes ten times as long for each call. ``tls``: certificate and key,
+        read again when they change, and the authority of clients' certificates.
 
-        :raises UsageError: the address cannot be used, or the server is not installed.
+        :raises UsageError: the address or a certificate cannot be used, or the server is not
+            installed.
         """
         self._methods = Methods(agent)
         address = parse_address(rls)
@@ -43,11 +48,13 @@ class Sidecar:
         if _chosen(server) == "ngh2":
             from ratectl.sidecar.loop_server import LoopServer
 
-            self._server = LoopServer(self._methods.by_path, address, lambda: agent.asks_server)
+            self._server = LoopServer(
+                self._methods.by_path, address, tls, lambda: agent.asks_server
+            )
         else:
             from ratectl.sidecar.grpcio_server import GrpcioServer
 
-            self._server = GrpcioServer(self._methods.by_path, address)
+            self._server = GrpcioServer(self._methods.by_path, address, tls)
         agent._companions.join(self)  # noqa: SLF001
 
     @property

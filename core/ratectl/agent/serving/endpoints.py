@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import json
-import ssl
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.agent.serving.queries import query_in
 from ratectl.agent.serving.server import Answer, Endpoint, Server
+from ratectl.agent.serving.tls import Tls, context_of
 from ratectl.errors import UsageError
 from ratectl.runtime.address import is_loopback, parse_address
 from ratectl.runtime.cooperative import cooperative, paced
 
 if TYPE_CHECKING:
-    import os
     import socket
 
     from ratectl.agent.agent import Agent
     from ratectl.agent.serving.server import Asked
     from ratectl.runtime.address import Address
 
-__all__ = ["TOKEN_FORM", "Endpoints", "Tls", "is_token", "serve"]
+__all__ = ["TOKEN_FORM", "Endpoints", "is_token", "serve"]
 
 _LEAST_TOKEN: Final = 16
 """Least characters of a bearer token."""
 
 TOKEN_FORM: Final = f"a token is a text of at least {_LEAST_TOKEN} ASCII characters without spaces"
 
-_MOST_PEM: Final = 1_000_000
-"""Most bytes of a PEM file that are read to explain an error."""
-
 _JSON: Final = "application/json; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificate of the admin endpoint, and the authority of its clients."""
-
-    certificate: str | os.PathLike[str]
-    """File with the certificate and its chain (PEM)."""
-    key: str | os.PathLike[str]
-    """File with the private key (PEM)."""
-    client_ca: str | os.PathLike[str] | None = None
-    """File with the authorities that sign clients' certificates (PEM). Clients must have one."""
 
 
 class Endpoints:
@@ -94,7 +77,7 @@ def serve(
         raise UsageError("the agent is closed")
     if tls is not None and not isinstance(tls, Tls):
         raise UsageError(f"tls is ratectl.Tls(certificate, key, client_ca), not {tls!r:.60}")
-    context = None if tls is None else _context(tls)
+    context = None if tls is None else context_of(tls, "the admin endpoint")
     started: list[Server] = []
     try:
         pages = None if metrics is None else _metrics_pages(agent)
@@ -118,47 +101,6 @@ def serve(
     endpoints = Endpoints(one, other)
     agent._companions.join(endpoints)  # noqa: SLF001
     return endpoints
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.client_ca is not None:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:  # also of ssl
-        refused = UsageError(
-            f"the certificate of the admin endpoint cannot be used: {_reason(tls, error)}"
-        )
-        refused.add_note(
-            "the order of the files is certificate, private key, authority of clients' certificates"
-        )
-        raise refused from None
-    return context
-
-
-def _reason(tls: Tls, error: OSError) -> str:
-    """Return why the files cannot be used, with the name of the file that is wrong."""
-    for path, label, what in (
-        (tls.certificate, b"CERTIFICATE-----", "certificate"),
-        (tls.key, b"PRIVATE KEY-----", "private key"),
-        (tls.client_ca, b"CERTIFICATE-----", "certificate"),
-    ):
-        if path is None:
-            continue
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123  of any type of path
-                pem = file.read(_MOST_PEM)
-        except OSError as unread:
-            return f"{path}: {unread.strerror or unread}"
-        if label not in pem:
-            return f"{path} holds no {what} in PEM"
-    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
-        return f"{tls.key} is not the private key of {tls.certificate}"
-    files = ", ".join(str(each) for each in (tls.certificate, tls.key, tls.client_ca) if each)
-    return f"{files}: {error.strerror or error}"
 
 
 # Metrics ----------------------------------------------------------------------------------------

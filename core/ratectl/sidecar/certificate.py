@@ -1,0 +1,62 @@
+"""The certificate of a server, which follows its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratectl.agent.log import log
+from ratectl.agent.serving.tls import context_of
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from ratectl.agent.serving.tls import Tls
+
+__all__ = ["FileCertificate"]
+
+
+class FileCertificate:
+    """A context of TLS for HTTP/2, with the certificate that its files have now."""
+
+    def __init__(self, tls: Tls, endpoint: str) -> None:
+        """Read the files.
+
+        :raises UsageError: they cannot be used.
+        """
+        self._tls = tls
+        self._endpoint = endpoint
+        self.context: SSLContext = context_of(tls, endpoint)
+        self.context.set_alpn_protocols(["h2"])
+        self._seen = self._version()
+
+    def has_changed(self) -> bool:
+        """Use the files for new connections if they have changed since the last call.
+
+        Files that cannot be used are told of, and the certificate before them stays.
+        """
+        version = self._version()
+        if version == self._seen:
+            return False
+        self._seen = version
+        try:
+            context_of(self._tls, self._endpoint)  # a certificate without its key changes nothing
+            self.context.load_cert_chain(self._tls.certificate, self._tls.key)
+        except (UsageError, OSError) as error:
+            log.warning("%s: the one before stays", error)
+            return False
+        log.info("the certificate of %s is a new one", self._endpoint)
+        return True
+
+    def _version(self) -> list[tuple[int, int] | None]:
+        return [_version_of(path) for path in (self._tls.certificate, self._tls.key)]
+
+
+def _version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    try:
+        found = Path(os.fspath(path)).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
