@@ -84,6 +84,7 @@ FUZZ_SECONDS ?= 600
 fuzz: .venv/dev .venv/atheris
 	$(BIN)/python tests/fuzz/fuzz_loader.py $(FUZZ_SECONDS)
 	$(BIN)/python tests/fuzz/fuzz_cluster.py $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/fuzz_rls.py $(FUZZ_SECONDS)
 
 .venv/python:
 	@test -n "$(PYTHON)" || { echo "ratectl needs Python 3.11 or newer, with venv"; exit 1; }
