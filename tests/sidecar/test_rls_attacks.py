@@ -24,7 +24,7 @@ from hyperframe.frame import (
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.http2 import MOST_BYTES, MOST_STREAMS
+from ratectl.sidecar.http2 import MOST_BYTES, MOST_STREAMS, GrpcConnection
 from ratectl.sidecar.service import METHOD
 from sidecar.envoys_messages import descriptor, request
 
@@ -336,6 +336,7 @@ def test_floods_that_want_acknowledgements(
         (b"\0\0\0\0\5abc", "13"),
         (MESSAGE + MESSAGE, "13"),
         (b"\1" + MESSAGE[1:], "12"),
+        (b"\2" + MESSAGE[1:], "13"),
         (b"\0\xff\xff\xff\xff", "13"),
     ],
 )
@@ -351,27 +352,47 @@ def test_a_message_that_is_too_large(caller: Caller) -> None:
     assert caller.status(1)["grpc-status"] == "8"
 
 
-def test_another_kind_of_content(caller: Caller) -> None:
-    frame = HeadersFrame(1, hpack.Encoder().encode([*HEADERS[:4], ("content-type", "text/html")]))
+@pytest.mark.parametrize("kind", ["text/html", "application/grpc-web", "application/grpc+json", ""])
+def test_another_kind_of_content(caller: Caller, kind: str) -> None:
+    frame = HeadersFrame(1, hpack.Encoder().encode([*HEADERS[:4], ("content-type", kind)]))
     frame.flags.add("END_HEADERS")
     frame.flags.add("END_STREAM")
     caller.send(frame)
     assert caller.status(1) == {":status": "415"}
 
 
-def test_connections_beyond_the_bound_take_the_place_of_the_oldest_idle_one(
+def test_beyond_the_bound_the_oldest_connection_that_has_ended_no_call_makes_room(
     sidecar: Sidecar, connect: Callable[..., Caller]
 ) -> None:
+    """A begun call keeps no place: otherwise a few callers could keep Envoy out."""
     server: Any = sidecar._server
     server._most = 3
-    callers = [connect() for _ in range(3)]
-    callers[0].send(headers(1))
+    good, begun, idle = (connect() for _ in range(3))
+    good.send(headers(1), data(1, MESSAGE))
+    assert good.answer(1)
+    begun.send(headers(1))
     wait_for(lambda: sum(each.calls for each in server._connections) == 1, "a call")
-    callers.append(connect())
-    assert callers[1].is_cut()
-    for caller in (callers[0], callers[2], callers[3]):
-        caller.send(*([] if caller is callers[0] else [headers(1)]), data(1, MESSAGE))
-        assert caller.answer(1)
+    more = [connect()]
+    assert begun.is_cut()
+    more.append(connect())
+    assert idle.is_cut()
+    for caller in (good, *more):
+        caller.send(headers(3), data(3, MESSAGE))
+        assert caller.answer(3)
+    last = connect()
+    assert good.is_cut(), "all others are as good, and it is the oldest"
+    last.send(headers(1), data(1, MESSAGE))
+    assert last.answer(1)
+
+
+def test_messages_that_are_not_whole_have_a_bound_together() -> None:
+    connection = GrpcConnection({METHOD: bytes})
+    connection.feed(PREFACE + SettingsFrame(0).serialize())
+    for n in range(1, 2 * 200, 2):
+        connection.feed(headers(n).serialize() + data(n, b"\0" * 16_000, end=False).serialize())
+        connection.to_send()
+    assert 1_000_000 < connection._waiting_bytes() < 1_100_000
+    assert not connection.is_over
 
 
 def test_calls_that_do_not_go_on_are_cut_off(

@@ -13,10 +13,12 @@ import grpc
 import pytest
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
 
+from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.errors import UsageError
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.grpcio_server import MOST_BYTES
+from ratectl.sidecar.loop_server import _most_connections
 from ratectl.sidecar.service import METHOD, SERVICE
 from ratectl.sidecar.sidecar import SERVERS
 from sidecar.envoys_messages import OK, OVER, descriptor, request
@@ -186,3 +188,114 @@ def test_an_address_in_use_is_told(agent: Agent, server: Any) -> None:
 def test_no_address(agent: Agent, server: Any, address: str) -> None:
     with pytest.raises(UsageError):
         Sidecar(agent, address, server=server)
+
+
+# Ends -------------------------------------------------------------------------------------------
+
+
+def test_it_may_end_as_soon_as_it_has_begun(agent: Agent, server: Any) -> None:
+    for _ in range(20):
+        Sidecar(agent, "127.0.0.1:0", server=server).close()
+    assert not [each for each in threading.enumerate() if each.name == "ratectl-rls"]
+
+
+def test_it_ends_with_its_agent_and_begins_with_no_closed_one(server: Any) -> None:
+    agent = Agent.from_policies(POLICIES)
+    sidecar = Sidecar(agent, "127.0.0.1:0", server=server)
+    agent.close()
+    with grpc.insecure_channel(str(sidecar.rls)) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(CHECK)(b"", timeout=10)
+    with pytest.raises(UsageError, match="the agent is closed"):
+        Sidecar(agent, "127.0.0.1:0", server=server)
+
+
+def test_one_that_ends_leaves_the_socket_of_the_next_one_alone(
+    agent: Agent, tmp_path: Path
+) -> None:
+    path = tmp_path / "rls.sock"
+    first = Sidecar(agent, f"unix:{path}", server="ngh2")
+    with socket.socket(socket.AF_UNIX) as silent:  # it does not answer that it has heard of the end
+        silent.connect(str(path))
+        ending = threading.Thread(target=first.close, args=[1.0])
+        ending.start()
+        wait_for(lambda: not path.exists(), "the end to begin")
+        with Sidecar(agent, f"unix:{path}", server="ngh2") as second:
+            ending.join(20)
+            with grpc.insecure_channel(str(second.rls)) as channel:
+                assert channel.unary_unary(CHECK)(b"", timeout=10) == SERVING
+
+
+class Slow:
+    """A sidecar whose limits a server counts, slowly."""
+
+    def __init__(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on = threading.Event()
+        self.decided = 0
+        check = agent.check_blocking
+
+        def slow(*arguments: Any) -> Any:
+            self.decided += 1
+            self.may_go_on.wait(30)
+            return check(*arguments)
+
+        monkeypatch.setattr(agent, "check_blocking", slow)
+        monkeypatch.setattr(type(agent), "asks_server", True)
+        self.sidecar = Sidecar(agent, "127.0.0.1:0", server="ngh2")
+        self.server: Any = self.sidecar._server
+
+
+def test_calls_that_were_given_up_are_not_decided_and_health_does_not_wait(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(agent, monkeypatch)
+    with slow.sidecar, grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
+        decide = channel.unary_unary(METHOD)
+        calls = [decide.future(asking("a"), timeout=60) for _ in range(200)]
+        wait_for(lambda: slow.server._waiting == 200, "the calls")
+        assert channel.unary_unary(CHECK)(b"", timeout=10) == SERVING
+        for each in calls:
+            each.cancel()
+        wait_for(lambda: sum(c.calls for c in slow.server._connections) == 0, "the resets")
+        slow.may_go_on.set()
+        wait_for(lambda: slow.server._waiting == 0, "the queue")
+        assert slow.decided <= 16, "those that a thread had begun"
+        assert RateLimitResponse.FromString(decide(asking("b"), timeout=10)).overall_code == OK
+
+
+def test_too_many_calls_that_wait_are_refused(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratectl.sidecar.loop_server._MOST_WAITING", 20)
+    slow = Slow(agent, monkeypatch)
+    with slow.sidecar, grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
+        decide = channel.unary_unary(METHOD)
+        calls = [decide.future(asking("a"), timeout=60) for _ in range(20)]
+        wait_for(lambda: slow.server._waiting == 20, "the calls")
+        with pytest.raises(grpc.RpcError) as caught:
+            decide(asking("a"), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        slow.may_go_on.set()
+        for each in calls:
+            each.result()
+
+
+def test_the_end_waits_no_longer_than_it_may(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(agent, monkeypatch)
+    with grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
+        call = channel.unary_unary(METHOD).future(asking("a"), timeout=60)
+        wait_for(lambda: slow.decided == 1, "the call")
+        began = time.monotonic()
+        slow.sidecar.close(0.5)
+        assert 0.4 < time.monotonic() - began < 10
+        slow.may_go_on.set()
+        assert call.exception().code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("files", "most"), [(100, 25), (1_024, 924), (10**6, 10_000), (-1, 10_000)]
+)
+def test_connections_leave_files_for_others(
+    monkeypatch: pytest.MonkeyPatch, files: int, most: int
+) -> None:
+    monkeypatch.setattr("ratectl.sidecar.loop_server.getrlimit", lambda _: (files, files))
+    assert _most_connections() == most

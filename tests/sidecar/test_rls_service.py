@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ratectl import Agent, FakeClock
+from etcd_server import wait_for
+from ratectl import Agent, FakeClock, load_valid
 from ratectl.sidecar.messages import Descriptor, Request
 from ratectl.sidecar.questions import InvalidRequest, questions_of
 from ratectl.sidecar.service import RateLimitService
+from ratectl.stores import open_store
 from sidecar.envoys_messages import OK, OVER, asked, descriptor, request
+from support import publish_policies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 POLICIES = """
 apiVersion: ratectl/v1
@@ -89,6 +93,59 @@ def test_all_descriptors_are_charged_or_none(service: RateLimitService) -> None:
         assert [status.code for status in answer.statuses] == [OK, OVER]
         assert answer.statuses[0].limit_remaining == 4
     assert asked(service, request("shop", of("a", 4))).overall_code == OK
+
+
+def test_descriptors_of_one_bucket_are_told_what_is_true_after_a_refusal(
+    service: RateLimitService,
+) -> None:
+    answer = asked(service, request("shop", of("a"), of("a"), of("b", 9)))
+    assert [status.code for status in answer.statuses] == [OK, OK, OVER]
+    assert [status.limit_remaining for status in answer.statuses] == [4, 4, 4]
+    assert [status.duration_until_reset.ToNanoseconds() for status in answer.statuses[:2]] == [0, 0]
+
+
+def test_nothing_stays_charged_if_a_later_descriptor_fails(
+    service: RateLimitService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = service._agent.check_blocking
+
+    def fail(scope: str, attributes: dict[str, str], cost: int) -> object:
+        if attributes["client"] == "b":
+            raise ZeroDivisionError
+        return check(scope, attributes, cost)
+
+    monkeypatch.setattr(service._agent, "check_blocking", fail)
+    with pytest.raises(ZeroDivisionError):
+        asked(service, request("shop", of("a", 3), of("b")))
+    assert asked(service, request("shop", of("a", 4), of("c"))).overall_code == OK
+
+
+def test_a_limit_in_shadow_is_not_told(clock: FakeClock) -> None:
+    policies = POLICIES.replace("burst: 4, per: client}", "burst: 4, per: client, mode: shadow}")
+    with Agent.from_policies(policies, clock=clock) as agent:
+        service = RateLimitService(agent)
+        answers = [asked(service, request("shop", of("a"))) for _ in range(6)]
+    assert [answer.overall_code for answer in answers] == [OK] * 6
+    names = {answer.statuses[0].current_limit.name for answer in answers}
+    assert names == {"all@/shop", ""}
+
+
+def test_the_line_of_a_refusal_that_was_published(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "shop.yaml").write_text(POLICIES.partition("---")[0])
+    url = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(url) as store:
+        publish_policies(store, load_valid([tmp_path / "policies"]).tree)
+    with Agent(url, state_dir=tmp_path / "state", report_interval=0.1) as agent:
+        service = RateLimitService(agent)
+
+        def source() -> str:
+            answer = asked(service, request("shop", of("a", 5)))
+            return str(dict(answer.dynamic_metadata)["source"])
+
+        assert source() == "limits.each.burst of /shop", "it is read when somebody asks"
+        wait_for(lambda: "shop.yaml:5:" in source(), "the line", 20)
+        assert len(service._answers._sources) == 1
 
 
 def test_hits(service: RateLimitService) -> None:

@@ -181,6 +181,10 @@ def same(data: bytes) -> None:
 @example(field(3, 0, varint(2**64 - 1)))
 @example(field(3, 0, b"\xff" * 9 + b"\x7f"))
 @example(field(1, 0, varint(5)) + field(3, 2, varint(0)))
+@example(b"\x12" + b"\x80" * 4 + b"\0")
+@example(b"\x12" + b"\x80" * 5 + b"\0")
+@example(b"\x98" + b"\x80" * 3 + b"\0\1")
+@example(b"\x98" + b"\x80" * 4 + b"\0\1")
 def test_any_fields_mean_the_same(data: bytes) -> None:
     same(data)
 

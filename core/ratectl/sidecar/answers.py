@@ -42,19 +42,18 @@ class Answers:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._sources: dict[tuple[int, LimitInForce], str] = {}
-        """Places of limits in the policies, by generation: to look one up takes long."""
+        """Places of limits in the policies, by generation: to look one up takes long. Those that
+        are not read yet are missing: the first look has them read."""
 
     def response(self, asked: Sequence[Asked | None]) -> Response:
         """Return the answer to all descriptors of a request.
-
-        If one of them was refused, what others were charged has been given back.
 
         :param asked: of each descriptor, what was asked and decided; None if it charges nothing.
         """
         answers = [None if each is None else _Answer.of(self._agent, *each) for each in asked]
         decided = [answer for answer in answers if answer is not None]
         is_refused = not all(answer.decision for answer in decided)
-        statuses = tuple([each.status(is_refused) if each else NOT_ASKED for each in answers])
+        statuses = tuple([each.status() if each else NOT_ASKED for each in answers])
         code = Code.OVER_LIMIT if is_refused else Code.OK
         if not decided:
             return Response(code, statuses)
@@ -101,15 +100,11 @@ class Answers:
         if source is None:
             if len(self._sources) >= _MOST_SOURCES:
                 self._sources.clear()
-            source = next(
-                (
-                    each.origin or each.declared
-                    for each in decision.explain().limits
-                    if each.decides
-                ),
-                None,
-            )
-            source = self._sources[known] = source or ""
+            deciding = [each for each in decision.explain().limits if each.decides]
+            place = next((each.origin for each in deciding), None)
+            if place is None:
+                return next((each.declared or "" for each in deciding), "")
+            source = self._sources[known] = place
         return source
 
 
@@ -133,24 +128,20 @@ class _Answer(NamedTuple):
             return decision.allowed, 2.0  # nothing limits it
         return decision.allowed, (decision.remaining or 0) / decision.capacity
 
-    def status(self, given_back: bool) -> Status:
+    def status(self) -> Status:
         """Return the answer to the descriptor."""
-        decision = self.decision
+        decision, limit = self.decision, self.limit()
         code = Code.OK if decision else Code.OVER_LIMIT
-        if decision.limit is None:
+        if limit is None:
             return Status(code)
-        left = decision.remaining or 0
-        if decision and given_back:
-            left = min(left + self.question.cost_in(decision.unit), decision.capacity or 0)
         span = decision.reset_after_ns if decision else decision.retry_after_ns
-        limit = self.limit()
-        return Status(code, None if limit is None else _described(limit), left, span)
+        return Status(code, _described(limit), decision.remaining or 0, span)
 
     def limit(self) -> LimitInForce | None:
-        """Return the limit that decided; None if it is gone meanwhile."""
+        """Return the limit that decided; None if it binds nobody, or is gone meanwhile."""
         wanted = self.decision.limit, self.decision.scope
         for limit in self.limits:
-            if (limit.name, limit.scope) == wanted:
+            if (limit.name, limit.scope) == wanted and not limit.shadow:
                 return limit
         return None
 

@@ -30,6 +30,7 @@ _THREADS: Final = 4
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 256),
     ("grpc.so_reuseport", 0),  # another process on the port is an error
 )
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}

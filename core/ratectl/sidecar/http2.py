@@ -7,7 +7,6 @@ hostile callers. Sources: RFC 9113; github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -36,14 +35,16 @@ if TYPE_CHECKING:
     from ratectl.sidecar.methods import Method
 
     Answer = bytes | CallError
-    Run = Callable[[Method, bytes, Callable[[Answer], None]], None]
+    Run = Callable[[Method, bytes, "Answering"], None]
 
-__all__ = ["MOST_BYTES", "MOST_STREAMS", "GrpcConnection", "run_here"]
+__all__ = ["MOST_BYTES", "MOST_STREAMS", "Answering", "GrpcConnection", "answer_of", "run_here"]
 
 MOST_BYTES: Final = 64 * 1024
 """Largest message that is read."""
 MOST_STREAMS: Final = 256
 """Calls of one connection that may be open at once."""
+_MOST_WAITING: Final = 1024 * 1024
+"""Bytes of messages of one connection that have not arrived whole."""
 _MOST_HEADERS: Final = 16 * 1024
 _PREFIX: Final = 5
 """Bytes before a message: a flag of compression, and the length."""
@@ -58,6 +59,7 @@ _SETTINGS: Final = {
     Setting.MAX_HEADER_LIST_SIZE: _MOST_HEADERS,
 }
 _TYPE: Final = b"application/grpc"
+_TYPES: Final = (_TYPE, b"application/grpc+proto")
 _HEADERS: Final = ((b":status", b"200"), (b"content-type", _TYPE))
 _TRAILERS: Final = ((b"grpc-status", b"0"),)
 _WRONG_TYPE: Final = ((b":status", b"415"),)
@@ -71,19 +73,40 @@ class _Call(NamedTuple):
     message: bytearray
 
 
-def run_here(method: Method, message: bytes, answered: Callable[[Answer], None]) -> None:
+class Answering(NamedTuple):
+    """A call that has arrived whole."""
+
+    connection: GrpcConnection
+    stream: int
+
+    @property
+    def is_wanted(self) -> bool:
+        """True if the peer still waits for the answer."""
+        return self.connection.is_open(self.stream)
+
+    def __call__(self, answer: Answer) -> None:
+        """Send the answer."""
+        self.connection.answer(self.stream, answer)
+
+
+def run_here(method: Method, message: bytes, answering: Answering) -> None:
     """Answer a call at once."""
+    answering(answer_of(method, message))
+
+
+def answer_of(method: Method, message: bytes) -> Answer:
+    """Return the answer of a method, or its error."""
     try:
-        answered(method(message))
+        return method(message)
     except CallError as error:
-        answered(error)
+        return error
 
 
 class GrpcConnection:
     """One connection of a server. Not for several threads."""
 
     def __init__(self, methods: Mapping[str, Method], run: Run = run_here) -> None:
-        """``run``: calls a method, and then with its answer the given function, perhaps later."""
+        """``run``: calls a method and answers the call, perhaps later."""
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._run = run
         self._connection = Connection(Role.SERVER, _CONFIGURATION)
@@ -165,13 +188,13 @@ class GrpcConnection:
         stream = event.stream_id
         self._open.add(stream)
         headers = dict(event.headers)
-        if not headers.get(b"content-type", b"").startswith(_TYPE):
+        if headers.get(b"content-type", b"").partition(b";")[0] not in _TYPES:
             with suppress(StreamProtocolError):
                 self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
             return
         method = self._methods.get(headers.get(b":path", b""))
         if method is None or headers.get(b":method") != b"POST":
-            self._answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
+            self.answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
             return
         self._arriving[stream] = _Call(method, bytearray())
         if event.end_stream:
@@ -185,28 +208,42 @@ class GrpcConnection:
         if len(call.message) > MOST_BYTES + _PREFIX:
             problem = f"a message has {MOST_BYTES} bytes at most"
             self._refuse(stream, CallError(RESOURCE_EXHAUSTED, problem))
+        elif not whole and self._waiting_bytes() > _MOST_WAITING:
+            self._refuse(stream, CallError(RESOURCE_EXHAUSTED, "too many messages are not whole"))
         elif whole:
             self._answer_whole(stream, call)
+
+    def _waiting_bytes(self) -> int:
+        """Return the bytes of messages that have not arrived whole."""
+        return sum([len(call.message) for call in self._arriving.values()])
 
     def _answer_whole(self, stream: int, call: _Call) -> None:
         message = call.message
         if message[:1] == b"\x01":
             self._refuse(stream, CallError(UNIMPLEMENTED, "compressed messages are not read"))
-        elif len(message) < _PREFIX or int.from_bytes(message[1:_PREFIX]) != len(message) - _PREFIX:
+        elif (
+            message[:1] != b"\0"
+            or len(message) < _PREFIX
+            or int.from_bytes(message[1:_PREFIX]) != len(message) - _PREFIX
+        ):
             self._refuse(stream, CallError(INTERNAL, "the call has not one whole message"))
         else:
             del self._arriving[stream]
-            self._run(call.method, bytes(message[_PREFIX:]), partial(self._answer, stream))
+            self._run(call.method, bytes(message[_PREFIX:]), Answering(self, stream))
 
     def _refuse(self, stream: int, error: CallError) -> None:
         del self._arriving[stream]
-        self._answer(stream, error)
+        self.answer(stream, error)
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _answer(self, stream: int, answer: Answer) -> None:
+    def is_open(self, stream: int) -> bool:
+        """Return True if the peer still waits for an answer."""
+        return stream in self._open and not self.is_over
+
+    def answer(self, stream: int, answer: Answer) -> None:
         """End a call; nothing happens if the peer has ended it."""
-        if stream not in self._open or self.is_over:
+        if not self.is_open(stream):
             return
         connection = self._connection
         with suppress(StreamProtocolError):  # the peer's reset is here, and not heard of yet
@@ -214,8 +251,13 @@ class GrpcConnection:
                 connection.send_response(stream, _error_headers(answer), end_stream=True)
                 return
             connection.send_response(stream, _HEADERS)
-            connection.send_data(stream, b"\0" + len(answer).to_bytes(4) + answer)
+            connection.send_data(stream, _prefix(len(answer)) + answer)
             connection.send_trailers(stream, _TRAILERS)
+
+
+def _prefix(length: int) -> bytes:
+    """Return what comes before a message that is not compressed."""
+    return b"\0" + max(0, length).to_bytes(_PREFIX - 1)
 
 
 def _error_headers(error: CallError) -> tuple[tuple[bytes, bytes], ...]:

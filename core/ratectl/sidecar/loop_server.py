@@ -6,29 +6,35 @@ import asyncio
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from resource import RLIMIT_NOFILE, getrlimit
+from functools import partial
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ratectl.agent.log import log
 from ratectl.runtime.address import Address, remove_socket
 from ratectl.sidecar.certificate import FileCertificate
-from ratectl.sidecar.http2 import GrpcConnection, run_here
-from ratectl.sidecar.methods import INTERNAL, CallError
+from ratectl.sidecar.http2 import GrpcConnection, answer_of, run_here
+from ratectl.sidecar.methods import INTERNAL, UNAVAILABLE, CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ratectl.agent.serving.tls import Tls
-    from ratectl.sidecar.http2 import Answer
+    from ratectl.sidecar.http2 import Answer, Answering
     from ratectl.sidecar.methods import Method
 
 __all__ = ["LoopServer"]
 
 _MOST_CONNECTIONS: Final = 10_000
+_FEW: Final = 100
 _OTHER_FILES: Final = 100
 """Files that the process may need for other things."""
+_MOST_WAITING: Final = 1_000
+"""Calls that wait for a thread, or in one."""
+_MOST_THREADS: Final = 16
 _LONGEST_CALL: Final = 90.0
 """Seconds that a connection may have open calls of which none ends."""
 _LONGEST_IDLE: Final = 3_600.0
@@ -50,22 +56,29 @@ class LoopServer:
         methods: Mapping[str, Method],
         address: Address,
         tls: Tls | None,
+        waiting: Collection[str],
         may_wait: Callable[[], bool],
     ) -> None:
         """Listen.
 
-        :param may_wait: whether methods may wait for somebody now.
+        :param waiting: paths of methods that may wait for somebody.
+        :param may_wait: whether they may do so now.
         :raises UsageError: the address or a certificate cannot be used.
         """
         self._certificate = None if tls is None else FileCertificate(tls, "--rls")
-        self._methods = methods
+        self._methods = {path: _guarded(method) for path, method in methods.items()}
+        self._may_wait_for = {self._methods[path] for path in waiting}
         self._may_wait = may_wait
         self._connections: dict[_Connection, None] = {}
         """The oldest first."""
+        self._waiting = 0
+        """Calls that wait for a thread, or in one."""
+        self._closing = threading.Lock()
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, "ratectl-rls")
         self._listener = address.listen()
         self._loop = asyncio.new_event_loop()
         self._stopped = False
-        self._most = min(_MOST_CONNECTIONS, getrlimit(RLIMIT_NOFILE)[0] - _OTHER_FILES)
+        self._most = _most_connections()
         self.address = address
         self._file = os.lstat(address.path) if address.path else None
         if not address.path:
@@ -84,24 +97,29 @@ class LoopServer:
         asyncio.set_event_loop(self._loop)
         self._look()
         self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
     def close(self, grace: float) -> None:
         """Take no more calls; wait at most ``grace`` seconds for those that are being answered."""
-        if self._stopped:
-            return
-        self._stopped = True
-        asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        if self._file is not None:
-            remove_socket(self.address.path, self._file)
+        with self._closing:
+            if self._stopped:
+                return
+            self._stopped = True
+            if self._file is not None:  # while it is in use: then no other server can have it
+                remove_socket(self.address.path, self._file)
+            try:
+                asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
+            finally:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
 
     def in_child(self) -> None:
-        """Leave the address to the parent: a forked child has no such thread."""
+        """Leave addresses and connections to the parent: a forked child has no such thread."""
         self._stopped = True
         self._listener.close()
+        for connection in self._connections:
+            connection.in_child()
 
     async def _drain(self, grace: float) -> None:
         self._server.close()
@@ -116,11 +134,17 @@ class LoopServer:
     # Connections --------------------------------------------------------------------------------
 
     def join(self, connection: _Connection) -> None:
-        """Take note of a new connection; the oldest one that is idle makes room for it."""
+        """Take note of a new connection; the oldest one that has ended no call makes room for it.
+
+        If all have, the oldest without an open call does.
+        """
         if len(self._connections) >= self._most:
+            silent = (each for each in self._connections if not each.ended)
             idle = (each for each in self._connections if not each.calls)
-            next(idle, connection).abort()
+            next(silent, next(idle, connection)).abort()
         self._connections[connection] = None
+        if self._stopped:
+            connection.drain()
 
     def leave(self, connection: _Connection) -> None:
         """Forget a connection that has ended."""
@@ -128,35 +152,50 @@ class LoopServer:
 
     def _look(self) -> None:
         """End what has lasted too long; follow the certificate's files."""
+        self._loop.call_later(_LOOK_EVERY, self._look)
         now = monotonic()
         if self._certificate is not None:
             self._certificate.has_changed()
         for connection in list(self._connections):
             connection.look(now)
-        self._loop.call_later(_LOOK_EVERY, self._look)
 
     def connection(self, answered_later: Callable[[], None]) -> GrpcConnection:
         """Return what speaks HTTP/2 on one connection."""
 
-        def run(method: Method, message: bytes, answered: Callable[[Answer], None]) -> None:
-            if not self._may_wait():
-                run_here(_guarded(method), message, answered)
-                return
-            future = self._loop.run_in_executor(None, _answer_of, _guarded(method), message)
+        def run(method: Method, message: bytes, answering: Answering) -> None:
+            if method not in self._may_wait_for or not self._may_wait():
+                run_here(method, message, answering)
+            elif self._waiting >= _MOST_WAITING:
+                answering(CallError(UNAVAILABLE, "too many calls wait"))
+            else:
+                self._waiting += 1
+                work = partial(_answer_if_wanted, method, message, answering)
+                future = self._loop.run_in_executor(self._threads, work)
+                future.add_done_callback(partial(done, answering))
 
-            def done(future: asyncio.Future[Answer]) -> None:
-                answered(future.result())
+        def done(answering: Answering, future: asyncio.Future[Answer | None]) -> None:
+            self._waiting -= 1
+            answer = None if future.cancelled() else future.result()
+            if answer is not None:
+                answering(answer)
                 answered_later()
-
-            future.add_done_callback(done)
 
         return GrpcConnection(self._methods, run)
 
 
-def _answer_of(method: Method, message: bytes) -> Answer:
-    found: list[Answer] = []
-    run_here(method, message, found.append)
-    return found[0]
+def _most_connections() -> int:
+    files = getrlimit(RLIMIT_NOFILE)[0]
+    if files == RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    most = min(_MOST_CONNECTIONS, max(files - _OTHER_FILES, files // 4, 1))
+    if most < _FEW:
+        log.warning("this process may have %d files open: %d connections at a time", files, most)
+    return most
+
+
+def _answer_if_wanted(method: Method, message: bytes, answering: Answering) -> Answer | None:
+    """Return the answer; None if the peer has given the call up before it was its turn."""
+    return answer_of(method, message) if answering.is_wanted else None
 
 
 def _guarded(method: Method) -> Method:
@@ -190,6 +229,17 @@ class _Connection(asyncio.Protocol):
     def calls(self) -> int:
         """Calls that are open."""
         return self._http2.calls
+
+    @property
+    def ended(self) -> int:
+        """Calls that have ended."""
+        return self._http2.ended
+
+    def in_child(self) -> None:
+        """Close the socket, which the parent has as well."""
+        found: Any = self._transport.get_extra_info("socket")
+        if found is not None:
+            found._sock.close()  # noqa: SLF001  a transport ends in its loop, which is not here
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ratectl.sidecar.health import Health, UnknownService
@@ -18,6 +18,7 @@ __all__ = [
     "INVALID_ARGUMENT",
     "NOT_FOUND",
     "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
     "UNIMPLEMENTED",
     "CallError",
     "Method",
@@ -31,6 +32,7 @@ NOT_FOUND: Final = 5
 RESOURCE_EXHAUSTED: Final = 8
 UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
+UNAVAILABLE: Final = 14
 
 
 class CallError(Exception):
@@ -54,6 +56,8 @@ class Methods:
             METHOD: self._decide,
             Health.METHOD: self._check,
         }
+        self.waiting: Collection[str] = (METHOD,)
+        """Methods that wait for a server where that counts limits (``across: redis``)."""
 
     def _decide(self, data: bytes) -> bytes:
         try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.engine.cost import REQUESTS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,10 +22,6 @@ class Question(NamedTuple):
     scope: str
     attributes: Mapping[str, str]
     cost: int
-
-    def cost_in(self, unit: str | None) -> int:
-        """Return the cost in a unit."""
-        return self.cost if unit == REQUESTS else 0
 
 
 def questions_of(request: Request) -> list[Question | None]:

@@ -12,7 +12,10 @@ from ratectl.sidecar.questions import Question, questions_of, scope_of
 from ratectl.sidecar.wire import decode_request, encode_response
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.agent import Agent
+    from ratectl.sidecar.answers import Asked
     from ratectl.sidecar.messages import Request, Response
 
 __all__ = ["METHOD", "SERVICE", "RateLimitService"]
@@ -75,15 +78,31 @@ class RateLimitService:
         questions = questions_of(request)
         if None in questions:
             self._note_negative(questions.count(None))
-        asked = [
-            None if question is None else (question, self._agent.check_blocking(*question))
-            for question in questions
-        ]
-        decided = [each for each in asked if each is not None]
-        if not all(decision for _, decision in decided):
-            for question, decision in decided:
-                give_back(decision, question.cost)  # a refusal has charged nothing
+        asked: list[Asked | None] = []
+        try:
+            for question in questions:
+                decided = question and (question, self._agent.check_blocking(*question))
+                asked.append(decided)
+        except BaseException:
+            self._give_back(asked)
+            raise
+        if any(each is not None and not each[1] for each in asked):
+            self._give_back(asked)
+            asked = [self._looked_at(each) for each in asked]
         return self._answers.response(asked)
+
+    def _give_back(self, asked: Sequence[Asked | None]) -> None:
+        for each in asked:
+            if each is not None:
+                give_back(each[1], each[0].cost)  # a refusal has charged nothing
+
+    def _looked_at(self, each: Asked | None) -> Asked | None:
+        """Return what is true after the charges were given back: a look, which charges nothing."""
+        if each is None or not each[1]:
+            return each
+        question = each[0]
+        look = self._agent.check_blocking(question.scope, question.attributes, 0)
+        return (question, look) if look else each
 
     def _note_negative(self, count: int) -> None:
         if not self.negative_hits:

@@ -42,14 +42,17 @@ class Sidecar:
         :raises UsageError: the address or a certificate cannot be used, or the server is not
             installed.
         """
+        if agent._closed:  # noqa: SLF001
+            raise UsageError("the agent is closed")
         self._methods = Methods(agent)
         address = parse_address(rls)
         self._server: LoopServer | GrpcioServer
         if _chosen(server) == "ngh2":
             from ratectl.sidecar.loop_server import LoopServer
 
+            methods = self._methods
             self._server = LoopServer(
-                self._methods.by_path, address, tls, lambda: agent.asks_server
+                methods.by_path, address, tls, methods.waiting, lambda: agent.asks_server
             )
         else:
             from ratectl.sidecar.grpcio_server import GrpcioServer

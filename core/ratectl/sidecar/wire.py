@@ -139,7 +139,7 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
     Groups and numbers of fixed size are passed over: no message here has such fields.
     """
     while at < end:
-        tag, at = _varint(data, at, end)
+        tag, at = _varint(data, at, end, 5)
         number, kind = tag >> 3, tag & 7
         if not number or tag > _MASK32:
             raise WireError("a field without a number")
@@ -171,14 +171,17 @@ def _after(data: bytes, at: int, end: int, number: int, kind: int) -> int:
             raise WireError("the message ends within a field")
         if not open_groups:
             return at
-        tag, at = _varint(data, at, end)
+        tag, at = _varint(data, at, end, 5)
         number, kind = tag >> 3, tag & 7
         if not number or tag > _MASK32:
             raise WireError("a field without a number")
 
 
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Return a number of at most 64 bits, and where it ends."""
+def _varint(data: bytes, at: int, end: int, most: int = 10) -> tuple[int, int]:
+    """Return a number of at most 64 bits, and where it ends.
+
+    :param most: how many bytes it may have.
+    """
     value = shift = 0
     while at < end:
         byte = data[at]
@@ -187,13 +190,13 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & _MASK64, at
         shift += 7
-        if shift == 70:
-            raise WireError("a number of more than 10 bytes")
+        if shift == 7 * most:
+            raise WireError(f"a number of more than {most} bytes")
     raise WireError("the message ends within a number")
 
 
 def _span(data: bytes, at: int, end: int) -> tuple[int, int]:
-    length, at = _varint(data, at, end)
+    length, at = _varint(data, at, end, 5)
     if length > end - at:
         raise WireError("the message ends within a field")
     return at, at + length

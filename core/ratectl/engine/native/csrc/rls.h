@@ -16,12 +16,12 @@ typedef struct {
     u64 hits;
 } RlsRequest;
 
-/* A number of at most 64 bits; 0 and at end if there is none: the caller's loop ends there. */
+/* A number of so many bytes at most. 0 if there is none. */
 static inline int
-rls_varint(Bytes *in, u64 *value)
+rls_varint(Bytes *in, u64 *value, int most)
 {
     *value = 0;
-    for (int shift = 0; shift < 63 && in->at < in->end; shift += 7) {
+    for (int shift = 0; shift < 7 * most && in->at < in->end; shift += 7) {
         unsigned char byte = *in->at++;
         *value |= (u64)(byte & 0x7f) << shift;
         if (byte < 0x80)
@@ -35,11 +35,11 @@ static inline int
 rls_field(Bytes *in, int *field, u64 *number, Bytes *content)
 {
     u64 tag;
-    if (!rls_varint(in, &tag) || tag >> 3 == 0 || tag >> 3 > 15)
+    if (!rls_varint(in, &tag, 5) || tag >> 3 == 0 || tag >> 3 > 15)
         return 0;
     *field = (int)(tag >> 3);
     *content = (Bytes){NULL, NULL};
-    if (!rls_varint(in, number))
+    if (!rls_varint(in, number, (tag & 7) == 2 ? 5 : 9))
         return 0;
     if ((tag & 7) == 0)
         return 1;
