@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import stat
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -197,6 +199,21 @@ def test_it_may_end_as_soon_as_it_has_begun(agent: Agent, server: Any) -> None:
     for _ in range(20):
         Sidecar(agent, "127.0.0.1:0", server=server).close()
     assert not [each for each in threading.enumerate() if each.name == "ratectl-rls"]
+
+
+def test_connections_that_come_at_the_last_moment_are_closed(agent: Agent) -> None:
+    for _ in range(30):
+        sidecar = Sidecar(agent, "127.0.0.1:0", server="ngh2")
+        peers = [
+            socket.create_connection((sidecar.rls.host, sidecar.rls.port), timeout=20)
+            for _ in range(3)
+        ]
+        sidecar.close(0.2)
+        for peer in peers:
+            with peer, suppress(ConnectionError):
+                while peer.recv(1_000):
+                    pass
+    gc.collect()  # a transport that was not closed is a warning
 
 
 def test_it_ends_with_its_agent_and_begins_with_no_closed_one(server: Any) -> None:

@@ -42,6 +42,7 @@ _LONGEST_IDLE: Final = 3_600.0
 _LONGEST: Final = 86_400.0
 """Seconds until callers are told to connect again, so that they meet new sidecars."""
 _LONGEST_HANDSHAKE: Final = 10.0
+_LAST_MOMENT: Final = 0.5
 _LOOK_EVERY: Final = 1.0
 
 
@@ -122,14 +123,22 @@ class LoopServer:
             connection.in_child()
 
     async def _drain(self, grace: float) -> None:
-        self._server.close()
         until = monotonic() + grace
+        self._loop.remove_reader(self._listener)
+        # Connections that were accepted just now: asyncio cannot begin them after the server's end.
+        beginning = asyncio.all_tasks() - {asyncio.current_task()}
+        if beginning:
+            _, pending = await asyncio.wait(beginning, timeout=_LAST_MOMENT)
+            for task in pending:
+                task.cancel()
+        self._server.close()
         for connection in list(self._connections):
             connection.drain()
         while self._connections and monotonic() < until:
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.abort()
+        await asyncio.sleep(0)  # the sockets close in the next round of the loop
 
     # Connections --------------------------------------------------------------------------------
 
