@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+import trustme
 from cli_support import PROGRAM
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
 from test_agent_endpoints import agent_run
@@ -44,6 +45,26 @@ def test_a_sidecar_decides_what_was_published(tmp_path: Path, server: str) -> No
             ]
             assert codes == [OK, OK, OVER]
     assert not path.exists()
+
+
+@once
+@pytest.mark.parametrize("server", ["ngh2", "grpcio"])
+def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: str) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    certificate, key = tmp_path / "rls.pem", tmp_path / "rls.key"
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    options = ["--rls", "127.0.0.1:0", "--rls-server", server]
+    options += ["--rls-tls", str(certificate), "--rls-tls", str(key)]
+    with agent_run(f"sqlite:///{tmp_path}/rates.db", tmp_path, *options) as running:
+        at = f"localhost:{running.logged(r'rls on 127.0.0.1:([0-9]+)')[1]}"
+        health = "/grpc.health.v1.Health/Check"
+        trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        with grpc.secure_channel(at, trusted) as channel:
+            assert channel.unary_unary(health)(b"", timeout=20) == b"\x08\x02"
+        with grpc.insecure_channel(at) as channel, pytest.raises(grpc.RpcError):
+            channel.unary_unary(health)(b"", timeout=20)
 
 
 @pytest.mark.parametrize(

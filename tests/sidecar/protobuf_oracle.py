@@ -1,4 +1,4 @@
-"""What protobuf makes of ``rls.proto``: messages with generated code, to compare with."""
+"""Messages of ``rls.proto`` with code that protobuf generates: tests compare ours with them."""
 
 from __future__ import annotations
 

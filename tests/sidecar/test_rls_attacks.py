@@ -24,7 +24,8 @@ from hyperframe.frame import (
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.http2 import MOST_BYTES, MOST_STREAMS, GrpcConnection
+from ratectl.sidecar.http2 import GrpcConnection
+from ratectl.sidecar.methods import MOST_BYTES, MOST_STREAMS
 from ratectl.sidecar.service import METHOD
 from sidecar.envoys_messages import descriptor, request
 

@@ -19,8 +19,8 @@ from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.errors import UsageError
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.grpcio_server import MOST_BYTES
 from ratectl.sidecar.loop_server import _most_connections
+from ratectl.sidecar.methods import MOST_BYTES
 from ratectl.sidecar.service import METHOD, SERVICE
 from ratectl.sidecar.sidecar import SERVERS
 from sidecar.envoys_messages import OK, OVER, descriptor, request

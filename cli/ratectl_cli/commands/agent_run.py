@@ -169,10 +169,8 @@ def run(
                 if rls is not None:
                     from ratectl.sidecar import Sidecar
 
-                    log.info(
-                        "rls on %s",
-                        sidecars.enter_context(Sidecar(agent, rls, server=rls_server)).rls,
-                    )
+                    sidecar = Sidecar(agent, rls, server=rls_server, tls=rls_certificates)
+                    log.info("rls on %s", sidecars.enter_context(sidecar).rls)
                 wait_for_one()
                 log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}

@@ -14,7 +14,7 @@ from ratectl.agent.log import log
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address
 from ratectl.sidecar.certificate import FileCertificate
-from ratectl.sidecar.methods import CallError
+from ratectl.sidecar.methods import MOST_BYTES, MOST_HEADERS, MOST_STREAMS, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.methods import Method
 
-__all__ = ["MOST_BYTES", "GrpcioServer"]
+__all__ = ["GrpcioServer"]
 
-MOST_BYTES: Final = 64 * 1024
-"""Largest message that is read."""
 _THREADS: Final = 4
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BYTES),
-    ("grpc.max_metadata_size", 16 * 1024),
-    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_metadata_size", MOST_HEADERS),
+    ("grpc.max_concurrent_streams", MOST_STREAMS),
     ("grpc.so_reuseport", 0),  # another process on the port is an error
 )
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}

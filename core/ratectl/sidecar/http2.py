@@ -25,7 +25,15 @@ from ngh2 import (
     TrailersReceived,
 )
 
-from ratectl.sidecar.methods import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, CallError
+from ratectl.sidecar.methods import (
+    INTERNAL,
+    MOST_BYTES,
+    MOST_HEADERS,
+    MOST_STREAMS,
+    RESOURCE_EXHAUSTED,
+    UNIMPLEMENTED,
+    CallError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,26 +45,21 @@ if TYPE_CHECKING:
     Answer = bytes | CallError
     Run = Callable[[Method, bytes, "Answering"], None]
 
-__all__ = ["MOST_BYTES", "MOST_STREAMS", "Answering", "GrpcConnection", "answer_of", "run_here"]
+__all__ = ["Answering", "GrpcConnection", "answer_of", "run_here"]
 
-MOST_BYTES: Final = 64 * 1024
-"""Largest message that is read."""
-MOST_STREAMS: Final = 256
-"""Calls of one connection that may be open at once."""
 _MOST_WAITING: Final = 1024 * 1024
 """Bytes of messages of one connection that have not arrived whole."""
-_MOST_HEADERS: Final = 16 * 1024
 _PREFIX: Final = 5
 """Bytes before a message: a flag of compression, and the length."""
 
 _CONFIGURATION: Final = Configuration(
-    max_inbound_header_list_size=_MOST_HEADERS,
+    max_inbound_header_list_size=MOST_HEADERS,
     # Envoy resets each call that times out: a slow moment must not end the connection.
     stream_reset_rate_limit=(20_000, 5_000),
 )
 _SETTINGS: Final = {
     Setting.MAX_CONCURRENT_STREAMS: MOST_STREAMS,
-    Setting.MAX_HEADER_LIST_SIZE: _MOST_HEADERS,
+    Setting.MAX_HEADER_LIST_SIZE: MOST_HEADERS,
 }
 _TYPE: Final = b"application/grpc"
 _TYPES: Final = (_TYPE, b"application/grpc+proto")
@@ -221,11 +224,7 @@ class GrpcConnection:
         message = call.message
         if message[:1] == b"\x01":
             self._refuse(stream, CallError(UNIMPLEMENTED, "compressed messages are not read"))
-        elif (
-            message[:1] != b"\0"
-            or len(message) < _PREFIX
-            or int.from_bytes(message[1:_PREFIX]) != len(message) - _PREFIX
-        ):
+        elif message[:_PREFIX] != _prefix(len(message) - _PREFIX):
             self._refuse(stream, CallError(INTERNAL, "the call has not one whole message"))
         else:
             del self._arriving[stream]

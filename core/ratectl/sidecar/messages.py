@@ -43,7 +43,7 @@ class Override(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    """What Envoy says about a request in one of its rate limits."""
+    """Keys and values that one of Envoy's rate limits has made of a request."""
 
     entries: tuple[tuple[str, str], ...]
     """Keys and values, in Envoy's order. Keys may repeat."""

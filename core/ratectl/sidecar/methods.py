@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "INTERNAL",
     "INVALID_ARGUMENT",
+    "MOST_BYTES",
+    "MOST_HEADERS",
+    "MOST_STREAMS",
     "NOT_FOUND",
     "RESOURCE_EXHAUSTED",
     "UNAVAILABLE",
@@ -26,6 +29,13 @@ __all__ = [
 ]
 
 Method = Callable[[bytes], bytes]
+
+MOST_BYTES: Final = 64 * 1024
+"""Largest message that servers read."""
+MOST_HEADERS: Final = 16 * 1024
+"""Most bytes of the headers of a call."""
+MOST_STREAMS: Final = 256
+"""Calls of one connection that may be open at once."""
 
 INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
@@ -47,7 +57,7 @@ class CallError(Exception):
 
 
 class Methods:
-    """What a sidecar answers: the Rate Limit Service, and health checks."""
+    """Methods that a sidecar serves: the Rate Limit Service, and health checks."""
 
     def __init__(self, agent: Agent) -> None:
         self.service = RateLimitService(agent)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address, parse_address
+from ratectl.runtime.closing import Closing
 from ratectl.sidecar.methods import Methods
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
@@ -22,7 +21,7 @@ Server = Literal["ngh2", "grpcio"]
 SERVERS: Final[tuple[Server, ...]] = get_args(Server)
 
 
-class Sidecar:
+class Sidecar(Closing):
     """Serves Envoy's Rate Limit Service by the limits of an agent, until it or the agent is closed.
 
     >>> with Agent("etcd://etcd:2379/prod") as agent, Sidecar(agent, "127.0.0.1:8081"):
@@ -76,17 +75,6 @@ class Sidecar:
     def in_child(self) -> None:
         """Leave the address to the parent."""
         self._server.in_child()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _chosen(server: Server | None) -> Server:

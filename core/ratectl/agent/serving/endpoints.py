@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.agent.serving.queries import query_in
 from ratectl.agent.serving.server import Answer, Endpoint, Server
-from ratectl.agent.serving.tls import Tls, context_of
+from ratectl.agent.serving.tls import context_of
 from ratectl.errors import UsageError
 from ratectl.runtime.address import is_loopback, parse_address
 from ratectl.runtime.cooperative import cooperative, paced
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.agent import Agent
     from ratectl.agent.serving.server import Asked
+    from ratectl.agent.serving.tls import Tls
     from ratectl.runtime.address import Address
 
 __all__ = ["TOKEN_FORM", "Endpoints", "is_token", "serve"]
@@ -75,8 +76,6 @@ def serve(
         raise UsageError("name an address: serve(metrics='127.0.0.1:9464')")
     if agent._closed:  # noqa: SLF001
         raise UsageError("the agent is closed")
-    if tls is not None and not isinstance(tls, Tls):
-        raise UsageError(f"tls is ratectl.Tls(certificate, key, client_ca), not {tls!r:.60}")
     context = None if tls is None else context_of(tls, "the admin endpoint")
     started: list[Server] = []
     try:

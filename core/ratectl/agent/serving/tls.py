@@ -33,8 +33,10 @@ def context_of(tls: Tls, endpoint: str) -> ssl.SSLContext:
     """Return the context of a server.
 
     :param endpoint: what it is for, in errors.
-    :raises UsageError: the files cannot be used.
+    :raises UsageError: the files cannot be used, or ``tls`` is something else.
     """
+    if not isinstance(tls, Tls):
+        raise UsageError(f"tls is ratectl.Tls(certificate, key, client_ca), not {tls!r:.60}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
