@@ -418,3 +418,19 @@ def test_calls_that_do_not_go_on_are_cut_off(
     later(0)
     later(3_700)
     assert idle.is_cut()
+
+
+def test_a_drained_connection_ends_with_its_last_call() -> None:
+    """The peer keeps its connection open: the end does not wait for it."""
+    connection = GrpcConnection({METHOD: bytes})
+    connection.feed(PREFACE + SettingsFrame(0).serialize() + headers(1).serialize())
+    connection.drain()
+    connection.to_send()
+    acknowledged = PingFrame(0, opaque_data=b"draining")
+    acknowledged.flags.add("ACK")
+    connection.feed(acknowledged.serialize())
+    connection.to_send()
+    assert not connection.is_over, "a call is open"
+    connection.feed(data(1, MESSAGE).serialize())
+    assert connection.to_send()
+    assert connection.is_over

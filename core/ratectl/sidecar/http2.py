@@ -116,7 +116,6 @@ class GrpcConnection:
         self._connection.initiate_connection(_SETTINGS)
         self._arriving: dict[int, _Call] = {}
         self._open: set[int] = set()
-        self._is_last = False
         self.ended = 0
         """Calls that have ended."""
         self.is_over = False
@@ -167,8 +166,7 @@ class GrpcConnection:
         for event in self._connection.events():
             self._on_event(event)
         wants = self._connection.want_read or self._connection.want_write
-        is_done = self._is_last and not self._open and not self._connection.want_write
-        self.is_over = self.is_over or is_done or not wants
+        self.is_over = self.is_over or not wants
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
@@ -183,7 +181,6 @@ class GrpcConnection:
             self.ended += 1
         elif isinstance(event, PingAcknowledged) and event.opaque_data == _DRAIN:
             self._connection.send_goaway()
-            self._is_last = True
         elif isinstance(event, ConnectionClosed):
             self.is_over = True
 
