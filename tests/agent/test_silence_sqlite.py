@@ -14,6 +14,7 @@ import pytest
 
 from agent.problems import RETRIES, Log, wait_for_problem, wait_until_well
 from etcd_server import wait_for
+from ratectl.errors import StoreUnauthenticated
 from ratectl.stores import open_store
 from support import publish_policies, simple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Make = Callable[..., ratectl.Agent]
 
 ACME = {"tenant": "acme"}
+REFUSED = "the store refuses user or password"
 
 
 def remove(path: Path) -> None:
@@ -232,3 +234,37 @@ def test_read_only_store_is_reported(
         writer.close()
     wait_until_well(agent)
     wait_for(lambda: log.warnings == [said, f"resolved: {said}"], "the end is logged")
+
+
+def test_a_watch_that_is_older_than_a_refusal_does_not_end_the_problem(
+    tmp_path: Path, make_agent: Make, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch that the store admitted before may still bring a change."""
+    url = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(url) as admin:
+        publish_policies(admin, simple())
+        agent = make_agent(url)
+        sync = agent._following.sync
+        wait_for(lambda: sync._watch is not None, "the agent watches")
+        watch = sync._watch
+        close = watch.close
+
+        def change_and_close() -> None:
+            patch.setattr(watch, "close", close)
+            publish_policies(admin, simple("9/s"))
+            time.sleep(RETRIES / 2)
+            close()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sync.store, "list", refuse)
+            patch.setattr(watch, "close", change_and_close)
+            sync.look()
+            time.sleep(RETRIES / 2)
+            assert log.warnings == [REFUSED]
+            assert agent.status.error == REFUSED
+        assert agent.wait_for_generation(2, 10)
+        wait_for(lambda: log.warnings == [REFUSED, f"resolved: {REFUSED}"], "the end is logged")
+
+
+def refuse(*_: object) -> None:
+    raise StoreUnauthenticated(REFUSED)

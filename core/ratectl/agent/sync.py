@@ -52,6 +52,8 @@ class StoreSync:
         self._resets = resets
         self._stop = stop
         self._watch: Watch | None = None
+        self._is_refused = False
+        """True from a refused read to the next that is not: the watch, older, says nothing then."""
         self.store: Store | None = None
         self._next_look = 0.0
 
@@ -62,6 +64,7 @@ class StoreSync:
             try:
                 store = self._opened()
                 snapshot = store.list(HEAD)
+                self._is_refused = False
                 self._set_connected()
                 self._begin(store, snapshot)
                 delay = _RETRY_FIRST
@@ -95,9 +98,9 @@ class StoreSync:
             if self._stop.is_set():
                 return
             for event in watch:
-                self._on_event(store, event)
-                if self._stop.is_set():
+                if self._stop.is_set() or self._is_refused:
                     return
+                self._on_event(store, event)
 
     def _on_event(self, store: Store, event: WatchEvent) -> None:
         if isinstance(event, Interrupted):
@@ -136,8 +139,9 @@ class StoreSync:
             self._state.contact()
             self._see(self.store, _watched_items(snapshot))
         except Exception as error:  # noqa: BLE001
+            self._is_refused = not getattr(error, "transient", False)
             self._report(error)
-            if self._watch is not None and not getattr(error, "transient", False):
+            if self._watch is not None and self._is_refused:
                 self._watch.close()
 
     def _report(self, error: Exception) -> None:
