@@ -9,6 +9,7 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl import Agent, FakeClock, load_valid
+from ratectl.sidecar.mapping import EnvoyMapping
 from ratectl.sidecar.messages import Descriptor, Request
 from ratectl.sidecar.questions import InvalidRequest, questions_of
 from ratectl.sidecar.service import RateLimitService
@@ -216,7 +217,7 @@ def test_requests_that_ask_nothing(
 
 def test_entries_are_attributes() -> None:
     entries = (("k", "1"), ("k", "2"), ("k_2", "3"), ("k", "4"), ("", "5"))
-    (question,) = questions_of(Request("/a/b/", (Descriptor(entries),)))
+    (question,) = questions_of(Request("/a/b/", (Descriptor(entries),)), EnvoyMapping())
     assert question is not None
     assert question.scope == "/a/b"
     assert question.attributes == {"k": "1", "k_2": "2", "k_2_2": "3", "k_3": "4", "": "5"}

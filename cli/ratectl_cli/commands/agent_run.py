@@ -74,6 +74,15 @@ def run(
             "read again when it changes.",
         ),
     ] = None,
+    rls_mapping: Annotated[
+        str | None,
+        typer.Option(
+            "--rls-mapping",
+            metavar="FILE",
+            help="File that maps Envoy's domains and descriptors to scopes. It is read again when "
+            "it changes.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -116,7 +125,7 @@ def run(
     cleanly.
 
     With --rls it is a sidecar: it decides what Envoy asks. A domain is a scope, its descriptors'
-    entries are attributes.
+    entries are attributes, unless --rls-mapping says otherwise.
 
     Examples:
       ratectl agent run
@@ -142,9 +151,14 @@ def run(
     token, tls = token_in(admin_token), tls_of("--admin-tls", admin_tls)
     check_needs_admin(admin, token, tls)
     rls_certificates = tls_of("--rls-tls", rls_tls)
-    if rls is None and (rls_server is not None or rls_certificates is not None):
-        option = "--rls-tls" if rls_server is None else "--rls-server"
-        raise UsageError(f"{option} is for --rls: name its address")
+    for_rls = {
+        "--rls-server": rls_server,
+        "--rls-tls": rls_certificates,
+        "--rls-mapping": rls_mapping,
+    }
+    given = [option for option, value in for_rls.items() if value is not None]
+    if rls is None and given:
+        raise UsageError(f"{given[0]} is for --rls: name its address")
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
@@ -169,7 +183,9 @@ def run(
                 if rls is not None:
                     from ratectl.sidecar import Sidecar
 
-                    sidecar = Sidecar(agent, rls, server=rls_server, tls=rls_certificates)
+                    sidecar = Sidecar(
+                        agent, rls, server=rls_server, tls=rls_certificates, mapping=rls_mapping
+                    )
                     log.info("rls on %s", sidecars.enter_context(sidecar).rls)
                 wait_for_one()
                 log.info("stopping")

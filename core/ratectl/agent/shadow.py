@@ -175,6 +175,12 @@ class _Trial:
         if mine is not None:
             self._engine.settle(mine, actual, now)
 
+    def charged(self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int) -> None:
+        try:
+            self._engine.charge(scope, attributes, cost, now)
+        except Exception:  # noqa: BLE001  a candidate must not affect real requests
+            self._fail()
+
     def reset(
         self,
         scope: str,

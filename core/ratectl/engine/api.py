@@ -347,6 +347,15 @@ class Engine(ABC):
         """Correct the cost of an allowed decision; see ``Decision.settle``."""
 
     @abstractmethod
+    def charge(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int | None = None
+    ) -> None:
+        """Charge a request that is over, whatever is left; see ``Agent.charge``.
+
+        :raises UsageError: ``cost`` is no cost.
+        """
+
+    @abstractmethod
     def reset(
         self,
         scope: str,

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ratectl.engine.active_scope import Selection
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
-from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record, nothing_charged
+from ratectl.engine.buckets.charges import (
+    NOT_SETTLED,
+    charged_record,
+    nothing_charged,
+    nothing_consulted,
+)
 from ratectl.engine.buckets.place import Place
 from ratectl.engine.buckets.settle import refunds, release, settle, with_refunds
 from ratectl.engine.control import Busy
@@ -28,6 +33,7 @@ from ratectl.engine.looks import (
     free,
     numbered,
 )  # fmt: skip
+from ratectl.engine.scopes import exact_scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,6 +261,24 @@ class DecidingEngine(CountingEngine):
         mirror = self._mirror
         if mirror is not None:
             mirror.settled(decision, actual, now)
+
+    def charge(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int | None = None
+    ) -> None:
+        cost = checked_actual(cost, 0)
+        if now is None:
+            now = self._clock()
+        texts = readable(attributes)
+        if not self._may_wait():
+            self._later.append(partial(self.charge, scope, texts, cost, now))
+            return
+        units = {REQUESTS: cost} if isinstance(cost, int) else cost
+        decision = Decision(True, "ok", self._plans.generation)
+        decision._charged = nothing_consulted(self, exact_scope(scope), texts, now)  # noqa: SLF001
+        with_all_read(texts, partial(self._alone, self._settle, decision, units, texts, now))
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.charged(scope, texts, cost, now)
 
     def _settle(
         self, decision: Decision, actual: Mapping[str, int], attributes: Attributes, now: int

@@ -31,6 +31,9 @@ class Mirror(Protocol):
     def settled(self, decision: Decision, actual: Cost, now: int) -> None:
         """A decision's cost was corrected at ``now``."""
 
+    def charged(self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int) -> None:
+        """A request was charged at ``now``, without a decision (see ``Engine.charge``)."""
+
     def reset(
         self,
         scope: str,

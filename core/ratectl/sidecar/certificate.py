@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratectl.agent.log import log
 from ratectl.agent.serving.tls import context_of
 from ratectl.errors import UsageError
+from ratectl.runtime.file_version import version_of
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from ratectl.agent.serving.tls import Tls
+    from ratectl.runtime.file_version import Version
 
 __all__ = ["FileCertificate"]
 
@@ -50,13 +50,5 @@ class FileCertificate:
         log.info("the certificate of %s is a new one", self._endpoint)
         return True
 
-    def _version(self) -> list[tuple[int, int] | None]:
-        return [_version_of(path) for path in (self._tls.certificate, self._tls.key)]
-
-
-def _version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    try:
-        found = Path(os.fspath(path)).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+    def _version(self) -> list[Version]:
+        return [version_of(path) for path in (self._tls.certificate, self._tls.key)]

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.engine.cost import REQUESTS
+from ratectl.sidecar.messages import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from ratectl.sidecar.messages import Descriptor, Request
+    from ratectl.engine.cost import Cost
+    from ratectl.sidecar.mapping import Domain, EnvoyMapping
+    from ratectl.sidecar.messages import Descriptor, Override, Request
 
-__all__ = ["InvalidRequest", "Question", "questions_of", "scope_of"]
+__all__ = ["InvalidRequest", "Question", "questions_of"]
+
+_UNITS: Final = {
+    Unit.SECOND: "s",
+    Unit.MINUTE: "min",
+    Unit.HOUR: "h",
+    Unit.DAY: "day",
+    Unit.WEEK: "week",
+    Unit.MONTH: "month",
+    Unit.YEAR: "year",
+}
 
 
 class InvalidRequest(ValueError):
@@ -17,49 +32,72 @@ class InvalidRequest(ValueError):
 
 
 class Question(NamedTuple):
-    """Arguments of ``Agent.check``."""
+    """What a descriptor asks of an agent."""
 
     scope: str
     attributes: Mapping[str, str]
-    cost: int
+    cost: Cost
+    is_late: bool = False
+    """True if the cost is charged whatever is left."""
+    request: str | None = None
+    """Identity of the request; None if the mapping names no entry for it."""
+    gives_back: bool = False
+    """True if the cost is one to give back."""
 
 
-def questions_of(request: Request) -> list[Question | None]:
-    """Return what each descriptor asks; None for one that gives back hits, which charges nothing.
+def questions_of(request: Request, mapping: EnvoyMapping) -> list[Question | None]:
+    """Return what each descriptor asks; None for one that the mapping lets pass.
 
-    The scope is the domain, and each entry is an attribute. The second entry with one key is the
-    attribute ``key_2``, and so on.
-
-    :raises InvalidRequest: it has no domain, or no descriptor.
+    :raises InvalidRequest: the request has no domain, or no descriptor.
     """
     if not request.domain:
         raise InvalidRequest("the request has no domain")
     if not request.descriptors:
         raise InvalidRequest("the request has no descriptors")
-    scope = scope_of(request.domain)
-    return [
-        None if each.is_negative else Question(scope, _attributes(each), _cost(each, request))
-        for each in request.descriptors
-    ]
+    domain = mapping.domain(request.domain)
+    return [_question(each, domain, request.hits) for each in request.descriptors]
 
 
-def scope_of(domain: str) -> str:
-    """Return the scope of a domain."""
-    return "/" + domain.strip("/")
+def _question(descriptor: Descriptor, domain: Domain, hits_of_all: int) -> Question | None:
+    entries, request = descriptor.entries, None
+    if domain.correlation is not None:
+        entries = tuple([entry for entry in entries if entry[0] != domain.correlation])
+        request = next(
+            (value for key, value in descriptor.entries if key == domain.correlation), None
+        )
+    found = domain.find(entries)
+    if found is None:
+        return None
+    attributes = _attributes(entries, domain.attributes)
+    if domain.override is not None:
+        attributes.pop(domain.override, None)  # only Envoy's own configuration may set it
+        if descriptor.override is not None:
+            attributes[domain.override] = _rate(descriptor.override)
+    hits = (hits_of_all or 1) if descriptor.hits is None else descriptor.hits
+    is_late = found.late_cost and hits > 0 and not descriptor.is_negative
+    cost = hits if found.unit is None or not hits else _cost(found.unit, hits, is_late)
+    return Question(found.scope, attributes, cost, is_late, request, descriptor.is_negative)
 
 
-def _attributes(descriptor: Descriptor) -> dict[str, str]:
+def _cost(unit: str, hits: int, is_late: bool) -> dict[str, int]:
+    """Return a cost in a unit; one of a request that is over does not count the request again."""
+    return {unit: hits} if is_late else {REQUESTS: 1, unit: hits}
+
+
+def _attributes(entries: Iterable[tuple[str, str]], names: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for key, value in descriptor.entries:
-        name, number = key, 1
+    for key, value in entries:
+        first = name = names.get(key, key)
+        number = 1
         while name in found:
             number += 1
-            name = f"{key}_{number}"
+            name = f"{first}_{number}"
         found[name] = value
     return found
 
 
-def _cost(descriptor: Descriptor, request: Request) -> int:
-    if descriptor.hits is not None:
-        return descriptor.hits
-    return request.hits or 1
+def _rate(override: Override) -> str:
+    """Return a limit that Envoy brings along as a text: ``100/min``, ``100/5min``."""
+    unit = _UNITS.get(override.unit, "unknown")  # type: ignore[call-overload]
+    multiplier = override.multiplier or 1
+    return f"{override.requests}/{'' if multiplier == 1 else multiplier}{unit}"

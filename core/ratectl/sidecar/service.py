@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.agent.log import log
 from ratectl.central.charge import give_back
 from ratectl.sidecar.answers import Answers
-from ratectl.sidecar.questions import Question, questions_of, scope_of
+from ratectl.sidecar.mapping import EnvoyMapping
+from ratectl.sidecar.questions import Question, questions_of
+from ratectl.sidecar.refunds import Refunds
 from ratectl.sidecar.wire import decode_request, encode_response
 
 if TYPE_CHECKING:
@@ -31,13 +33,18 @@ _LONGEST_KNOWN: Final = 256
 class RateLimitService:
     """Answers requests of Envoy by the limits of an agent."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, mapping: EnvoyMapping | None = None) -> None:
         self._agent = agent
         self._answers = Answers(agent)
-        self._scopes: dict[bytes, str] = {}
-        self._names: dict[bytes, str] = {}
+        self._refunds = Refunds()
+        self._routes = _Routes(mapping or EnvoyMapping(), {}, {})
         self.negative_hits = 0
-        """Descriptors whose hits should have been given back, which nobody does."""
+        """Descriptors whose hits were to be given back, and were not: nothing was charged for such
+        a request, or it is not known."""
+
+    def map_by(self, mapping: EnvoyMapping) -> None:
+        """Use another mapping from now on."""
+        self._routes = _Routes(mapping, {}, {})
 
     def decide(self, data: bytes) -> bytes:
         """Answer a request. May wait for a server that counts a limit (``across: redis``).
@@ -45,9 +52,9 @@ class RateLimitService:
         :raises WireError: the bytes are no request.
         :raises InvalidRequest: it has no domain, or no descriptor.
         """
-        agent = self._agent
+        agent, routes = self._agent, self._routes
         if not agent.asks_server:
-            found = agent._engine.rls(data, self._scopes, self._names, self._answers.told)  # noqa: SLF001
+            found = agent._engine.rls(data, routes.scopes, routes.names, self._answers.told)  # noqa: SLF001
             if isinstance(found, bytes):
                 return found
             if found is not None:
@@ -56,32 +63,18 @@ class RateLimitService:
                 return encode_response(self._answers.response([asked]))
         request = decode_request(data)
         answer = self.answer(request)
-        self._learn(request)
+        routes.learn(request)
         return encode_response(answer)
-
-    def _learn(self, request: Request) -> None:
-        """Remember the texts that requests have in common, for the compiled core."""
-        keys = [key for descriptor in request.descriptors for key, _ in descriptor.entries]
-        for texts, known in (([request.domain], self._scopes), (keys, self._names)):
-            for text in texts:
-                if len(known) >= _MOST_KNOWN:
-                    known.clear()  # they are no texts in common
-                if len(text) <= _LONGEST_KNOWN:
-                    meant = scope_of(text) if known is self._scopes else sys.intern(text)
-                    known[text.encode("utf-8", "surrogateescape")] = meant
 
     def answer(self, request: Request) -> Response:
         """Charge all descriptors, or none.
 
         :raises InvalidRequest: the request has no domain, or no descriptor.
         """
-        questions = questions_of(request)
-        if None in questions:
-            self._note_negative(questions.count(None))
         asked: list[Asked | None] = []
         try:
-            for question in questions:
-                decided = question and (question, self._agent.check_blocking(*question))
+            for question in questions_of(request, self._routes.mapping):
+                decided = None if question is None else self._asked(question)
                 asked.append(decided)
         except BaseException:
             self._give_back(asked)
@@ -89,7 +82,23 @@ class RateLimitService:
         if any(each is not None and not each[1] for each in asked):
             self._give_back(asked)
             asked = [self._looked_at(each) for each in asked]
+        else:
+            for each in asked:
+                if each is not None:
+                    self._refunds.note(*each)
         return self._answers.response(asked)
+
+    def _asked(self, question: Question) -> Asked | None:
+        """Return the question with its decision; None if it gives back what was charged."""
+        scope, attributes, cost, *_ = question
+        if question.gives_back:
+            if not self._refunds.give_back(question):
+                self._note_negative(question)
+            return None
+        if question.is_late and not self._agent._meets_central(scope, attributes, cost):  # noqa: SLF001
+            self._agent.charge(scope, attributes, cost)
+            question = question._replace(cost=0)  # nothing of it is given back
+        return question, self._agent.check_blocking(scope, attributes, question.cost)
 
     def _give_back(self, asked: Sequence[Asked | None]) -> None:
         for each in asked:
@@ -104,10 +113,37 @@ class RateLimitService:
         look = self._agent.check_blocking(question.scope, question.attributes, 0)
         return (question, look) if look else each
 
-    def _note_negative(self, count: int) -> None:
-        if not self.negative_hits:
+    def _note_negative(self, question: Question) -> None:
+        if not self.negative_hits and question.request is None:
             log.warning(
                 "Envoy gives hits back (is_negative_hits), also of requests that were refused: "
-                "they are ignored"
+                "they are ignored, as the mapping names no `correlation` for this domain"
             )
-        self.negative_hits += count
+        self.negative_hits += 1
+
+
+class _Routes(NamedTuple):
+    """A mapping, and what the compiled core needs of it."""
+
+    mapping: EnvoyMapping
+    scopes: dict[bytes, str]
+    """Scopes of domains that need nothing else."""
+    names: dict[bytes, str]
+    """Keys of entries."""
+
+    def learn(self, request: Request) -> None:
+        """Remember the texts that requests have in common, for the compiled core."""
+        domain = self.mapping.domain(request.domain)
+        if not domain.is_plain:
+            return
+        _remember(self.scopes, request.domain, domain.scope)
+        for descriptor in request.descriptors:
+            for key, _ in descriptor.entries:
+                _remember(self.names, key, sys.intern(key))
+
+
+def _remember(known: dict[bytes, str], text: str, meant: str) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()  # they are no texts in common
+    if len(text) <= _LONGEST_KNOWN:
+        known[text.encode("utf-8", "surrogateescape")] = meant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ratectl.errors import UsageError
@@ -10,10 +11,13 @@ from ratectl.runtime.closing import Closing
 from ratectl.sidecar.methods import Methods
 
 if TYPE_CHECKING:
+    import os
+
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
     from ratectl.sidecar.loop_server import LoopServer
+    from ratectl.sidecar.mapping_follower import MappingFollower
 
 __all__ = ["SERVERS", "Sidecar"]
 
@@ -29,35 +33,60 @@ class Sidecar(Closing):
     """
 
     def __init__(
-        self, agent: Agent, rls: str, *, server: Server | None = None, tls: Tls | None = None
+        self,
+        agent: Agent,
+        rls: str,
+        *,
+        server: Server | None = None,
+        tls: Tls | None = None,
+        mapping: str | os.PathLike[str] | None = None,
     ) -> None:
         """Listen on ``rls``: ``127.0.0.1:8081``, or ``unix:/path``.
 
         Whoever reaches the address can use up limits: it has no passwords. ``server``: what speaks
         HTTP/2. ``ngh2`` needs the extra ``ratectl[sidecar]``, and is the default where that is
         installed; ``grpcio`` takes ten times as long for each call. ``tls``: certificate and key,
-        read again when they change, and the authority of clients' certificates.
+        read again when they change, and the authority of clients' certificates. ``mapping``: a file
+        that maps domains and descriptors to scopes (docs/envoy.md), read again when it changes.
 
-        :raises UsageError: the address or a certificate cannot be used, or the server is not
-            installed.
+        :raises UsageError: the address, a certificate or the mapping cannot be used, or the server
+            is not installed.
         """
         if agent._closed:  # noqa: SLF001
             raise UsageError("the agent is closed")
+        self._agent = agent
         self._methods = Methods(agent)
         address = parse_address(rls)
-        self._server: LoopServer | GrpcioServer
+        self._mapping: MappingFollower | None = None
+        if mapping is not None:
+            from ratectl.sidecar.mapping_follower import MappingFollower
+
+            problem = partial(agent._following.state.problem, "mapping")  # noqa: SLF001
+            self._mapping = MappingFollower(mapping, self._methods.service.map_by, problem)
+        try:
+            self._server = self._listen(address, server, tls)
+        except BaseException:
+            self._end_mapping()
+            raise
+        agent._companions.join(self)  # noqa: SLF001
+
+    def _listen(
+        self, address: Address, server: Server | None, tls: Tls | None
+    ) -> LoopServer | GrpcioServer:
         if _chosen(server) == "ngh2":
             from ratectl.sidecar.loop_server import LoopServer
 
-            methods = self._methods
-            self._server = LoopServer(
+            methods, agent = self._methods, self._agent
+            return LoopServer(
                 methods.by_path, address, tls, methods.waiting, lambda: agent.asks_server
             )
-        else:
-            from ratectl.sidecar.grpcio_server import GrpcioServer
+        from ratectl.sidecar.grpcio_server import GrpcioServer
 
-            self._server = GrpcioServer(self._methods.by_path, address, tls)
-        agent._companions.join(self)  # noqa: SLF001
+        return GrpcioServer(self._methods.by_path, address, tls)
+
+    def _end_mapping(self) -> None:
+        if self._mapping is not None:
+            self._mapping.close()
 
     @property
     def rls(self) -> Address:
@@ -71,6 +100,7 @@ class Sidecar(Closing):
         """
         self._methods.health.is_draining = True
         self._server.close(grace)
+        self._end_mapping()
 
     def in_child(self) -> None:
         """Leave the address to the parent."""

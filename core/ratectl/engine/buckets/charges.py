@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.cost import Cost
 
-__all__ = ["NOT_SETTLED", "Charged", "Look", "Settled", "charged_record", "nothing_charged"]
+__all__ = [
+    "NOT_SETTLED",
+    "Charged",
+    "Look",
+    "Settled",
+    "charged_record",
+    "nothing_charged",
+    "nothing_consulted",
+]
 
 Look = tuple["Group", object, Any, int, int]
 """View that one limit has of a request: group, key, state, serial number of the bucket (0 if it is
@@ -65,6 +73,13 @@ NOT_SETTLED: Final[Mapping[str, Settled]] = MappingProxyType({})
 def charged_record(fields: tuple[Any, ...]) -> Charged:
     """Return the fields with names. Takes a third of the time of the constructor."""
     return tuple.__new__(Charged, fields)
+
+
+def nothing_consulted(
+    engine: Engine, scope: str, attributes: Mapping[str, str], now: int
+) -> Charged:
+    """Return the record of a request that no limit was asked of: to settle it charges all."""
+    return Charged(engine, [], scope, attributes, now, {}, NOT_SETTLED, ())
 
 
 def nothing_charged(engine: Engine, cost: Cost) -> Charged:

@@ -189,7 +189,7 @@ def _missing(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
     name, above = _field(detail), detail["loc"][:-1]
     message = f"{name} is missing"
     if not above:
-        kind = next(kind for kind, model in KINDS.items() if model is document)
+        kind = next((kind for kind, model in KINDS.items() if model is document), "document")
         message = f"this {kind} has no {name}"
     elif len(above) == 2 and above[0] in ("overrides", "steps"):
         message = f"this {str(above[0])[:-1]} has no {name}"
