@@ -48,6 +48,47 @@ def test_a_sidecar_decides_what_was_published(tmp_path: Path, server: str) -> No
 
 
 @once
+def test_a_sidecar_asks_by_its_mapping_which_may_change(tmp_path: Path) -> None:
+    url, file = f"sqlite:///{tmp_path}/rates.db", tmp_path / "mapping.yaml"
+    head = "apiVersion: ratectl/v1\nkind: EnvoyMapping\n"
+    file.write_text(f"{head}domains: {{mail: {{scope: /elsewhere}}}}\n")
+    options = ("--rls", "127.0.0.1:0", "--rls-mapping", str(file))
+    with open_store(url) as store:
+        publish_policies(store, TREE)
+        with agent_run(url, tmp_path, *options) as running:
+            at = running.logged(r"rls on (127.0.0.1:[0-9]+)")[1]
+            with grpc.insecure_channel(at) as channel:
+                decide = channel.unary_unary(METHOD)
+                for _ in range(4):
+                    assert (
+                        RateLimitResponse.FromString(decide(ASKED, timeout=20)).overall_code == OK
+                    )
+                file.write_text("nothing")
+                running.logged(r"mapping.yaml:1:1: error.*; the mapping before it stays in use")
+                file.write_text(f"{head}domains: {{mail: {{unit: requests}}}}\n")
+                running.logged(r"the mapping .*mapping.yaml is a new one")
+                codes = [
+                    RateLimitResponse.FromString(decide(ASKED, timeout=20)).overall_code
+                    for _ in range(3)
+                ]
+                assert codes == [OK, OK, OVER]
+
+
+def test_a_wrong_mapping_is_shown_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mapping.yaml"
+    file.write_text("apiVersion: ratectl/v1\nkind: EnvoyMapping\ndomains: {mail: {scop: /m}}\n")
+    done = subprocess.run(
+        [*PROGRAM, "agent", "run", "--store", f"sqlite:///{tmp_path}/r.db", "--state-dir",
+         str(tmp_path), "--rls", "127.0.0.1:0", "--rls-mapping", str(file)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 64
+    assert f"{file} is not valid" in done.stderr
+    assert "mapping.yaml:3:18" in done.stderr
+    assert "did you mean scope?" in done.stderr
+
+
+@once
 @pytest.mark.parametrize("server", ["ngh2", "grpcio"])
 def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: str) -> None:
     authority = trustme.CA()
@@ -73,6 +114,8 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: st
         (["--rls", "here"], "it has no port"),
         (["--rls-server", "grpcio"], "--rls-server is for --rls: name its address"),
         (["--rls-tls", "a", "--rls-tls", "b"], "--rls-tls is for --rls: name its address"),
+        (["--rls-mapping", "a"], "--rls-mapping is for --rls: name its address"),
+        (["--rls", "127.0.0.1:0", "--rls-mapping", "a"], "cannot read the mapping a: No such file"),
         (
             ["--rls", "127.0.0.1:0", "--rls-tls", "a"],
             "--rls-tls is given two or three times, not 1",

@@ -14,6 +14,8 @@ import ratectl.sidecar.service as service_module
 from etcd_server import wait_for
 from ratectl import Agent, FakeClock
 from ratectl.engine.api import Engine
+from ratectl.sidecar.mapping import EnvoyMapping
+from ratectl.sidecar.mapping_file import parse_mapping
 from ratectl.sidecar.messages import Descriptor, Request
 from ratectl.sidecar.questions import InvalidRequest
 from ratectl.sidecar.service import RateLimitService
@@ -43,6 +45,7 @@ apiVersion: ratectl/v1
 scope: /shop/windows
 limits:
   hourly: {algorithm: sliding-window, rate: 30/h, per: client}
+  rows: {rate: 3/s, burst: 60, per: item, unit: rows}
 ---
 apiVersion: ratectl/v1
 scope: /shadow
@@ -61,13 +64,46 @@ limits:
 """
 
 
+MAPPING = """
+apiVersion: ratectl/v1
+kind: EnvoyMapping
+domains:
+  mapped:
+    scope: /shop
+    attributes: {tier: item}
+    descriptors:
+      - key: client
+        value: a
+        scope: /shop/windows
+        descriptors:
+          - {key: item, unit: rows}
+          - {key: item, value: b, scope: /daily, descriptors: [{key: client}]}
+          - {key: tier, value: "n*", scope: /slots}
+          - {key: tier, value: gold, scope: /slots, unit: rows}
+      - {key: client, value: "x*", scope: /daily}
+      - {key: client, value: "", scope: /shadow}
+      - {key: item, scope: /shadow}
+  passing:
+    scope: /shop
+    unlisted: pass
+    descriptors:
+      - {key: client, descriptors: [{key: item, scope: /shop/windows, unit: rows}]}
+      - {key: client, value: a, scope: /shop}
+      - {key: item, value: "b*", scope: /shop}
+  late: {scope: /shop, descriptors: [{key: client, value: a, late_cost: true, unit: rows}]}
+  back: {scope: /shop, correlation: item}
+  brought: {scope: /shop, override: tier}
+"""
+
+
 class Twins:
     """Two services with equal buckets, of which one never asks the compiled core for an answer."""
 
     def __init__(self) -> None:
+        mapping = EnvoyMapping(parse_mapping(MAPPING.encode(), "mapping.yaml"))
         self.clock = FakeClock()
         self.agents = [Agent.from_policies(POLICIES, clock=self.clock) for _ in range(2)]
-        self.services = [RateLimitService(agent) for agent in self.agents]
+        self.services = [RateLimitService(agent, mapping) for agent in self.agents]
 
     def close(self) -> None:
         for agent in self.agents:
@@ -93,6 +129,8 @@ def twins() -> Iterator[Twins]:
 
 DOMAINS = st.sampled_from(
     ["shop", "shop/cart", "shop/windows", "shadow", "slots", "daily", "none", "/shop/", "é", ""]
+    + 4 * ["mapped", "passing"]
+    + ["late", "back", "brought"]
 )
 KEYS = st.sampled_from(["client", "item", "tier", "client", "x" * 300])
 VALUES = st.sampled_from(["a", "b", "gold", "", "é\0", "x" * 200, "n"])
@@ -133,6 +171,12 @@ def test_any_fields_have_the_same_answer(twins: Twins, data: bytes) -> None:
 
 
 USUAL = written(Request("shop", (Descriptor((("client", "a"), ("item", "b"))),)))
+NAMES = {b"client": "client", b"item": "item"}
+ROOT = ("/shop", None, None, False)
+
+
+def plans(names: dict[bytes, str]) -> dict[bytes, Any]:
+    return {b"shop": (ROOT, names, False)}
 
 
 @given(st.binary(max_size=4), st.integers(0, 60), st.integers(0, 60))
@@ -166,6 +210,17 @@ class TestCore:
         other = written(Request("shop", (Descriptor((("item", "c"), ("client", "d")), 3),)))
         service.decide(other.SerializeToString())
         assert len(read) == 1
+        for entries in (
+            (("client", "a"), ("item", "b")),
+            (("client", "a"), ("item", "c")),
+            (("tier", "x"), ("client", "b")),
+        ):
+            mapped = written(Request("mapped", (Descriptor(entries),))).SerializeToString()
+            service.decide(mapped)
+            before = len(read)
+            for _ in range(3):
+                assert service.decide(mapped)[:2] == b"\x08\x01"
+            assert len(read) == before
         twins.close()
 
     def test_what_it_knows_of_limits_is_of_their_generation(self, tmp_path: Path) -> None:
@@ -183,35 +238,49 @@ class TestCore:
     def test_wrong_arguments(self) -> None:
         with Agent.from_policies(POLICIES) as agent:
             rls: Any = agent._engine.rls
-            for arguments in (
-                (),
-                (b"", {}, {}),
-                ("", {}, {}, None),
-                (b"", [], {}, None),
-                (b"", {}, None, None),
-            ):
+            for arguments in ((), (b"", {}), ("", {}, None), (b"", [], None), (b"", None, None)):
                 with pytest.raises(TypeError):
                     rls(*arguments)
             data = USUAL.SerializeToString()
-            scopes = {b"shop": "/shop"}
-            assert rls(data, {}, {}, None) is None
-            assert rls(data, scopes, {b"client": "client"}, None) is None
-            names = {b"client": "client", b"item": "item"}
+            assert rls(data, {}, None) is None
+            assert rls(data, plans({b"client": "client"}), None) is None
             agent.check("/shop", {"client": "a", "item": "b"})  # the core decides what is not new
             with pytest.raises(TypeError):
-                rls(data, scopes, names, None)
-            decision, scope, attributes, cost = rls(data, scopes, names, lambda *_: None)
+                rls(data, plans(NAMES), None)
+            decision, scope, attributes, cost = rls(data, plans(NAMES), lambda *_: None)
             assert decision.allowed
             assert (scope, attributes, cost) == ("/shop", {"client": "a", "item": "b"}, 1)
 
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            None,
+            (),
+            (None, NAMES, False),
+            ((), NAMES, False),
+            (ROOT, None, False),
+            (("/shop", None, 7, True), NAMES, False),
+            (("/shop", None, {b"client": None}, True), NAMES, False),
+            (("/shop", None, {b"client": ()}, True), NAMES, False),
+            (("/shop", None, {b"client": (7, None)}, True), NAMES, False),
+            (("/shop", None, {b"client": ({b"a": 7}, None)}, True), NAMES, False),
+            (("/shop", None, {b"client": ({}, ("/shop",))}, True), NAMES, False),
+            (("/shop", [], None, True), NAMES, False),
+        ],
+    )
+    def test_wrong_plans(self, plan: Any) -> None:
+        with Agent.from_policies(POLICIES) as agent:
+            rls: Any = agent._engine.rls
+            with pytest.raises((TypeError, IndexError, SystemError)):
+                rls(USUAL.SerializeToString(), {b"shop": plan}, lambda *_: None)
+
     @pytest.mark.parametrize("wrong", [(), (b"", b""), (b"", "", b""), 7, [b"", b"", b""]])
     def test_wrong_parts_of_an_answer(self, wrong: Any) -> None:
-        names = {b"client": "client", b"item": "item"}
         with Agent.from_policies(POLICIES) as agent:
             rls: Any = agent._engine.rls
             agent.check("/shop", {"client": "a", "item": "b"})
             try:
-                found = rls(USUAL.SerializeToString(), {b"shop": "/shop"}, names, lambda *_: wrong)
+                found = rls(USUAL.SerializeToString(), plans(NAMES), lambda *_: wrong)
             except (TypeError, IndexError):
                 return
             assert found[0].allowed
@@ -231,4 +300,4 @@ class TestCore:
 
 
 def test_engines_without_a_core_leave_it_to_python() -> None:
-    assert Engine.rls(None, b"", {}, {}, lambda *_: None) is None  # type: ignore[arg-type]
+    assert Engine.rls(None, b"", {}, lambda *_: None) is None  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.observers import Mirror, Watcher
@@ -200,16 +200,16 @@ class Engine(ABC):
     """Numbers of keys that are the same in other processes; None without a shared secret."""
 
     def rls(
-        self, data: bytes, scopes: dict[bytes, str], names: dict[bytes, str], tell: Tell
-    ) -> bytes | tuple[Decision, str, dict[str, str], int] | None:
+        self, data: bytes, plans: dict[bytes, Any], tell: Tell
+    ) -> bytes | tuple[Decision, str, dict[str, str], Cost] | None:
         """Decide a request of Envoy's Rate Limit Service, if it is a usual one.
 
-        ``scopes`` and ``names``: the texts that are known for bytes.
+        ``plans``: those of the domains that are known (see ``sidecar/mapping.py``).
 
         Return the bytes of the answer; or the decision with the arguments of ``check``, whose
         answer somebody else has to write; or None for a request that nobody has decided.
         """
-        del data, scopes, names, tell
+        del data, plans, tell
         return None
 
     @abstractmethod

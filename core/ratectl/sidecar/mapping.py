@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.engine.cost import REQUESTS
 
@@ -11,7 +11,17 @@ if TYPE_CHECKING:
 
     from ratectl.sidecar.mapping_file import DomainModel, MappingModel, NodeModel
 
-__all__ = ["Domain", "EnvoyMapping", "Found", "scope_of"]
+__all__ = ["Domain", "EnvoyMapping", "Found", "Plan"]
+
+
+NodePlan = tuple[str, str | None, "dict[bytes, Any] | None", bool]
+"""A node for the compiled core (``csrc/rls.h``): scope, unit, the places of the keys that may come
+next, and True if the file lists a descriptor that ends here. A place has the nodes of values, and
+that of all others: None for no node, False if Python has to look for the beginning of a value."""
+
+Plan = tuple[NodePlan, dict[bytes, str], bool]
+"""A domain for the compiled core: its root, names of attributes, and True if descriptors that are
+not listed pass."""
 
 
 class Found(NamedTuple):
@@ -42,7 +52,6 @@ class Domain:
     __slots__ = (
         "attributes",
         "correlation",
-        "is_plain",
         "override",
         "passes_unlisted",
         "root",
@@ -50,7 +59,7 @@ class Domain:
     )
 
     def __init__(self, name: str, model: DomainModel | None = None) -> None:
-        self.scope = scope_of(name)
+        self.scope = "/" + name.strip("/")
         self.attributes: Mapping[str, str] = {}
         """Attributes by keys of entries, where these differ."""
         self.correlation: str | None = None
@@ -59,8 +68,6 @@ class Domain:
         """Attribute for the limit that Envoy brings along."""
         self.passes_unlisted = False
         self.root = _Node(Found(self.scope))
-        self.is_plain = True
-        """True if the scope is all that descriptors need."""
         if model is None:
             return
         self.scope = model.scope or self.scope
@@ -69,7 +76,16 @@ class Domain:
         self.override = model.override
         self.passes_unlisted = model.unlisted == "pass"
         self.root = _Node(_settings(Found(self.scope), model), model.descriptors or ())
-        self.is_plain = model.model_fields_set <= {"scope"}
+
+    def plan(self, names: dict[bytes, str]) -> Plan | None:
+        """Return what the compiled core needs to decide for this domain; None: it cannot.
+
+        :param names: attributes by the bytes of keys, which somebody else fills.
+        """
+        root = self.root.plan()
+        if root is None or self.correlation is not None or self.override is not None:
+            return None
+        return root, names, self.passes_unlisted
 
     def find(self, entries: Iterable[tuple[str, str]]) -> Found | None:
         """Return the settings for a descriptor with these entries; None: it passes.
@@ -113,6 +129,29 @@ class _Node:
             else:
                 self._exact[model.key, model.value] = node
 
+    def plan(self) -> NodePlan | None:
+        """Return the node and those below for the compiled core; None: it cannot use them."""
+        scope, unit, late_cost = self.found
+        if late_cost:
+            return None
+        places: dict[bytes, tuple[dict[bytes, NodePlan], NodePlan | bool | None]] = {}
+        nodes: list[tuple[str, str | None, _Node]]
+        nodes = [(key, value, node) for (key, value), node in self._exact.items()]
+        nodes += [(key, None, node) for key, node in self._by_key.items()]
+        for key, value, node in nodes:
+            plan = node.plan()
+            if plan is None:
+                return None
+            values, default = places.get(_bytes(key), ({}, None))
+            if value is None:
+                default = plan
+            else:
+                values[_bytes(value)] = plan
+            places[_bytes(key)] = values, default
+        for key, _, _ in self._beginnings:
+            places[_bytes(key)] = places.get(_bytes(key), ({}, None))[0], False
+        return scope, unit, places or None, self.is_end
+
     def below(self, key: str, value: str) -> _Node | None:
         """Return the node of the next entry."""
         found = self._exact.get((key, value))
@@ -131,6 +170,5 @@ def _settings(above: Found, model: DomainModel | NodeModel) -> Found:
     return Found(model.scope or above.scope, None if unit == REQUESTS else unit, late)
 
 
-def scope_of(domain: str) -> str:
-    """Return the scope of a domain that no mapping lists."""
-    return "/" + domain.strip("/")
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

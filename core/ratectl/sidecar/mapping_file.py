@@ -46,7 +46,7 @@ class NodeModel(_Settings):
     """One entry of a descriptor, and what stands below it."""
 
     key: EntryText
-    value: EntryText | None = None
+    value: Annotated[str, Field(max_length=4_096)] | None = None
     """Value of the entry; one with ``*`` at its end is the beginning of a value. Default: any."""
     descriptors: Annotated[tuple[NodeModel, ...], Field(min_length=1, strict=False)] | None = None
     """Entries that may come next."""

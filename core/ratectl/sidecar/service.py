@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.agent.log import log
 from ratectl.central.charge import give_back
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent import Agent
     from ratectl.sidecar.answers import Asked
+    from ratectl.sidecar.mapping import Plan
     from ratectl.sidecar.messages import Request, Response
 
 __all__ = ["METHOD", "SERVICE", "RateLimitService"]
@@ -25,6 +26,7 @@ __all__ = ["METHOD", "SERVICE", "RateLimitService"]
 SERVICE: Final = "envoy.service.ratelimit.v3.RateLimitService"
 METHOD: Final = f"/{SERVICE}/ShouldRateLimit"
 
+_T = TypeVar("_T")
 _MOST_KNOWN: Final = 1_000
 _LONGEST_KNOWN: Final = 256
 """Characters."""
@@ -37,14 +39,14 @@ class RateLimitService:
         self._agent = agent
         self._answers = Answers(agent)
         self._refunds = Refunds()
-        self._routes = _Routes(mapping or EnvoyMapping(), {}, {})
+        self._routes = _Routes(mapping or EnvoyMapping())
         self.negative_hits = 0
         """Descriptors whose hits were to be given back, and were not: nothing was charged for such
         a request, or it is not known."""
 
     def map_by(self, mapping: EnvoyMapping) -> None:
         """Use another mapping from now on."""
-        self._routes = _Routes(mapping, {}, {})
+        self._routes = _Routes(mapping)
 
     def decide(self, data: bytes) -> bytes:
         """Answer a request. May wait for a server that counts a limit (``across: redis``).
@@ -52,9 +54,10 @@ class RateLimitService:
         :raises WireError: the bytes are no request.
         :raises InvalidRequest: it has no domain, or no descriptor.
         """
-        agent, routes = self._agent, self._routes
+        agent = self._agent
+        routes = self._routes
         if not agent.asks_server:
-            found = agent._engine.rls(data, routes.scopes, routes.names, self._answers.told)  # noqa: SLF001
+            found = agent._engine.rls(data, routes.plans, self._answers.told)  # noqa: SLF001
             if isinstance(found, bytes):
                 return found
             if found is not None:
@@ -122,28 +125,36 @@ class RateLimitService:
         self.negative_hits += 1
 
 
-class _Routes(NamedTuple):
+class _Routes:
     """A mapping, and what the compiled core needs of it."""
 
-    mapping: EnvoyMapping
-    scopes: dict[bytes, str]
-    """Scopes of domains that need nothing else."""
-    names: dict[bytes, str]
-    """Keys of entries."""
+    __slots__ = ("mapping", "plans")
+
+    def __init__(self, mapping: EnvoyMapping) -> None:
+        self.mapping = mapping
+        self.plans: dict[bytes, Plan] = {}
+        """Plans of domains that requests have named."""
 
     def learn(self, request: Request) -> None:
-        """Remember the texts that requests have in common, for the compiled core."""
+        """Remember the domain and the keys of a request for the compiled core."""
+        known = self.plans.get(_bytes(request.domain))
         domain = self.mapping.domain(request.domain)
-        if not domain.is_plain:
-            return
-        _remember(self.scopes, request.domain, domain.scope)
+        if known is None:
+            known = domain.plan({})
+            if known is None:
+                return
+            _remember(self.plans, request.domain, known)
         for descriptor in request.descriptors:
             for key, _ in descriptor.entries:
-                _remember(self.names, key, sys.intern(key))
+                _remember(known[1], key, sys.intern(domain.attributes.get(key, key)))
 
 
-def _remember(known: dict[bytes, str], text: str, meant: str) -> None:
+def _remember(known: dict[bytes, _T], text: str, meant: _T) -> None:
     if len(known) >= _MOST_KNOWN:
         known.clear()  # they are no texts in common
     if len(text) <= _LONGEST_KNOWN:
-        known[text.encode("utf-8", "surrogateescape")] = meant
+        known[_bytes(text)] = meant
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
-from ratectl.policy.language.field_types import (
-    Absent,
-    Across,
-    Algorithm,
-    Consistency,
-    Mode,
-    OnError,
-)
 from ratectl.policy.language.kinds import KINDS
 from ratectl.policy.language.model import Cap, LimitFields
 from ratectl.policy.language.shapes import Shape
-from ratectl.policy.language.testcase import Expectation, Reason, Step
+from ratectl.policy.language.testcase import Expectation, Step
 from ratectl.policy.loading.misplaced import split_misplaced, written_limit
 from ratectl.policy.loading.other_words import FOREIGN_FIELDS, OTHER_ALGORITHMS, OTHER_WORDS
 from ratectl.policy.loading.rate_words import rate_hint, rate_part, with_time
@@ -35,16 +27,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = ["explain_errors"]
-
-_CHOICES: Final = {
-    "absent": get_args(Absent),
-    "across": get_args(Across),
-    "algorithm": get_args(Algorithm),
-    "consistency": get_args(Consistency),
-    "mode": get_args(Mode),
-    "on_error": get_args(OnError),
-    "reason": get_args(Reason),
-}
 
 _EXAMPLES: Final = {
     "absent": "write a list of limits, like [hourly]",
@@ -72,6 +54,7 @@ _MISSING: Final = {
     "scope": "add a line with the scope, like scope: /payments",
 }
 
+_QUOTED: Final = re.compile(r"'([^']+)'")
 _COUNT_PER_TIME: Final = re.compile(r"(?P<count>[1-9][0-9_]{0,9}) */ *[0-9]*[a-z]+", re.ASCII)
 
 _Words = tuple[str, str, str]
@@ -201,7 +184,7 @@ def _missing(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
 
 def _choice(detail: ErrorDetails) -> _Words:
     field, value = _field(detail), detail["input"]
-    allowed = _CHOICES.get(field, ())
+    allowed = _QUOTED.findall(detail["ctx"]["expected"])
     shown = quoted(value) if isinstance(value, str) else _what(value)
     one_of = f"write {joined(allowed, 'or')}"
     meant = None

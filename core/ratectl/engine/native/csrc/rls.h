@@ -7,6 +7,9 @@
 
 #define MOST_RLS_ENTRIES 16
 
+enum { NODE_SCOPE, NODE_UNIT, NODE_BELOW, NODE_IS_END };   /* a node of a domain's plan */
+enum { PLAN_ROOT, PLAN_NAMES, PLAN_PASSES };               /* a domain's plan */
+
 typedef struct { const unsigned char *at, *end; } Bytes;
 
 /* A request with one descriptor. */
@@ -20,6 +23,10 @@ typedef struct {
 static inline int
 rls_varint(Bytes *in, u64 *value, int most)
 {
+    if (likely(in->at < in->end && *in->at < 0x80)) {
+        *value = *in->at++;
+        return 1;
+    }
     *value = 0;
     for (int shift = 0; shift < 7 * most && in->at < in->end; shift += 7) {
         unsigned char byte = *in->at++;
@@ -127,6 +134,54 @@ rls_known(PyObject *known, Bytes bytes)
     PyObject *text = name == NULL ? NULL : PyDict_GetItemWithError(known, name);
     Py_XDECREF(name);
     return text;
+}
+
+/* The item of a tuple, borrowed. NULL: an error. */
+static inline PyObject *
+rls_item(PyObject *tuple, int index)
+{
+    return tuple == NULL ? NULL : PyTuple_GetItem(tuple, index);
+}
+
+/* The node of a domain's plan that a descriptor leads to, borrowed. NULL: Python has to look, or an
+   error. `all`: descriptors that lead to no end pass, which Python has to say. */
+static PyObject *
+rls_node(const RlsRequest *r, PyObject *node, int all)
+{
+    int i = 0;
+    PyObject *below = rls_item(node, NODE_BELOW);
+    for (; i < r->entries && below != NULL && below != Py_None; i++) {
+        PyObject *place = rls_known(below, r->keys[i]);
+        if (place == NULL)
+            break;
+        PyObject *values = rls_item(place, 0);
+        PyObject *next = values == NULL ? NULL : rls_known(values, r->values[i]);
+        if (next == NULL && !PyErr_Occurred())
+            next = rls_item(place, 1);
+        if (next == NULL || next == Py_False)
+            return NULL; /* False: a value may begin as the file says */
+        if (next == Py_None)
+            break;
+        node = next;
+        below = rls_item(node, NODE_BELOW);
+    }
+    if (below != Py_None && PyErr_Occurred())
+        return NULL;
+    return all && (i < r->entries || rls_item(node, NODE_IS_END) != Py_True) ? NULL : node;
+}
+
+/* A cost of so many hits in a unit; None: requests. A new reference. */
+static PyObject *
+rls_cost(PyObject *unit, u64 hits)
+{
+    PyObject *count = PyLong_FromUnsignedLongLong(hits), *cost;
+    if (unit == Py_None || hits == 0 || count == NULL)
+        return count;
+    if ((cost = PyDict_New()) != NULL && (PyDict_SetItem(cost, text_requests, one) < 0 ||
+                                          PyDict_SetItem(cost, unit, count) < 0))
+        Py_CLEAR(cost);
+    Py_DECREF(count);
+    return cost;
 }
 
 /* A new dict; NULL: Python has to make it, or an error. */
@@ -256,17 +311,17 @@ rls_allowed(const Decision *d, PyObject *told)
     return answer;
 }
 
-/* rls(data, scopes, names, tell) -> the answer's bytes; None: Python has to answer; or, after it has
-   decided, (decision, scope, attributes, cost): Python has to write the answer. `scopes` and `names`
-   are the texts that are known for bytes; `tell`: see `rls_told`. */
+/* rls(data, plans, tell) -> the answer's bytes; None: Python has to answer; or, after it has
+   decided, (decision, scope, attributes, cost): Python has to write the answer. `plans` are those of
+   the domains that are known (see sidecar/mapping.py); `tell`: see `rls_told`. */
 static PyObject *
 core_rls(Core *core, PyObject *const *args, Py_ssize_t nargs)
 {
     char *data;
     Py_ssize_t size;
     RlsRequest r = {.entries = 0};
-    if (nargs != 4 || !PyDict_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "rls() takes bytes, two dicts and a function");
+    if (nargs != 3 || !PyDict_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "rls() takes bytes, a dict and a function");
         return NULL;
     }
     if (PyBytes_AsStringAndSize(args[0], &data, &size) < 0)
@@ -274,16 +329,19 @@ core_rls(Core *core, PyObject *const *args, Py_ssize_t nargs)
     Bytes in = {(unsigned char *)data, (unsigned char *)data + size};
     if (!rls_read(in, &r))
         Py_RETURN_NONE;
-    PyObject *scope = Py_XNewRef(rls_known(args[1], r.domain));
-    PyObject *attributes = scope == NULL ? NULL : rls_attributes(&r, args[2]);
-    PyObject *cost = attributes == NULL ? NULL : PyLong_FromUnsignedLongLong(r.hits);
+    PyObject *plan = Py_XNewRef(rls_known(args[1], r.domain)), *node = NULL;
+    if (plan != NULL)
+        node = rls_node(&r, rls_item(plan, PLAN_ROOT), rls_item(plan, PLAN_PASSES) == Py_True);
+    PyObject *scope = node == NULL ? NULL : rls_item(node, NODE_SCOPE);
+    PyObject *attributes = scope == NULL ? NULL : rls_attributes(&r, rls_item(plan, PLAN_NAMES));
+    PyObject *cost = attributes == NULL ? NULL : rls_cost(rls_item(node, NODE_UNIT), r.hits);
     PyObject *answer = NULL;
     if (cost != NULL) {
         PyObject *decision = check(core, scope, attributes, cost, NULL);
         if (decision != NULL && TYPE(decision) == decision_type &&
             ((Decision *)decision)->reason == OK) {
             PyObject *told = Py_XNewRef(
-                rls_told(core, (Decision *)decision, scope, attributes, args[3]));
+                rls_told(core, (Decision *)decision, scope, attributes, args[2]));
             answer = told == NULL ? NULL : rls_allowed((Decision *)decision, told);
             Py_XDECREF(told);
         }
@@ -295,7 +353,7 @@ core_rls(Core *core, PyObject *const *args, Py_ssize_t nargs)
     }
     Py_XDECREF(cost);
     Py_XDECREF(attributes);
-    Py_XDECREF(scope);
+    Py_XDECREF(plan);
     return answer;
 }
 
