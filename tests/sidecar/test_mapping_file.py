@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,15 @@ def test_the_documented_mapping_is_valid() -> None:
     mapping = EnvoyMapping(read_mapping(DOCUMENTED))
     assert mapping.domain("llm").find(()) == ("/llm", "tokens", True)
     assert mapping.domain("refunds").correlation == "x-request-id"
+
+
+def test_the_mappings_of_the_page_are_valid() -> None:
+    page = (DOCUMENTED.parent.parent / "envoy.md").read_text("utf-8")
+    texts = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (mapping,) = [text for text in texts if "kind: EnvoyMapping" in text]
+    domain = EnvoyMapping(parse_mapping(mapping.encode(), "envoy.md")).domain("shop")
+    entries = ("path", "/reports/2026"), ("export", "yes")
+    assert domain.find(entries) == ("/mall/reports", "rows", False)
 
 
 # -- following

@@ -31,7 +31,7 @@ class _Fields(BaseModel):
 
 
 class _Settings(_Fields):
-    """What is decided for descriptors; nodes below inherit it."""
+    """Settings for descriptors; nodes below inherit them."""
 
     scope: Scope | None = None
     """Scope of the request. Default: ``/`` and the domain."""

@@ -32,7 +32,7 @@ class InvalidRequest(ValueError):
 
 
 class Question(NamedTuple):
-    """What a descriptor asks of an agent."""
+    """Request of one descriptor to an agent."""
 
     scope: str
     attributes: Mapping[str, str]
