@@ -5,86 +5,33 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
-import yaml
 
-from envoy_server import EnvoyServer
-from etcd_server import free_port, wait_for
+from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
 from ratectl.stores import open_store
+from sidecar.meshes import mesh
 from support import once, policies, publish_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from ratectl.stores.base import Store
+    from sidecar.meshes import Mesh
 
 pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
 
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "envoy" / "envoy.yaml"
 POLICIES = """
 apiVersion: ratectl/v1
 scope: /shop
 limits:
   each: {rate: 3/day, burst: 3, per: client}
 """
-
-
-class _Shop(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-class Mesh(NamedTuple):
-    envoy: EnvoyServer
-    url: str
-    rls: int
-
-    def get(self, client: str) -> httpx.Response:
-        return httpx.get(f"{self.url}/cart", headers={"x-client": client}, timeout=30)
-
-
-@contextmanager
-def mesh(folder: Path, **changes: str) -> Iterator[Mesh]:
-    """Run Envoy and a service behind it, without a sidecar."""
-    rls, front = free_port(), free_port()
-    shop = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
-    threading.Thread(target=shop.serve_forever, daemon=True).start()
-    text = DOCUMENTED.read_text()
-    changed = {
-        "8000}": f"{shop.server_port}}}",
-        "8081}": f"{rls}}}",
-        "10000}": f"{front}}}",
-        "/dev/stdout": f"{folder}/access.log",
-        "timeout: 0.1s": "timeout: 10s",
-        **changes,
-    }
-    for old, new in changed.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    envoy = EnvoyServer(yaml.safe_load(text), folder)
-    try:
-        yield Mesh(envoy, f"http://127.0.0.1:{front}", rls)
-    finally:
-        envoy.stop()
-        shop.shutdown()
-        shop.server_close()
 
 
 @pytest.mark.parametrize("server", SERVERS)
