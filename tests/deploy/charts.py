@@ -48,7 +48,12 @@ def values() -> dict[str, Any]:
 
 def render(**changes: Any) -> str:
     """Return the text that Helm renders, with changed values: ``render(rls={"port": 9000})``."""
-    done = _template(CHART, changes)
+    return _rendered(json.dumps(changes))
+
+
+@cache
+def _rendered(changes: str) -> str:
+    done = _template(CHART, json.loads(changes))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
