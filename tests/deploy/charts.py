@@ -23,6 +23,7 @@ __all__ = [
     "built",
     "by_kind",
     "container",
+    "dry_run",
     "lint",
     "refusal",
     "render",
@@ -68,6 +69,14 @@ def refusal(**changes: Any) -> str:
 def with_values(**changes: Any) -> list[dict[str, Any]]:
     """Return the objects that Helm renders."""
     return _objects(render(**changes))
+
+
+def dry_run(**changes: Any) -> str:
+    """Return the output of ``helm install``, which installs nothing."""
+    words = ("helm", "install", "ratectl", CHART, "--namespace", "infra", "--dry-run=client")
+    done = _run(*words, "--values", "-", given=json.dumps(changes))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def lint(**changes: Any) -> str:

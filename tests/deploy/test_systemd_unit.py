@@ -1,4 +1,4 @@
-"""The systemd unit: its command, and what systemd says of it."""
+"""The systemd unit: its command, and the checks of systemd itself."""
 
 from __future__ import annotations
 

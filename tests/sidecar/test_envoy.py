@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from ratectl.stores import open_store
 from support import once, policies, publish_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ratectl.stores.base import Store
 
@@ -61,8 +62,10 @@ class Mesh(NamedTuple):
 
 
 @contextmanager
-def mesh(folder: Path, **changes: str) -> Iterator[Mesh]:
-    """Run Envoy and a service behind it, without a sidecar."""
+def mesh(
+    folder: Path, configure: Callable[[dict[str, Any]], dict[str, Any]] = dict, **changes: str
+) -> Iterator[Mesh]:
+    """Run Envoy and a service behind it, without a sidecar. ``configure`` changes the settings."""
     rls, front = free_port(), free_port()
     shop = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
     threading.Thread(target=shop.serve_forever, daemon=True).start()
@@ -78,7 +81,7 @@ def mesh(folder: Path, **changes: str) -> Iterator[Mesh]:
     for old, new in changed.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    envoy = EnvoyServer(yaml.safe_load(text), folder)
+    envoy = EnvoyServer(configure(yaml.safe_load(text)), folder)
     try:
         yield Mesh(envoy, f"http://127.0.0.1:{front}", rls)
     finally:
@@ -133,6 +136,11 @@ def test_without_a_sidecar_envoys_setting_decides(
             wait_for(lambda: "ratelimit" in run.get("b").headers, "Envoy to connect again", 60)
             assert [run.get("c").status_code for _ in range(4)] == [200, 200, 200, 429]
         assert run.get("c").status_code == expected
+        # The names in the alert RatectlEnvoyUnanswered.
+        metrics = run.envoy.get("/stats/prometheus")
+        for name in ("ok", "error"):
+            line = rf'^envoy_cluster_ratelimit_{name}{{envoy_cluster_name="shop"}} [1-9]'
+            assert re.search(line, metrics, re.MULTILINE), name
 
 
 class Load:
