@@ -115,6 +115,14 @@ def test_ports_of_flags_service_probes_and_policies_agree() -> None:
     assert scraped["port"] in service
 
 
+def test_addresses_of_ipv6_have_brackets() -> None:
+    found = container(with_values(bindAddress="[::]", cluster={"tlsSecret": "c"}))
+    env = {each["name"]: each.get("value") for each in found["env"]}
+    assert flags(found["args"])["--rls"] == ["[::]:8081"]
+    assert env["RATECTL_CLUSTER_LISTEN"] == "[::]:7946"
+    assert env["RATECTL_CLUSTER_ADDRESS"] == "[$(POD_IP)]:7946"
+
+
 def test_objects_select_the_pods_and_the_service() -> None:
     kinds = by_kind(with_values(**EVERYTHING))
     pods = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"].items()

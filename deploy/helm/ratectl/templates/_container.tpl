@@ -80,7 +80,7 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
     - name: POD_IP
       valueFrom: {fieldRef: {fieldPath: status.podIP}}
     - {name: RATECTL_CLUSTER_LISTEN, value: "{{ $values.bindAddress }}:{{ $values.cluster.port }}"}
-    - {name: RATECTL_CLUSTER_ADDRESS, value: "$(POD_IP):{{ $values.cluster.port }}"}
+    - {name: RATECTL_CLUSTER_ADDRESS, value: "{{ ternary "[$(POD_IP)]" "$(POD_IP)" (hasPrefix "[" $values.bindAddress) }}:{{ $values.cluster.port }}"}
     - {name: RATECTL_CLUSTER_CA, value: /etc/ratectl/cluster/ca.crt}
     - {name: RATECTL_CLUSTER_CERT, value: /etc/ratectl/cluster/tls.crt}
     - {name: RATECTL_CLUSTER_KEY, value: /etc/ratectl/cluster/tls.key}
