@@ -36,7 +36,7 @@ lint: .venv/dev
 	$(BIN)/lint-imports
 
 # The whole suite on the compiled engine, where it was built; what decides, on the pure one too.
-unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready .venv/envoy-ready
+unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready .venv/envoy-ready .venv/helm-ready
 	if $(BIN)/python -c 'import ratectl.engine.native._fast'; then \
 	    RATECTL_ENGINE=c $(BIN)/pytest $(WORKERS) || exit 1; \
 	    RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS) -m "not etcd" $(DECIDING_TESTS); \
@@ -125,6 +125,10 @@ fuzz: .venv/dev .venv/atheris
 # A real Envoy for the tests of the sidecar: elsewhere they are skipped, too.
 .venv/envoy-ready: .venv/python
 	@.ci/install-envoy && touch $@ || true
+
+# Real Helm and kubectl for the tests of deploy/: elsewhere they are skipped, too.
+.venv/helm-ready: .venv/python
+	@.ci/install-helm && touch $@ || true
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz bench/out

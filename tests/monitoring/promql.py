@@ -10,7 +10,7 @@ from ratectl.agent.metrics.catalogue import CATALOGUE
 if TYPE_CHECKING:
     from ratectl.agent.metrics.catalogue import Metric
 
-__all__ = ["EXPOSED", "Selector", "grouped", "mistakes", "selectors", "with_variables"]
+__all__ = ["ENVOYS", "EXPOSED", "Selector", "grouped", "mistakes", "selectors", "with_variables"]
 
 _SUFFIXES: Final = {
     "counter": ("",),
@@ -21,6 +21,9 @@ _SUFFIXES: Final = {
 TARGET_LABELS: Final = frozenset({"job", "instance", "environment"})
 """Labels that Prometheus gives to each target, and the one that prometheus.yaml adds."""
 
+ENVOYS: Final = ("envoy_cluster_ratelimit_ok", "envoy_cluster_ratelimit_error")
+"""Metrics of Envoy: tests/sidecar/test_envoy.py asks a real one for them."""
+
 
 def _exposed() -> dict[str, tuple[Metric | None, frozenset[str]]]:
     """Series as exposed, each with its metric and its labels."""
@@ -28,6 +31,8 @@ def _exposed() -> dict[str, tuple[Metric | None, frozenset[str]]]:
         "up": (None, TARGET_LABELS),
         "ALERTS": (None, TARGET_LABELS | {"alertname", "alertstate", "severity"}),
     }
+    for name in ENVOYS:
+        names[name] = None, TARGET_LABELS | {"envoy_cluster_name"}
     for metric in CATALOGUE:
         for suffix in _SUFFIXES[metric.kind]:
             le = {"le"} if suffix == "_bucket" else set()

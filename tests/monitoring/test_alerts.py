@@ -24,6 +24,7 @@ AREAS = {
         "RatectlWaitingForPolicies",
     },
     "failures": {"RatectlFailOpen", "RatectlFailRefused", "RatectlProblem"},
+    "sidecars": {"RatectlEnvoyUnanswered"},
     "requests": {"RatectlUnknownScope", "RatectlAbsentAttributes"},
     "limits": {
         "RatectlNearLimitKeys",

@@ -17,7 +17,9 @@ from etcd_server import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["DOCS", "Mesh", "mesh"]
+__all__ = ["DOCS", "Config", "Mesh", "mesh", "virtual_host"]
+
+Config = dict[str, Any]
 
 DOCS = Path(__file__).parents[2] / "docs" / "envoy"
 
@@ -40,6 +42,14 @@ class _Shop(BaseHTTPRequestHandler):
         pass
 
 
+def virtual_host(config: Config) -> Config:
+    """Return the virtual host of a configuration of Envoy."""
+    (manager,) = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    host: Config
+    (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
+    return host
+
+
 class Mesh(NamedTuple):
     envoy: EnvoyServer
     url: str
@@ -56,12 +66,12 @@ class Mesh(NamedTuple):
 
 @contextmanager
 def mesh(
-    folder: Path, *, host: Callable[[dict[str, Any]], object] | None = None, **changes: str
+    folder: Path, configure: Callable[[Config], Config] = dict, **changes: str
 ) -> Iterator[Mesh]:
     """Run Envoy and a service behind it, without a sidecar.
 
-    ``changes``: texts of the configuration, and others in their places. ``host``: changes the
-    virtual host.
+    ``changes``: texts of the configuration, and others in their places. ``configure``: changes the
+    whole.
     """
     rls, front = free_port(), free_port()
     shop = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
@@ -78,12 +88,7 @@ def mesh(
     for old, new in changed.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    config = yaml.safe_load(text)
-    if host is not None:
-        (manager,) = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-        (found,) = manager["typed_config"]["route_config"]["virtual_hosts"]
-        host(found)
-    envoy = EnvoyServer(config, folder)
+    envoy = EnvoyServer(configure(yaml.safe_load(text)), folder)
     try:
         yield Mesh(envoy, f"http://127.0.0.1:{front}", rls)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
@@ -80,6 +81,11 @@ def test_without_a_sidecar_envoys_setting_decides(
             wait_for(lambda: "ratelimit" in run.get("b").headers, "Envoy to connect again", 60)
             assert [run.get("c").status_code for _ in range(4)] == [200, 200, 200, 429]
         assert run.get("c").status_code == expected
+        # The names in the alert RatectlEnvoyUnanswered.
+        metrics = run.envoy.get("/stats/prometheus")
+        for name in ("ok", "error"):
+            line = rf'^envoy_cluster_ratelimit_{name}{{envoy_cluster_name="shop"}} [1-9]'
+            assert re.search(line, metrics, re.MULTILINE), name
 
 
 class Load:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -11,7 +11,7 @@ import yaml
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from sidecar.meshes import DOCS, mesh
+from sidecar.meshes import DOCS, Config, mesh, virtual_host
 from support import once
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ def asked_by_envoy(
 ) -> Iterator[tuple[Callable[..., int], RateLimitService, Agent]]:
     """Run Envoy with the rate limits of an example in the documentation, and a sidecar."""
 
-    def use(host: dict[str, Any]) -> None:
+    def use(config: Config) -> Config:
+        host = virtual_host(config)
         del host["rate_limits"]
         host |= yaml.safe_load((DOCS / f"{example}.yaml").read_text())
+        return config
 
     with (
-        mesh(folder, host=use, **{"domain: shop": f"domain: {example}"}) as run,
+        mesh(folder, use, **{"domain: shop": f"domain: {example}"}) as run,
         Agent.from_policies(POLICIES) as agent,
         Sidecar(agent, f"127.0.0.1:{run.rls}", mapping=DOCS / "mapping.yaml") as sidecar,
     ):

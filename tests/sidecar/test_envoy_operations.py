@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from etcd_server import wait_for
-from sidecar.meshes import Mesh, mesh
+from sidecar.meshes import Config, Mesh, mesh, virtual_host
 from support import once
 
 if TYPE_CHECKING:
@@ -119,17 +119,18 @@ def test_a_canary_decides_what_envoy_asks(tmp_path: Path, place: Place) -> None:
             controlled.wait()
 
 
-def with_paths(host: dict[str, Any]) -> None:
+def with_paths(config: Config) -> Config:
     """Add a second descriptor to each request."""
     header = {"header_name": ":path", "descriptor_key": "path"}
-    host["rate_limits"].append({"actions": [{"request_headers": header}]})
+    virtual_host(config)["rate_limits"].append({"actions": [{"request_headers": header}]})
+    return config
 
 
 def test_several_descriptors_are_charged_together_or_not_at_all(
     tmp_path: Path, place: Place
 ) -> None:
     place.apply(3)
-    with mesh(tmp_path, host=with_paths) as run, sidecar(place, run, tmp_path):
+    with mesh(tmp_path, with_paths) as run, sidecar(place, run, tmp_path):
         assert [run.get("a", "/x").status_code for _ in range(2)] == [200, 200]
         refused = run.get("a", "/x")
         assert refused.status_code == 429

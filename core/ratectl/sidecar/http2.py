@@ -7,6 +7,7 @@ hostile callers. Sources: RFC 9113; github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from ngh2 import (
     Connection,
     ConnectionClosed,
     DataReceived,
+    ErrorCode,
     NGH2Error,
     PingAcknowledged,
     RequestReceived,
@@ -25,6 +27,7 @@ from ngh2 import (
     TrailersReceived,
 )
 
+from ratectl.agent.log import log
 from ratectl.sidecar.methods import (
     INTERNAL,
     MOST_BYTES,
@@ -67,6 +70,15 @@ _HEADERS: Final = ((b":status", b"200"), (b"content-type", _TYPE))
 _TRAILERS: Final = ((b"grpc-status", b"0"),)
 _WRONG_TYPE: Final = ((b":status", b"415"),)
 _DRAIN: Final = b"draining"
+
+
+@cache  # once in a process: anybody can send such headers
+def _tell_of_headers() -> None:
+    """Log that nghttp2 has refused the headers of a call, which no method has seen."""
+    log.warning(
+        "a call with invalid headers was refused, and others may be. Envoy sends the name of its "
+        "cluster as :authority, where `|` and `/` are invalid: write `authority` in envoy_grpc"
+    )
 
 
 class _Call(NamedTuple):
@@ -176,6 +188,8 @@ class GrpcConnection:
         elif isinstance(event, TrailersReceived):
             self._add(event.stream_id, b"", whole=True)
         elif isinstance(event, StreamClosed):
+            if event.error_code == ErrorCode.PROTOCOL_ERROR and event.stream_id not in self._open:
+                _tell_of_headers()
             self._arriving.pop(event.stream_id, None)
             self._open.discard(event.stream_id)
             self.ended += 1
