@@ -1,5 +1,6 @@
 """``ratectl agent run``."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
@@ -74,6 +75,19 @@ def run(
             "read again when it changes.",
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http",
+            metavar="ADDR",
+            help="Answer JSON over HTTP on this address: POST /v1/check, and GET /v1/openapi.json "
+            "for the rest. Whoever reaches it can use up limits.",
+        ),
+    ] = None,
+    http_tls: Annotated[
+        list[str] | None,
+        typer.Option("--http-tls", metavar="FILE", help="PEM file for --http, as for --rls-tls."),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -116,13 +130,14 @@ def run(
     cleanly.
 
     With --rls it is a sidecar: it decides what Envoy asks. A domain is a scope, its descriptors'
-    entries are attributes.
+    entries are attributes. With --http, services in any language ask it over HTTP.
 
     Examples:
       ratectl agent run
       ratectl agent run --id edge-1 --state-dir /var/lib/ratectl --store etcd://etcd:2379/prod
       ratectl agent run --public-key /etc/ratectl/platform.pub
       ratectl agent run --rls 127.0.0.1:8081 --metrics 127.0.0.1:9464
+      ratectl agent run --http 127.0.0.1:8082
       ratectl agent run --metrics 127.0.0.1:9464 --admin unix:/run/ratectl/admin.sock
 
     Exit codes:
@@ -141,10 +156,12 @@ def run(
         raise missing
     token, tls = token_in(admin_token), tls_of("--admin-tls", admin_tls)
     check_needs_admin(admin, token, tls)
-    rls_certificates = tls_of("--rls-tls", rls_tls)
-    if rls is None and (rls_server is not None or rls_certificates is not None):
-        option = "--rls-tls" if rls_server is None else "--rls-server"
-        raise UsageError(f"{option} is for --rls: name its address")
+    rls_certificates, http_certificates = (
+        tls_of("--rls-tls", rls_tls),
+        tls_of("--http-tls", http_tls),
+    )
+    _check_needs("--rls", rls, {"--rls-server": rls_server, "--rls-tls": rls_certificates})
+    _check_needs("--http", http, {"--http-tls": http_certificates})
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
@@ -166,17 +183,32 @@ def run(
             elif not status.generation:
                 log.info("no generation yet: %s", status.error)
             with ExitStack() as sidecars:
-                if rls is not None:
+                if not rls is http is None:
                     from ratectl.sidecar import Sidecar
 
-                    sidecar = Sidecar(agent, rls, server=rls_server, tls=rls_certificates)
-                    log.info("rls on %s", sidecars.enter_context(sidecar).rls)
+                    sidecar = Sidecar(
+                        agent,
+                        rls,
+                        server=rls_server,
+                        rls_tls=rls_certificates,
+                        http=http,
+                        http_tls=http_certificates,
+                    )
+                    for name, address in sidecars.enter_context(sidecar).addresses.items():
+                        log.info("%s on %s", name, address)
                 wait_for_one()
                 log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}
         session.answer("AgentRun", data, list)
         log.info("stopped on generation %d", agent.generation)
     return 0
+
+
+def _check_needs(option: str, address: str | None, others: Mapping[str, object]) -> None:
+    """:raises UsageError: one of the other options is given, and no address that it is for."""
+    given = next((name for name, value in others.items() if value is not None), None)
+    if address is None and given is not None:
+        raise UsageError(f"{given} is for {option}: name its address")
 
 
 __all__ = ["run"]

@@ -1,19 +1,24 @@
-"""A running sidecar: an agent, asked by Envoy."""
+"""A running sidecar: an agent, asked by Envoy and by services in any language."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address, parse_address
 from ratectl.runtime.closing import Closing
+from ratectl.sidecar.http_endpoint import http_endpoint
+from ratectl.sidecar.loop_server import LoopServer
 from ratectl.sidecar.methods import Methods
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
-    from ratectl.sidecar.loop_server import LoopServer
+    from ratectl.sidecar.loop_server import Endpoint
 
 __all__ = ["SERVERS", "Sidecar"]
 
@@ -22,47 +27,105 @@ SERVERS: Final[tuple[Server, ...]] = get_args(Server)
 
 
 class Sidecar(Closing):
-    """Serves Envoy's Rate Limit Service by the limits of an agent, until it or the agent is closed.
+    """Serves Envoy's Rate Limit Service and a JSON API by the limits of an agent, until it or the
+    agent is closed.
 
-    >>> with Agent("etcd://etcd:2379/prod") as agent, Sidecar(agent, "127.0.0.1:8081"):
+    >>> with Agent("etcd://etcd:2379/prod") as agent, Sidecar(agent, http="127.0.0.1:8082"):
     ...     wait()                                                       # doctest: +SKIP
     """
 
     def __init__(
-        self, agent: Agent, rls: str, *, server: Server | None = None, tls: Tls | None = None
+        self,
+        agent: Agent,
+        rls: str | None = None,
+        *,
+        server: Server | None = None,
+        rls_tls: Tls | None = None,
+        http: str | None = None,
+        http_tls: Tls | None = None,
     ) -> None:
-        """Listen on ``rls``: ``127.0.0.1:8081``, or ``unix:/path``.
+        """Listen on ``rls`` for Envoy, on ``http`` for JSON: ``127.0.0.1:8081``, or ``unix:/path``.
 
-        Whoever reaches the address can use up limits: it has no passwords. ``server``: what speaks
+        Whoever reaches an address can use up limits: it has no passwords. ``server``: what speaks
         HTTP/2. ``ngh2`` needs the extra ``ratectl[sidecar]``, and is the default where that is
-        installed; ``grpcio`` takes ten times as long for each call. ``tls``: certificate and key,
-        read again when they change, and the authority of clients' certificates.
+        installed; ``grpcio`` takes ten times as long for each call. ``http`` needs the extra.
+        ``rls_tls``, ``http_tls``: certificate and key, read again when they change, and the
+        authority of clients' certificates.
 
-        :raises UsageError: the address or a certificate cannot be used, or the server is not
+        :raises UsageError: an address or a certificate cannot be used, or a server is not
             installed.
         """
         if agent._closed:  # noqa: SLF001
             raise UsageError("the agent is closed")
+        if rls is None and http is None:
+            raise UsageError("name an address: Sidecar(agent, http='127.0.0.1:8082')")
+        if rls is None and (server is not None or rls_tls is not None):
+            raise UsageError("server and rls_tls are for rls: name its address")
+        if http is None and http_tls is not None:
+            raise UsageError("http_tls is for http: name its address")
         self._methods = Methods(agent)
-        address = parse_address(rls)
-        self._server: LoopServer | GrpcioServer
-        if _chosen(server) == "ngh2":
-            from ratectl.sidecar.loop_server import LoopServer
+        self._servers: list[LoopServer | GrpcioServer] = []
+        self._addresses: dict[str, Address] = {}
+        endpoints: list[Endpoint] = []
+        if rls is not None:
+            address = parse_address(rls)
+            if _chosen(server) == "ngh2":
+                from ratectl.sidecar.rls_endpoint import rls_endpoint
 
-            methods = self._methods
-            self._server = LoopServer(
-                methods.by_path, address, tls, methods.waiting, lambda: agent.asks_server
-            )
-        else:
-            from ratectl.sidecar.grpcio_server import GrpcioServer
-
-            self._server = GrpcioServer(self._methods.by_path, address, tls)
+                may_wait = partial(getattr, agent, "asks_server")
+                endpoints.append(rls_endpoint(self._methods, address, rls_tls, may_wait))
+            else:
+                self._start_grpcio(address, rls_tls)
+        try:
+            if http is not None:
+                address = parse_address(http)
+                endpoints.append(http_endpoint(agent, self._methods.health, address, http_tls))
+            if endpoints:
+                self._start_loop(endpoints)
+        except BaseException:
+            self.close(0)
+            raise
         agent._companions.join(self)  # noqa: SLF001
+
+    def _start_grpcio(self, address: Address, tls: Tls | None) -> None:
+        from ratectl.sidecar.grpcio_server import GrpcioServer
+
+        server = GrpcioServer(self._methods.by_path, address, tls)
+        self._servers.append(server)
+        self._addresses["rls"] = server.address
+
+    def _start_loop(self, endpoints: Sequence[Endpoint]) -> None:
+        server = LoopServer(endpoints)
+        self._servers.append(server)
+        for endpoint, listener in zip(endpoints, server.listeners, strict=True):
+            self._addresses[endpoint.name] = listener.address
+
+    @property
+    def addresses(self) -> Mapping[str, Address]:
+        """Addresses by what is served there: ``rls``, ``http``."""
+        return self._addresses
 
     @property
     def rls(self) -> Address:
-        """Address of the Rate Limit Service."""
-        return self._server.address
+        """Address of the Rate Limit Service.
+
+        :raises UsageError: it is not served.
+        """
+        return self._address("rls")
+
+    @property
+    def http(self) -> Address:
+        """Address of the JSON API.
+
+        :raises UsageError: it is not served.
+        """
+        return self._address("http")
+
+    def _address(self, name: str) -> Address:
+        address = self._addresses.get(name)
+        if address is None:
+            raise UsageError(f"this sidecar serves no {name}: write Sidecar(agent, {name}=…)")
+        return address
 
     def close(self, grace: float = 5.0) -> None:
         """Tell callers to go elsewhere, and answer what they have asked. Safe to repeat.
@@ -70,11 +133,13 @@ class Sidecar(Closing):
         :param grace: seconds after which calls are cut off.
         """
         self._methods.health.is_draining = True
-        self._server.close(grace)
+        for server in self._servers:
+            server.close(grace)
 
     def in_child(self) -> None:
-        """Leave the address to the parent."""
-        self._server.in_child()
+        """Leave the addresses to the parent."""
+        for server in self._servers:
+            server.in_child()
 
 
 def _chosen(server: Server | None) -> Server:
