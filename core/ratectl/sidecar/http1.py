@@ -27,6 +27,8 @@ __all__ = ["Answering", "HttpConnection"]
 _MOST_FIELDS: Final = 100
 _MOST_PIPELINED: Final = 100
 """Requests that may wait for the answer to the one before them."""
+_MOST_UNSENT: Final = 1024 * 1024
+"""Bytes of answers to requests that came at once, after which no more of them are looked at."""
 _MOST_RAW: Final = MOST_HEADERS + 4 * MOST_BYTES
 """Bytes of a request with all that surrounds its chunks."""
 _LONGEST_ARRIVAL: Final = 10.0
@@ -100,6 +102,13 @@ class _Head:
     @property
     def has_body(self) -> bool:
         return self.coding is not None or (self.length or b"0").strip(b"0") != b""
+
+    def path(self) -> str:
+        """Return the path that is asked for. The line may name the whole URL."""
+        target = self.url.partition(b"?")[0]
+        if target.startswith((b"http://", b"https://")):
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+        return target.decode("latin-1")
 
     def framing(self) -> bytes:
         """Return the field that says where the body ends."""
@@ -319,11 +328,12 @@ class HttpConnection:
         if self._parser.should_upgrade() and head.has_body:
             return  # httptools ends it before its body: see `_resume`
         self._raw = 0
-        method, path = self._parser.get_method(), head.url.partition(b"?")[0]
+        method = self._parser.get_method()
         request = Request(
-            method.decode(), path.decode("latin-1"), head.kind.decode("latin-1"), bytes(self._body)
+            method.decode(), head.path(), head.kind.decode("latin-1"), bytes(self._body)
         )
-        if method == b"CONNECT" or len(self._waiting) >= _MOST_PIPELINED:
+        full = len(self._waiting) >= _MOST_PIPELINED or len(self._out) > _MOST_UNSENT
+        if full or method == b"CONNECT":
             self._keeps = False  # the peer sees that what it sent afterwards was not looked at
         self._reads = self._keeps
         self._waiting.append(_Whole(request, not self._keeps))
