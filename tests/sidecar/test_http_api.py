@@ -404,7 +404,7 @@ VALUES = JSON | st.sampled_from(["/", "/shop", {"client": "a"}, 1, {"tokens": 5}
     st.dictionaries(FIELDS, VALUES) | JSON,
 )
 def test_any_json_gets_a_declared_answer(path: str, body: object) -> None:
-    """And it is 400 or 404 wherever the document's schema forbids the body."""
+    """A body that the document's schema forbids is answered with 400."""
     with Agent.from_policies(POLICIES, clock=FakeClock()) as agent:
         api = Api(agent, Health(agent, ()))
         data = json.dumps(body).encode()

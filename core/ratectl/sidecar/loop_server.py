@@ -1,6 +1,6 @@
 """A server on asyncio, in a thread of its own: addresses, connections and their ends.
 
-What is said on a connection is for a ``Speaker``: HTTP/2 for Envoy, HTTP/1 for others.
+A ``Speaker`` speaks on a connection: HTTP/2 for Envoy, HTTP/1 for others.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ _LONGEST: Final = 86_400.0
 _LONGEST_DEAF: Final = 90.0
 """Seconds that a peer may leave its answers unread."""
 _LONGEST_HANDSHAKE: Final = 10.0
+_BACKLOG: Final = 1_024
+"""Connections that wait to be accepted: a burst of new ones must not wait for a second attempt."""
 _LAST_MOMENT: Final = 0.5
 _LOOK_EVERY: Final = 1.0
 
 
 class Speaker(Protocol):
-    """What speaks a protocol on one connection: bytes that arrive to bytes to send."""
+    """Protocol of one connection: turns bytes that arrive into bytes to send."""
 
     is_over: bool
     """True if the connection should be closed, after the bytes are sent."""
@@ -201,6 +203,7 @@ class Listener:
         serving = loop.create_server(
             lambda: _Connection(self),
             sock=self._socket,
+            backlog=_BACKLOG,
             ssl=None if self._certificate is None else self._certificate.context,
             ssl_handshake_timeout=None if self._certificate is None else _LONGEST_HANDSHAKE,
         )

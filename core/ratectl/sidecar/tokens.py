@@ -37,7 +37,7 @@ class Tokens:
         self._clock = clock
         self._open: dict[str, _Held] = {}
         self._ended: dict[str, _Held] = {}
-        """Those that ended last, so that a caller may repeat itself. The oldest first."""
+        """Requests that ended last, the oldest first: callers may repeat a release."""
         self._sweep_at = min(_FEW, most)
         self._next_sweep = 0.0
         self._changing = threading.Lock()
