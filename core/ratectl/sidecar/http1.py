@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from ratectl.sidecar.http_head import MOST_FIELDS, Head, header_too_large, too_large
 from ratectl.sidecar.replies import MOST_BYTES, MOST_HEADERS, Reply, Request, problem
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answering", "HttpConnection"]
 
-_MOST_FIELDS: Final = 100
-_MOST_PIPELINED: Final = 100
+_MOST_PIPELINED: Final = 16
 """Requests that may wait for the answer to the one before them."""
 _MOST_UNSENT: Final = 1024 * 1024
 """Bytes of answers to requests that came at once, after which no more of them are looked at."""
@@ -59,69 +59,8 @@ class Answering(NamedTuple):
         self.connection.answer(reply)
 
 
-class _Head:
-    """First line and header of a request, as far as they are looked at."""
-
-    __slots__ = (
-        "coding",
-        "expects",
-        "fields",
-        "hosts",
-        "is_whole",
-        "kind",
-        "length",
-        "size",
-        "url",
-    )
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.size = 0
-        self.fields = 0
-        self.hosts = 0
-        self.kind = b""
-        self.length: bytes | None = None
-        self.coding: bytes | None = None
-        self.expects = b""
-        self.is_whole = False
-
-    def add(self, name: bytes, value: bytes) -> None:
-        """Take a field."""
-        name = name.lower()
-        if name == b"host":
-            self.hosts += 1
-        elif name == b"content-type":
-            self.kind = value
-        elif name == b"content-length":
-            self.length = value.strip()
-        elif name == b"transfer-encoding":
-            self.coding = value.strip().lower()
-        elif name == b"expect":
-            self.expects = value.strip().lower()
-
-    @property
-    def has_body(self) -> bool:
-        return self.coding is not None or (self.length or b"0").strip(b"0") != b""
-
-    def path(self) -> str:
-        """Return the path that is asked for. The line may name the whole URL."""
-        target = self.url.partition(b"?")[0]
-        if target.startswith((b"http://", b"https://")):
-            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-        return target.decode("latin-1")
-
-    def framing(self) -> bytes:
-        """Return the field that says where the body ends."""
-        if self.coding is not None:
-            return b"Transfer-Encoding: chunked"
-        return b"Content-Length: " + (self.length or b"0")
-
-
-class _Refused(Exception):
-    """A request that is answered before it has arrived whole."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
+class _Enough(Exception):
+    """The parser need not go on."""
 
 
 class _Whole(NamedTuple):
@@ -139,7 +78,7 @@ class HttpConnection:
         """:param run: answers a request, perhaps later."""
         self._run = run
         self._parser = HttpRequestParser(self)
-        self._head = _Head()
+        self._head = Head()
         self._body = bytearray()
         self._keeps = False
         """True if the peer may ask again after the request that arrives."""
@@ -207,13 +146,7 @@ class HttpConnection:
         self._raw += len(data)
         self._parse(data)
         if self._reads and self._raw > (_MOST_RAW if self._head.is_whole else MOST_HEADERS):
-            self._refuse(self._too_large())
-
-    def _too_large(self) -> Reply:
-        if self._head.is_whole:
-            return _too_large()
-        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        return problem(status, f"the header has {MOST_HEADERS} bytes at most")
+            self._refuse(too_large() if self._head.is_whole else header_too_large())
 
     def _parse(self, data: bytes) -> None:
         while data and self._reads:
@@ -261,8 +194,10 @@ class HttpConnection:
     # Calls of the parser ------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if not self._reads:
+            raise _Enough
         if not self._resumes:
-            self._head, self._body = _Head(), bytearray()
+            self._head, self._body = Head(), bytearray()
             self._raw = self._raw or 1
 
     def on_url(self, url: bytes) -> None:
@@ -282,49 +217,28 @@ class HttpConnection:
     def _measure(self, size: int) -> None:
         head = self._head
         head.size += size
-        if head.size > MOST_HEADERS or head.fields > _MOST_FIELDS:
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            told = f"the header has {MOST_HEADERS} bytes and {_MOST_FIELDS} fields at most"
-            self._stop(problem(status, told))
+        if head.size > MOST_HEADERS or head.fields > MOST_FIELDS:
+            self._stop(header_too_large())
 
     def on_headers_complete(self) -> None:
         if self._resumes:
             return
         self._head.is_whole = True
-        self._keeps = self._parser.should_keep_alive()
-        refused = self._problem(self._head)
+        version = self._parser.get_http_version()
+        self._keeps = self._parser.should_keep_alive() and version == "1.1"
+        refused = self._head.problem(version)
         if refused is not None:
             self._stop(refused)
         if self._head.expects and self._head.has_body and self._answered is None:
             self._out += _CONTINUE
 
-    def _problem(self, head: _Head) -> Reply | None:
-        """Return the answer to a request whose body need not be read; None if it must be."""
-        version = self._parser.get_http_version()
-        if version == "1.0":
-            head.expects = b""
-        if version not in ("1.0", "1.1"):
-            told = f"HTTP/{version} is not spoken here: ask with HTTP/1.1"
-            return problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, told)
-        if head.hosts != 1 and (head.hosts or version == "1.1"):
-            return problem(HTTPStatus.BAD_REQUEST, "a request has one Host header")
-        if head.coding is not None and (head.coding != b"chunked" or version == "1.0"):
-            told = "the only transfer coding is chunked, in HTTP/1.1"
-            return problem(HTTPStatus.NOT_IMPLEMENTED, told)
-        if head.expects not in (b"", b"100-continue"):
-            told = "the only expectation is 100-continue"
-            return problem(HTTPStatus.EXPECTATION_FAILED, told)
-        return _too_large() if int(head.length or b"0") > MOST_BYTES else None
-
     def on_body(self, data: bytes) -> None:
         self._body += data
         if len(self._body) > MOST_BYTES:
-            self._stop(_too_large())
+            self._stop(too_large())
 
     def on_message_complete(self) -> None:
         head = self._head
-        if not self._reads:
-            return
         if self._parser.should_upgrade() and head.has_body:
             return  # httptools ends it before its body: see `_resume`
         self._raw = 0
@@ -342,10 +256,10 @@ class HttpConnection:
     def _stop(self, reply: Reply) -> None:
         """Stop the parser.
 
-        :raises _Refused: always.
+        :raises _Enough: always.
         """
         self._refused = reply
-        raise _Refused(reply)
+        raise _Enough
 
     # Answers ------------------------------------------------------------------------------------
 
@@ -386,11 +300,6 @@ class HttpConnection:
             self._raw = 0
             self.is_mute, self.is_over = not self._has_left, self._has_left
         self._next()
-
-
-def _too_large() -> Reply:
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    return problem(status, f"a body has {MOST_BYTES} bytes at most")
 
 
 def _encoded(reply: Reply, *, ends: bool, bare: bool) -> bytes:
