@@ -184,7 +184,7 @@ def read(model: type[_Body], body: bytes) -> _Body:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        return _DECODER.decode(body.decode())
     except InvalidBody:
         raise
     except UnicodeDecodeError:
@@ -206,6 +206,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> NoReturn:
     raise InvalidBody(f"{name} is no number of JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _named(place: Sequence[int | str]) -> str:
