@@ -15,9 +15,12 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bench.figures import percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROUNDS: Final = 5
 CALLS: Final = {"ngh2": 40_000, "grpcio": 8_000}
@@ -27,6 +30,8 @@ ASKED: Final = bytes.fromhex("0000000026") + (
     b"\x0a\x04shop\x12\x1e\x0a\x1c\x0a\x06client\x12\x12customer-0000-4711"
 )
 """A message of gRPC: one descriptor with one entry."""
+METHOD: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+OPTIONS: Final = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 
 POLICIES: Final = """
 apiVersion: ratectl/v1
@@ -51,7 +56,9 @@ with (
 
 
 @dataclass
-class _Rounds:
+class Rounds:
+    """Figures of one server under one load."""
+
     rates: list[float] = field(default_factory=list)
     p99_us: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
@@ -63,22 +70,27 @@ def run() -> dict[str, object]:
     if h2load is None:
         print("    skipped: h2load is not installed (Debian: nghttp2-client)")
         return {}
-    servers = {name: _start(name) for name in CALLS}
-    rounds = {(load, name): _Rounds() for load in LOADS for name in CALLS}
+    servers = {name: started(SERVER, name, POLICIES) for name in CALLS}
+    rounds = {(load, name): Rounds() for load in LOADS for name in CALLS}
     try:
         for load, shape in LOADS.items():
             for _ in range(ROUNDS):
                 for name, (process, address) in servers.items():
-                    _measure(h2load, process.pid, address, name, shape, rounds[load, name])
+                    calls = CALLS[name] if shape != (1, 1) else CALLS[name] // 4
+                    url = f"http://{address}{METHOD}"
+                    measure(
+                        h2load, process.pid, url, ASKED, OPTIONS, calls, shape, rounds[load, name]
+                    )
     finally:
         for process, _ in servers.values():
             process.communicate()
-    return {f"{load}, {name}": _shown(load, name, found) for (load, name), found in rounds.items()}
+    return {f"{load}, {name}": shown(load, name, found) for (load, name), found in rounds.items()}
 
 
-def _start(server: str) -> tuple[subprocess.Popen[str], str]:
+def started(program: str, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a server, which prints its address; return its process and the address."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, server, POLICIES],
+        [sys.executable, "-c", program, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -87,18 +99,23 @@ def _start(server: str) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
-def _measure(
-    h2load: str, pid: int, address: str, name: str, shape: tuple[int, int], rounds: _Rounds
+def measure(
+    h2load: str,
+    pid: int,
+    url: str,
+    asked: bytes,
+    options: Sequence[str],
+    calls: int,
+    shape: tuple[int, int],
+    rounds: Rounds,
 ) -> None:
     """Send calls, and add the figures."""
-    calls = CALLS[name] if shape != (1, 1) else CALLS[name] // 4
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
-        body.write_bytes(ASKED)
+        body.write_bytes(asked)
         command = [
             h2load, "-n", str(calls), "-c", str(shape[0]), "-m", str(shape[1]), "-d", str(body),
-            "-H", "content-type: application/grpc", "-H", "te: trailers", f"--log-file={log}",
-            f"http://{address}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            *options, f"--log-file={log}", url,
         ]  # fmt: skip
         cores = os.sched_getaffinity(0)
         before = _cpu_us(pid)
@@ -121,7 +138,8 @@ def _cpu_us(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
-def _shown(load: str, name: str, rounds: _Rounds) -> dict[str, float]:
+def shown(load: str, name: str, rounds: Rounds) -> dict[str, float]:
+    """Print the medians, and return them."""
     rate, p99, cpu = map(statistics.median, (rounds.rates, rounds.p99_us, rounds.cpu_us))
     print(f"    {load:20} {name:8} {rate:>9,.0f}/s   p99 {p99:>6,.0f} µs   {cpu:6.1f} µs of CPU")
     return {"per_second": rate, "p99_us": p99, "cpu_us": cpu}

@@ -24,7 +24,8 @@ SIGNING: Final = "signing needs the package cryptography: pip install 'ratectl[s
 ETCD: Final = "pip install grpcio protobuf"
 METRICS: Final = "metrics need the package prometheus-client: pip install 'ratectl[prometheus]'"
 REDIS: Final = "limits across: redis need the package redis: pip install 'ratectl[redis]'"
-OPTIONAL: Final = {"cryptography", "ngh2", "prometheus-client", "opentelemetry-api"}
+HTTP: Final = "--http needs the package httptools: pip install 'ratectl[sidecar]'"
+OPTIONAL: Final = {"cryptography", "httptools", "ngh2", "prometheus-client", "opentelemetry-api"}
 AGENT: Final = """
 import ratectl
 try:
@@ -48,6 +49,7 @@ def without(package: str, code: str, *arguments: str, folder: Path) -> tuple[int
         ("cryptography", ["key", "generate", "key"], SIGNING),
         ("cryptography", ["apply", ".", "-m", "first", "--sign", "key", "--yes"], SIGNING),
         ("prometheus_client", ["agent", "run", "--metrics", "127.0.0.1:0"], METRICS),
+        ("httptools", ["agent", "run", "--http", "127.0.0.1:0"], HTTP),
         ("grpc", ["history", "--store", "etcd://127.0.0.1:1/prod"], ETCD),
         ("google.protobuf", ["history", "--store", "etcd://127.0.0.1:1/prod"], ETCD),
     ],

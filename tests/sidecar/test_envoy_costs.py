@@ -50,7 +50,7 @@ def asked_by_envoy(
     with (
         mesh(folder, use, **{"domain: shop": f"domain: {example}"}) as run,
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, f"127.0.0.1:{run.rls}", mapping=DOCS / "mapping.yaml") as sidecar,
+        Sidecar(agent, f"127.0.0.1:{run.rls}", rls_mapping=DOCS / "mapping.yaml") as sidecar,
     ):
         wait_for(lambda: "ratelimit" in run.get("first").headers, "Envoy to connect", 60)
 

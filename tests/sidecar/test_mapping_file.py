@@ -187,7 +187,7 @@ def test_links_of_kubernetes_are_followed(tmp_path: Path) -> None:
 def test_a_wrong_mapping_is_a_problem_of_the_agent(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     file.write_text(f"{HEAD}domains: {{}}\n")
-    with Agent.from_policies(EMPTY) as agent, Sidecar(agent, "127.0.0.1:0", mapping=file):
+    with Agent.from_policies(EMPTY) as agent, Sidecar(agent, "127.0.0.1:0", rls_mapping=file):
         file.write_text("nothing")
         wait_for(lambda: "mapping" in agent.status.problems, "the problem", 10)
         file.write_text(f"{HEAD}domains: {{d: {{scope: /b}}}}\n")
@@ -198,4 +198,4 @@ def test_a_sidecar_with_a_wrong_mapping_does_not_start(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     file.write_text("nothing")
     with Agent.from_policies(EMPTY) as agent, pytest.raises(MappingError, match="is not valid"):
-        Sidecar(agent, "127.0.0.1:0", mapping=file)
+        Sidecar(agent, "127.0.0.1:0", rls_mapping=file)

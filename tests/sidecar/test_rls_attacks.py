@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -310,7 +311,7 @@ def test_a_peer_that_does_not_read_is_not_read(
     deaf.socket.settimeout(0.5)
     calls = (headers(n).serialize() + data(n, MESSAGE).serialize() for n in range(1, 2**30, 2))
     assert _sent(deaf, calls) > 1_000
-    for connection in sidecar._server._connections:  # type: ignore[union-attr]
+    for connection in sidecar._servers[0].listeners[0].connections:  # type: ignore[union-attr]
         assert connection._transport.get_write_buffer_size() < 1_000_000
 
 
@@ -322,7 +323,7 @@ def test_floods_that_want_acknowledgements(
     deaf = connect()
     deaf.socket.settimeout(0.5)
     assert _sent(deaf, [flood] * 10_000) < 10_000
-    for connection in sidecar._server._connections:  # type: ignore[union-attr]
+    for connection in sidecar._servers[0].listeners[0].connections:  # type: ignore[union-attr]
         assert connection._transport.get_write_buffer_size() < 1_000_000
 
 
@@ -366,13 +367,15 @@ def test_beyond_the_bound_the_oldest_connection_that_has_ended_no_call_makes_roo
     sidecar: Sidecar, connect: Callable[..., Caller]
 ) -> None:
     """A begun call keeps no place: otherwise a few callers could keep Envoy out."""
-    server: Any = sidecar._server
-    server._most = 3
+    server: Any = sidecar._servers[0]
+    server.listeners[0]._most = 3
     good, begun, idle = (connect() for _ in range(3))
     good.send(headers(1), data(1, MESSAGE))
     assert good.answer(1)
     begun.send(headers(1))
-    wait_for(lambda: sum(each.calls for each in server._connections) == 1, "a call")
+    wait_for(
+        lambda: sum(each.speaker.calls for each in server.listeners[0].connections) == 1, "a call"
+    )
     more = [connect()]
     assert begun.is_cut()
     more.append(connect())
@@ -401,23 +404,52 @@ def test_calls_that_do_not_go_on_are_cut_off(
 ) -> None:
     slow, idle = connect(), connect()
     slow.send(headers(1))
-    server: Any = sidecar._server
-    wait_for(lambda: sum(each.calls for each in server._connections) == 1, "a call")
+    server: Any = sidecar._servers[0]
+    wait_for(
+        lambda: sum(each.speaker.calls for each in server.listeners[0].connections) == 1, "a call"
+    )
 
     def later(seconds: float) -> None:
-        for connection in list(server._connections):
+        for connection in list(server.listeners[0].connections):
             server._loop.call_soon_threadsafe(connection.look, time.monotonic() + seconds)
 
+    later(0)
     later(60)
     slow.send(data(1, MESSAGE[:3], end=False))
     later(91)
     assert slow.is_cut()
     idle.send(headers(1), data(1, MESSAGE))
     assert idle.answer(1)
-    wait_for(lambda: len(server._connections) == 1, "the slow one to end")
+    wait_for(lambda: len(server.listeners[0].connections) == 1, "the slow one to end")
     later(0)
     later(3_700)
     assert idle.is_cut()
+
+
+def test_a_call_after_a_long_silence_has_its_time(
+    sidecar: Sidecar, connect: Callable[..., Caller]
+) -> None:
+    late = connect()
+    late.send(headers(1), data(1, MESSAGE))
+    assert late.answer(1)
+    server: Any = sidecar._servers[0]
+
+    def look(seconds: float) -> None:
+        done = threading.Event()
+
+        def work() -> None:
+            server.listeners[0].look(time.monotonic() + seconds)
+            done.set()
+
+        server._loop.call_soon_threadsafe(work)
+        assert done.wait(20)
+
+    look(0)
+    late.send(headers(3))
+    wait_for(lambda: sum(each.speaker.calls for each in server.listeners[0].connections), "a call")
+    look(3_000)
+    late.send(data(3, MESSAGE))
+    assert late.answer(3)
 
 
 def test_a_drained_connection_ends_with_its_last_call() -> None:

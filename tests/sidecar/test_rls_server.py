@@ -198,7 +198,7 @@ def test_no_address(agent: Agent, server: Any, address: str) -> None:
 def test_it_may_end_as_soon_as_it_has_begun(agent: Agent, server: Any) -> None:
     for _ in range(20):
         Sidecar(agent, "127.0.0.1:0", server=server).close()
-    assert not [each for each in threading.enumerate() if each.name == "ratectl-rls"]
+    assert not [each for each in threading.enumerate() if each.name == "ratectl-sidecar"]
 
 
 def test_connections_that_come_at_the_last_moment_are_closed(agent: Agent) -> None:
@@ -258,7 +258,7 @@ class Slow:
         monkeypatch.setattr(agent, "check_blocking", slow)
         monkeypatch.setattr(type(agent), "asks_server", True)
         self.sidecar = Sidecar(agent, "127.0.0.1:0", server="ngh2")
-        self.server: Any = self.sidecar._server
+        self.server: Any = self.sidecar._servers[0]
 
 
 def test_calls_that_were_given_up_are_not_decided_and_health_does_not_wait(
@@ -268,13 +268,16 @@ def test_calls_that_were_given_up_are_not_decided_and_health_does_not_wait(
     with slow.sidecar, grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
         decide = channel.unary_unary(METHOD)
         calls = [decide.future(asking("a"), timeout=60) for _ in range(200)]
-        wait_for(lambda: slow.server._waiting == 200, "the calls")
+        wait_for(lambda: slow.server._waiting._waiting == 200, "the calls")
         assert channel.unary_unary(CHECK)(b"", timeout=10) == SERVING
         for each in calls:
             each.cancel()
-        wait_for(lambda: sum(c.calls for c in slow.server._connections) == 0, "the resets")
+        wait_for(
+            lambda: sum(c.speaker.calls for c in slow.server.listeners[0].connections) == 0,
+            "the resets",
+        )
         slow.may_go_on.set()
-        wait_for(lambda: slow.server._waiting == 0, "the queue")
+        wait_for(lambda: slow.server._waiting._waiting == 0, "the queue")
         assert slow.decided <= 16, "those that a thread had begun"
         assert RateLimitResponse.FromString(decide(asking("b"), timeout=10)).overall_code == OK
 
@@ -282,12 +285,12 @@ def test_calls_that_were_given_up_are_not_decided_and_health_does_not_wait(
 def test_too_many_calls_that_wait_are_refused(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl.sidecar.loop_server._MOST_WAITING", 20)
+    monkeypatch.setattr("ratectl.sidecar.waiting_calls._MOST_WAITING", 20)
     slow = Slow(agent, monkeypatch)
     with slow.sidecar, grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
         decide = channel.unary_unary(METHOD)
         calls = [decide.future(asking("a"), timeout=60) for _ in range(20)]
-        wait_for(lambda: slow.server._waiting == 20, "the calls")
+        wait_for(lambda: slow.server._waiting._waiting == 20, "the calls")
         with pytest.raises(grpc.RpcError) as caught:
             decide(asking("a"), timeout=10)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

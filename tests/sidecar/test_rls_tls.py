@@ -59,7 +59,7 @@ def test_calls_over_tls(server: Any, files: Files) -> None:
     tls = Tls(files.certificate, files.key)
     with (
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, "127.0.0.1:0", server=server, tls=tls) as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=server, rls_tls=tls) as sidecar,
     ):
         assert files.asked(sidecar) == SERVING
         with pytest.raises(grpc.RpcError):
@@ -76,7 +76,7 @@ def test_clients_need_a_certificate_of_the_authority(server: Any, files: Files) 
     tls = Tls(files.certificate, files.key, files.ca)
     with (
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, "127.0.0.1:0", server=server, tls=tls) as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=server, rls_tls=tls) as sidecar,
     ):
         assert files.asked(sidecar, own=files.authority.issue_cert("envoy")) == SERVING
         for other in (None, trustme.CA().issue_cert("envoy")):
@@ -90,7 +90,7 @@ def test_new_files_are_used_and_wrong_ones_are_not(
     tls = Tls(files.certificate, files.key)
     with (
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, "127.0.0.1:0", server=server, tls=tls) as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=server, rls_tls=tls) as sidecar,
     ):
         assert files.asked(sidecar) == SERVING
         other = trustme.CA()
@@ -119,4 +119,4 @@ def test_files_that_cannot_be_used(server: Any, files: Files, tmp_path: Path) ->
             Agent.from_policies(POLICIES) as agent,
             pytest.raises(ratectl.UsageError, match=message),
         ):
-            Sidecar(agent, "127.0.0.1:0", server=server, tls=tls)
+            Sidecar(agent, "127.0.0.1:0", server=server, rls_tls=tls)

@@ -1,5 +1,6 @@
 """``ratectl agent run``."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
@@ -83,6 +84,19 @@ def run(
             "it changes.",
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http",
+            metavar="ADDR",
+            help="Answer JSON over HTTP on this address: POST /v1/check, and GET /v1/openapi.json "
+            "for the rest. Whoever reaches it can use up limits.",
+        ),
+    ] = None,
+    http_tls: Annotated[
+        list[str] | None,
+        typer.Option("--http-tls", metavar="FILE", help="PEM file for --http, as for --rls-tls."),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -125,13 +139,15 @@ def run(
     cleanly.
 
     With --rls it is a sidecar: it decides what Envoy asks. A domain is a scope, its descriptors'
-    entries are attributes, unless --rls-mapping says otherwise.
+    entries are attributes, unless --rls-mapping says otherwise. With --http, services in any
+    language ask it over HTTP.
 
     Examples:
       ratectl agent run
       ratectl agent run --id edge-1 --state-dir /var/lib/ratectl --store etcd://etcd:2379/prod
       ratectl agent run --public-key /etc/ratectl/platform.pub
       ratectl agent run --rls 127.0.0.1:8081 --metrics 127.0.0.1:9464
+      ratectl agent run --http 127.0.0.1:8082
       ratectl agent run --metrics 127.0.0.1:9464 --admin unix:/run/ratectl/admin.sock
 
     Exit codes:
@@ -151,14 +167,14 @@ def run(
     token, tls = token_in(admin_token), tls_of("--admin-tls", admin_tls)
     check_needs_admin(admin, token, tls)
     rls_certificates = tls_of("--rls-tls", rls_tls)
+    http_certificates = tls_of("--http-tls", http_tls)
     for_rls = {
         "--rls-server": rls_server,
         "--rls-tls": rls_certificates,
         "--rls-mapping": rls_mapping,
     }
-    given = [option for option, value in for_rls.items() if value is not None]
-    if rls is None and given:
-        raise UsageError(f"{given[0]} is for --rls: name its address")
+    _check_needs("--rls", rls, for_rls)
+    _check_needs("--http", http, {"--http-tls": http_certificates})
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
@@ -169,30 +185,45 @@ def run(
             environment=environment,
         ) as agent:
             log.info("agent %s follows %s", agent.id, url)
-            if not metrics is admin is None:
-                served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)
-                for name, address in (("metrics", served.metrics), ("admin", served.admin)):
-                    if address is not None:
-                        log.info("%s on %s", name, address)
             status = agent.status
             if status.source == "last-good":
                 log.info("generation %d is in force, from disk", status.generation)
             elif not status.generation:
                 log.info("no generation yet: %s", status.error)
             with ExitStack() as sidecars:
-                if rls is not None:
+                if not rls is http is None:
                     from ratectl.sidecar import Sidecar
 
                     sidecar = Sidecar(
-                        agent, rls, server=rls_server, tls=rls_certificates, mapping=rls_mapping
+                        agent,
+                        rls,
+                        server=rls_server,
+                        rls_tls=rls_certificates,
+                        rls_mapping=rls_mapping,
+                        http=http,
+                        http_tls=http_certificates,
                     )
-                    log.info("rls on %s", sidecars.enter_context(sidecar).rls)
+                    for name, address in sidecars.enter_context(sidecar).addresses.items():
+                        log.info("%s on %s", name, address)
+                # After those: /readyz says that they listen.
+                if not metrics is admin is None:
+                    served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)
+                    for name, address in (("metrics", served.metrics), ("admin", served.admin)):
+                        if address is not None:
+                            log.info("%s on %s", name, address)
                 wait_for_one()
                 log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}
         session.answer("AgentRun", data, list)
         log.info("stopped on generation %d", agent.generation)
     return 0
+
+
+def _check_needs(option: str, address: str | None, others: Mapping[str, object]) -> None:
+    """:raises UsageError: one of the other options is given, and no address that it is for."""
+    given = next((name for name, value in others.items() if value is not None), None)
+    if address is None and given is not None:
+        raise UsageError(f"{given} is for {option}: name its address")
 
 
 __all__ = ["run"]

@@ -88,10 +88,10 @@ class Answers:
         if decision.limit is None or decision.scope is None:
             return found
         found |= {"limit": decision.limit, "scope": decision.scope}
-        source = self._source(decision, refusal.limit())
+        source = self.source(decision, refusal.limit())
         return {**found, "source": source} if source else found
 
-    def _source(self, decision: Decision, limit: LimitInForce | None) -> str:
+    def source(self, decision: Decision, limit: LimitInForce | None) -> str:
         """Return the place that sets the limit; nothing if it is not known."""
         if limit is None:
             return ""

@@ -19,17 +19,19 @@ __all__ = ["FileCertificate"]
 
 
 class FileCertificate:
-    """A context of TLS for HTTP/2, with the certificate that its files have now."""
+    """A context of TLS for one protocol, with the certificate that its files have now."""
 
-    def __init__(self, tls: Tls, endpoint: str) -> None:
+    def __init__(self, tls: Tls, endpoint: str, protocol: str) -> None:
         """Read the files.
 
+        :param endpoint: what it is for, in errors.
+        :param protocol: name of the protocol that is spoken (ALPN).
         :raises UsageError: they cannot be used.
         """
         self._tls = tls
         self._endpoint = endpoint
         self.context: SSLContext = context_of(tls, endpoint)
-        self.context.set_alpn_protocols(["h2"])
+        self.context.set_alpn_protocols([protocol])
         self._seen = self._version()
 
     def has_changed(self) -> bool:

@@ -75,7 +75,7 @@ class GrpcioServer:
 
 def _credentials(tls: Tls) -> Any:
     """Return credentials whose certificate is that of the files when a connection begins."""
-    certificate = FileCertificate(tls, "--rls")
+    certificate = FileCertificate(tls, "--rls", "h2")
 
     def read() -> Any:
         files = (tls.key, tls.certificate, tls.client_ca)

@@ -70,6 +70,10 @@ _HEADERS: Final = ((b":status", b"200"), (b"content-type", _TYPE))
 _TRAILERS: Final = ((b"grpc-status", b"0"),)
 _WRONG_TYPE: Final = ((b":status", b"415"),)
 _DRAIN: Final = b"draining"
+_LONGEST_CALL: Final = 90.0
+"""Seconds that a connection may have open calls of which none ends."""
+_LONGEST_IDLE: Final = 3_600.0
+"""Seconds that a connection may be open without a call."""
 
 
 @cache  # once in a process: anybody can send such headers
@@ -120,6 +124,9 @@ def answer_of(method: Method, message: bytes) -> Answer:
 class GrpcConnection:
     """One connection of a server. Not for several threads."""
 
+    is_mute: Final = False
+    """True if nothing more is sent, and the peer may still send."""
+
     def __init__(self, methods: Mapping[str, Method], run: Run = run_here) -> None:
         """``run``: calls a method and answers the call, perhaps later."""
         self._methods = {path.encode(): method for path, method in methods.items()}
@@ -137,6 +144,20 @@ class GrpcConnection:
     def calls(self) -> int:
         """Calls that are open."""
         return len(self._open)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the connection may stay as it is."""
+        return _LONGEST_CALL if self._open else _LONGEST_IDLE
+
+    @property
+    def state(self) -> tuple[int, bool]:
+        """Value that changes when a call ends, and when the first one begins."""
+        return self.ended, bool(self._open)
+
+    def end_of_input(self) -> bool:
+        """Return False: a peer that sends no more acknowledges nothing."""
+        return False
 
     def feed(self, data: bytes) -> None:
         """Take bytes that have arrived; answer the calls that are complete.

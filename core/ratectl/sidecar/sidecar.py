@@ -1,4 +1,4 @@
-"""A running sidecar: an agent, asked by Envoy."""
+"""A running sidecar: an agent, asked by Envoy and by services in any language."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address, parse_address
 from ratectl.runtime.closing import Closing
+from ratectl.sidecar.http_endpoint import http_endpoint
+from ratectl.sidecar.loop_server import LoopServer
 from ratectl.sidecar.methods import Methods
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping, Sequence
 
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
-    from ratectl.sidecar.loop_server import LoopServer
+    from ratectl.sidecar.loop_server import Endpoint
     from ratectl.sidecar.mapping_follower import MappingFollower
 
 __all__ = ["SERVERS", "Sidecar"]
@@ -26,72 +29,117 @@ SERVERS: Final[tuple[Server, ...]] = get_args(Server)
 
 
 class Sidecar(Closing):
-    """Serves Envoy's Rate Limit Service by the limits of an agent, until it or the agent is closed.
+    """Serves Envoy's Rate Limit Service and a JSON API by the limits of an agent, until it or the
+    agent is closed.
 
-    >>> with Agent("etcd://etcd:2379/prod") as agent, Sidecar(agent, "127.0.0.1:8081"):
+    >>> with Agent("etcd://etcd:2379/prod") as agent, Sidecar(agent, http="127.0.0.1:8082"):
     ...     wait()                                                       # doctest: +SKIP
     """
 
     def __init__(
         self,
         agent: Agent,
-        rls: str,
+        rls: str | None = None,
         *,
         server: Server | None = None,
-        tls: Tls | None = None,
-        mapping: str | os.PathLike[str] | None = None,
+        rls_tls: Tls | None = None,
+        rls_mapping: str | os.PathLike[str] | None = None,
+        http: str | None = None,
+        http_tls: Tls | None = None,
     ) -> None:
-        """Listen on ``rls``: ``127.0.0.1:8081``, or ``unix:/path``.
+        """Listen on ``rls`` for Envoy, on ``http`` for JSON: ``127.0.0.1:8081``, or ``unix:/path``.
 
-        Whoever reaches the address can use up limits: it has no passwords. ``server``: what speaks
+        Whoever reaches an address can use up limits: it has no passwords. ``server``: what speaks
         HTTP/2. ``ngh2`` needs the extra ``ratectl[sidecar]``, and is the default where that is
-        installed; ``grpcio`` takes ten times as long for each call. ``tls``: certificate and key,
-        read again when they change, and the authority of clients' certificates. ``mapping``: a file
-        that maps domains and descriptors to scopes (docs/envoy.md), read again when it changes.
+        installed; ``grpcio`` takes ten times as long for each call. ``http`` needs the extra.
+        ``rls_tls``, ``http_tls``: certificate and key, read again when they change, and the
+        authority of clients' certificates. ``rls_mapping``: a file that maps Envoy's domains and
+        descriptors to scopes (docs/envoy.md), read again when it changes.
 
-        :raises UsageError: the address, a certificate or the mapping cannot be used, or the server
-            is not installed.
+        :raises UsageError: an address, a certificate or the mapping cannot be used, or a server is
+            not installed.
         """
         if agent._closed:  # noqa: SLF001
             raise UsageError("the agent is closed")
-        self._agent = agent
+        if rls is None and http is None:
+            raise UsageError("name an address: Sidecar(agent, http='127.0.0.1:8082')")
+        for_rls = server, rls_tls, rls_mapping
+        if rls is None and any(given is not None for given in for_rls):
+            raise UsageError("server, rls_tls and rls_mapping are for rls: name its address")
+        if http is None and http_tls is not None:
+            raise UsageError("http_tls is for http: name its address")
         self._methods = Methods(agent)
-        address = parse_address(rls)
         self._mapping: MappingFollower | None = None
-        if mapping is not None:
-            from ratectl.sidecar.mapping_follower import MappingFollower
-
-            problem = partial(agent._following.state.problem, "mapping")  # noqa: SLF001
-            self._mapping = MappingFollower(mapping, self._methods.service.map_by, problem)
+        self._servers: list[LoopServer | GrpcioServer] = []
+        self._addresses: dict[str, Address] = {}
+        endpoints: list[Endpoint] = []
         try:
-            self._server = self._listen(address, server, tls)
+            if rls_mapping is not None:
+                self._follow(agent, rls_mapping)
+            if rls is not None:
+                address = parse_address(rls)
+                if _chosen(server) == "ngh2":
+                    from ratectl.sidecar.rls_endpoint import rls_endpoint
+
+                    may_wait = partial(getattr, agent, "asks_server")
+                    endpoints.append(rls_endpoint(self._methods, address, rls_tls, may_wait))
+                else:
+                    self._start_grpcio(address, rls_tls)
+            if http is not None:
+                address = parse_address(http)
+                endpoints.append(http_endpoint(agent, self._methods.health, address, http_tls))
+            if endpoints:
+                self._start_loop(endpoints)
         except BaseException:
-            self._end_mapping()
+            self.close(0)
             raise
         agent._companions.join(self)  # noqa: SLF001
 
-    def _listen(
-        self, address: Address, server: Server | None, tls: Tls | None
-    ) -> LoopServer | GrpcioServer:
-        if _chosen(server) == "ngh2":
-            from ratectl.sidecar.loop_server import LoopServer
+    def _follow(self, agent: Agent, file: str | os.PathLike[str]) -> None:
+        from ratectl.sidecar.mapping_follower import MappingFollower
 
-            methods, agent = self._methods, self._agent
-            return LoopServer(
-                methods.by_path, address, tls, methods.waiting, lambda: agent.asks_server
-            )
+        problem = partial(agent._following.state.problem, "mapping")  # noqa: SLF001
+        self._mapping = MappingFollower(file, self._methods.service.map_by, problem)
+
+    def _start_grpcio(self, address: Address, tls: Tls | None) -> None:
         from ratectl.sidecar.grpcio_server import GrpcioServer
 
-        return GrpcioServer(self._methods.by_path, address, tls)
+        server = GrpcioServer(self._methods.by_path, address, tls)
+        self._servers.append(server)
+        self._addresses["rls"] = server.address
 
-    def _end_mapping(self) -> None:
-        if self._mapping is not None:
-            self._mapping.close()
+    def _start_loop(self, endpoints: Sequence[Endpoint]) -> None:
+        server = LoopServer(endpoints)
+        self._servers.append(server)
+        for endpoint, listener in zip(endpoints, server.listeners, strict=True):
+            self._addresses[endpoint.name] = listener.address
+
+    @property
+    def addresses(self) -> Mapping[str, Address]:
+        """Addresses by what is served there: ``rls``, ``http``."""
+        return self._addresses
 
     @property
     def rls(self) -> Address:
-        """Address of the Rate Limit Service."""
-        return self._server.address
+        """Address of the Rate Limit Service.
+
+        :raises UsageError: it is not served.
+        """
+        return self._address("rls")
+
+    @property
+    def http(self) -> Address:
+        """Address of the JSON API.
+
+        :raises UsageError: it is not served.
+        """
+        return self._address("http")
+
+    def _address(self, name: str) -> Address:
+        address = self._addresses.get(name)
+        if address is None:
+            raise UsageError(f"this sidecar serves no {name}: write Sidecar(agent, {name}=…)")
+        return address
 
     def close(self, grace: float = 5.0) -> None:
         """Tell callers to go elsewhere, and answer what they have asked. Safe to repeat.
@@ -99,12 +147,15 @@ class Sidecar(Closing):
         :param grace: seconds after which calls are cut off.
         """
         self._methods.health.is_draining = True
-        self._server.close(grace)
-        self._end_mapping()
+        for server in self._servers:
+            server.close(grace)
+        if self._mapping is not None:
+            self._mapping.close()
 
     def in_child(self) -> None:
-        """Leave the address to the parent."""
-        self._server.in_child()
+        """Leave the addresses to the parent."""
+        for server in self._servers:
+            server.in_child()
 
 
 def _chosen(server: Server | None) -> Server:
