@@ -208,9 +208,9 @@ def run(
                 # After those: /readyz says that they listen.
                 if not metrics is admin is None:
                     served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)
-                    for name, address in (("metrics", served.metrics), ("admin", served.admin)):
-                        if address is not None:
-                            log.info("%s on %s", name, address)
+                    for name, at in (("metrics", served.metrics), ("admin", served.admin)):
+                        if at is not None:
+                            log.info("%s on %s", name, at)
                 wait_for_one()
                 log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}
