@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etcd_server import wait_for
 from ratectl import Agent, FakeClock
 from ratectl.errors import UsageError
 from ratectl.sidecar import Sidecar
@@ -144,9 +145,12 @@ def test_without_policies_on_error_decides(tmp_path: Path) -> None:
         body = json.dumps(ACME).encode()
         got = _asked(api, Request("POST", "/v1/check", "application/json", body))
         assert (got.status, got.json["reason"]) == (503, "error")
-        ready = _asked(api, Request("GET", "/readyz", "", b""))
-        assert ready.status == 503
-        assert ready.body.startswith(b"nothing is published in sqlite:///")
+
+        def ready() -> Got:
+            return _asked(api, Request("GET", "/readyz", "", b""))
+
+        wait_for(lambda: ready().body.startswith(b"nothing is published in sqlite:"), "the store")
+        assert ready().status == 503
         assert _asked(api, Request("GET", "/healthz", "", b"")).status == 200
 
 
@@ -243,6 +247,9 @@ def test_a_token_that_nobody_gave(post: Any) -> None:
 
 def test_without_room_for_a_token_nothing_is_charged(api: Api, post: Any) -> None:
     api._tokens = Tokens(most=1)
+    for _ in range(5):
+        got = post("/v1/check", {"scope": "/jobs"})
+        assert post("/v1/release", {"token": got.json["token"]}).status == 204
     assert post("/v1/check", {"scope": "/jobs"}).status == 200
     asked = [{**ACME, "cost": 2}, {"scope": "/jobs"}]
     for path, body in (("/v1/check", asked[1]), ("/v1/check-many", {"requests": asked})):

@@ -16,7 +16,8 @@ import pytest
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.replies import MOST_BYTES, MOST_HEADERS
+from ratectl.sidecar.http1 import Answering, HttpConnection
+from ratectl.sidecar.replies import MOST_BYTES, MOST_HEADERS, Reply
 from sidecar.http_asking import connected, encoded, post
 
 if TYPE_CHECKING:
@@ -253,11 +254,19 @@ def test_a_header_that_is_too_large(caller: Caller, request_: bytes) -> None:
     ids=["length", "expectation", "chunks", "extension", "tiny chunks"],
 )
 def test_a_body_that_is_too_large(caller: Caller, request_: bytes) -> None:
-    """The answer comes before the body, and a caller that goes on to send it can read it."""
     caller.send(request_)
     status, headers, body = caller.answer()
     assert (status, headers["connection"]) == (413, "close")
     assert json.loads(body)["detail"] == f"a body has {MOST_BYTES} bytes at most"
+
+
+def test_a_caller_that_goes_on_to_send_can_read_the_answer(server: Any, caller: Caller) -> None:
+    caller.send(HEAD + b"Content-Length: 9999999\r\n\r\n")
+    (connection,) = server.listeners[0].connections
+    wait_for(lambda: connection.speaker.is_mute, "the answer")
+    for _ in range(10):
+        caller.send(b"x" * 100_000)
+    assert caller.answer()[0] == 413
 
 
 def test_the_largest_body(caller: Caller) -> None:
@@ -352,6 +361,31 @@ def test_a_caller_that_stays_after_the_last_answer_is_closed(server: Any, caller
     look(server, 0)
     look(server, 3)
     wait_for(lambda: not server.listeners[0].connections, "the end")
+
+
+def test_a_slow_reader_of_the_last_answer_has_its_time(server: Any, caller: Caller) -> None:
+    caller.send(b"GET /healthz HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n")
+    assert caller.answer()[0] == 200
+    (connection,) = server.listeners[0].connections
+    server._loop.call_soon_threadsafe(connection.pause_writing)
+    look(server, 0)
+    look(server, 60)
+    assert server.listeners[0].connections
+    look(server, 91)
+    wait_for(lambda: not server.listeners[0].connections, "the end")
+
+
+def test_the_last_answer_ends_a_connection_whose_caller_sends_no_more() -> None:
+    asked: list[Answering] = []
+    connection = HttpConnection(lambda _, answering: asked.append(answering))
+    connection.feed(encoded(ASKED) * 2)
+    assert connection.end_of_input()
+    for number in range(2):
+        assert not connection.is_over
+        asked[number](Reply(200, b"{}"))
+    assert connection.is_over
+    assert not connection.is_mute
+    assert connection.to_send().count(b"HTTP/1.1 200") == 2
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])

@@ -198,6 +198,17 @@ def test_others_are_answered_while_some_wait(slow: Slow) -> None:
         assert {each.result().status for each in waiting} == {200}
 
 
+def test_a_caller_that_sends_no_more_gets_its_answer(slow: Slow) -> None:
+    with connected(slow.sidecar.http) as one:
+        one.sendall(encoded(ASKED))
+        one.shutdown(socket.SHUT_WR)
+        wait_for(lambda: slow.decided == 1, "the request")
+        (connection,) = slow.server.listeners[0].connections
+        wait_for(lambda: connection.speaker._has_left, "the end of what is sent")
+        slow.may_go_on.set()
+        assert answers(one).startswith(b"HTTP/1.1 200")
+
+
 def test_too_many_calls_that_wait_are_refused(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratectl.sidecar.waiting_calls._MOST_WAITING", 20)
     with ExitStack() as stack:
