@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 from typing import Final
 
-from bench.rls import POLICIES, ROUNDS, Rounds, measure, shown, started
+from bench.rls import POLICIES
+from bench.rls_rounds import ROUNDS, Rounds, measure, shown, started
 
 CALLS: Final = {"ratectl": 40_000, "uvicorn": 10_000}
 LOADS: Final = {"1 connection": (1, 1), "32 connections": (32, 1)}

@@ -8,26 +8,20 @@ where there are two.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.figures import percentile
 from bench.grpc_go import built
+from bench.rls_envoy import through_envoy
+from bench.rls_rounds import ROUNDS, Rounds, measure, show_ratios, shown, started, started_by
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-Server = tuple[subprocess.Popen[str], str]
-"""Process of a server, and its address."""
+    from bench.rls_rounds import Server
 
-ROUNDS: Final = 5
 CALLS: Final = {"ngh2": 40_000, "grpcio": 8_000, "grpc-go": 40_000}
 LOADS: Final = {"1 connection x 32": (1, 32), "4 connections x 8": (4, 8), "1 x 1": (1, 1)}
 """Connections, and calls of each that are open at once."""
@@ -44,7 +38,7 @@ scope: /shop
 limits:
   each: {rate: 9_000_000/s, per: client}
 """
-SERVER: Final = """
+PROGRAM: Final = """
 import os, sys
 cores = os.sched_getaffinity(0)
 if len(cores) > 1:
@@ -58,15 +52,6 @@ with (
     print(sidecar.rls, flush=True)
     sys.stdin.read()
 """
-
-
-@dataclass
-class Rounds:
-    """Figures of one server under one load."""
-
-    rates: list[float] = field(default_factory=list)
-    p99_us: list[float] = field(default_factory=list)
-    cpu_us: list[float] = field(default_factory=list)
 
 
 def run() -> dict[str, object]:
@@ -86,7 +71,7 @@ def run() -> dict[str, object]:
 
 
 def _servers(folder: Path) -> dict[str, Server]:
-    servers = {name: started(SERVER, name, POLICIES) for name in ("ngh2", "grpcio")}
+    servers = {name: started(PROGRAM, name, POLICIES) for name in ("ngh2", "grpcio")}
     go = built(folder)
     if go is None:
         print("    without grpc-go: Debian's golang-go, golang-google-grpc-dev and")
@@ -110,70 +95,3 @@ def _directly(h2load: str, servers: Mapping[str, Server]) -> dict[str, object]:
         found |= {f"{load}, {name}": each for name, each in figures.items()}
         show_ratios(figures)
     return found
-
-
-def show_ratios(figures: Mapping[str, Mapping[str, float]]) -> None:
-    """Print our figures as shares of grpc-go's."""
-    if "grpc-go" in figures:
-        ours, go = figures["ngh2"], figures["grpc-go"]
-        rate, cpu = (ours[name] / go[name] for name in ("per_second", "cpu_us"))
-        print(f"    ngh2 beside grpc-go: {rate:.2f} of its rate, {cpu:.2f} of its CPU for a call")
-
-
-def started(program: str, *arguments: str) -> Server:
-    """Start a program of Python as a server (see ``started_by``)."""
-    return started_by([sys.executable, "-c", program, *arguments])
-
-
-def started_by(command: Sequence[str]) -> Server:
-    """Start a server, which prints its address; return its process and the address."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
-
-
-def measure(
-    h2load: str,
-    pid: int,
-    url: str,
-    asked: bytes | None,
-    options: Sequence[str],
-    calls: int,
-    shape: tuple[int, int],
-    rounds: Rounds,
-) -> None:
-    """Send calls, and add the figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        body, log = Path(folder, "body"), Path(folder, "log")
-        sent = [] if asked is None else ["-d", str(body)]
-        body.write_bytes(asked or b"")
-        command = [
-            h2load, "-n", str(calls), "-c", str(shape[0]), "-m", str(shape[1]), *sent,
-            *options, f"--log-file={log}", url,
-        ]  # fmt: skip
-        cores = os.sched_getaffinity(0)
-        before = _cpu_us(pid)
-        out = subprocess.run(
-            ["taskset", "-c", str(max(cores)), *command], capture_output=True, text=True, check=True
-        ).stdout
-        spent = _cpu_us(pid) - before
-        assert f"{calls} succeeded" in out, out
-        found = re.search(r"([\d.]+) req/s", out)
-        assert found, out
-        rounds.rates.append(float(found[1]))
-        rounds.cpu_us.append(spent / calls)
-        took = [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
-        rounds.p99_us.append(percentile(took, 0.99))
-
-
-def _cpu_us(pid: int) -> float:
-    """Return the CPU that a process has used, in microseconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
-
-
-def shown(load: str, name: str, rounds: Rounds) -> dict[str, float]:
-    """Print the medians, and return them."""
-    rate, p99, cpu = map(statistics.median, (rounds.rates, rounds.p99_us, rounds.cpu_us))
-    print(f"    {load:20} {name:8} {rate:>9,.0f}/s   p99 {p99:>6,.0f} µs   {cpu:6.1f} µs of CPU")
-    return {"per_second": rate, "p99_us": p99, "cpu_us": cpu}

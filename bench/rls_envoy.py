@@ -1,7 +1,8 @@
-"""Servers of the Rate Limit Service behind Envoy: one worker, which answers by itself."""
+"""Servers of the Rate Limit Service behind Envoy: one worker, which also is the service."""
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import socket
@@ -30,9 +31,7 @@ LOAD: Final = "Envoy, 16 connections"
 OPTIONS: Final = ("--h1", "-H", "x-client: customer-0000-4711")
 
 
-def through_envoy(
-    h2load: str, servers: Mapping[str, Server], folder: Path
-) -> dict[str, object]:
+def through_envoy(h2load: str, servers: Mapping[str, Server], folder: Path) -> dict[str, object]:
     """Measure requests of HTTP/1 to Envoy, which asks one of the servers for each."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     envoy = shutil.which("envoy", path=path)
@@ -47,7 +46,9 @@ def through_envoy(
         }
         for _ in range(ROUNDS):
             for name, (process, _) in servers.items():
-                measure(h2load, process.pid, urls[name], None, OPTIONS, REQUESTS, (16, 1), rounds[name])
+                measure(
+                    h2load, process.pid, urls[name], None, OPTIONS, REQUESTS, (16, 1), rounds[name]
+                )
     figures = {name: shown(LOAD, name, found) for name, found in rounds.items()}
     show_ratios(figures)
     return {f"{LOAD}, {name}": found for name, found in figures.items()}
@@ -56,15 +57,15 @@ def through_envoy(
 @contextmanager
 def _asking(envoy: str, server: str, file: Path) -> Iterator[str]:
     """Run Envoy; yield the URL to ask."""
-    front, admin = _free_port(), _free_port()
+    front, back, admin = _free_port(), _free_port(), _free_port()
     text = CONFIGURATION.read_text().replace("8081}", f"{server.rpartition(':')[2]}}}")
-    text = text.replace("10000}", f"{front}}}").replace("/dev/stdout", "/dev/null")
-    config: dict[str, Any] = yaml.safe_load(text.replace("timeout: 0.1s", "timeout: 10s"))
-    (manager,) = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-    (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
-    host["routes"] = [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
-    address = {"address": "127.0.0.1", "port_value": admin}
-    file.write_text(yaml.safe_dump({**config, "admin": {"address": {"socket_address": address}}}))
+    text = text.replace("10000}", f"{front}}}").replace("8000}", f"{back}}}")
+    text = text.replace("/dev/stdout", "/dev/null").replace("timeout: 0.1s", "timeout: 10s")
+    config: dict[str, Any] = yaml.safe_load(text)
+    listeners = config["static_resources"]["listeners"]
+    listeners.append(_service(listeners[0], back))
+    config["admin"] = {"address": _address(admin)}
+    file.write_text(yaml.safe_dump(config))
     core = str(max(os.sched_getaffinity(0)))
     process = subprocess.Popen(
         ["taskset", "-c", core, envoy, "-c", str(file), "--use-dynamic-base-id", "--concurrency",
@@ -76,6 +77,22 @@ def _asking(envoy: str, server: str, file: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def _service(listener: dict[str, Any], port: int) -> dict[str, Any]:
+    """Return a listener that answers every request itself: without a limit."""
+    made = copy.deepcopy(listener)
+    made |= {"name": "service", "address": _address(port)}
+    settings = made["filter_chains"][0]["filters"][0]["typed_config"]
+    settings["http_filters"] = settings["http_filters"][-1:]
+    (host,) = settings["route_config"]["virtual_hosts"]
+    del host["rate_limits"], settings["access_log"]
+    host["routes"] = [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
+    return made
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
