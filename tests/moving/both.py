@@ -33,7 +33,7 @@ def written(folder: Path, *configs: dict[str, Any]) -> Path:
     """Write configurations to a folder, one file for each."""
     folder.mkdir(exist_ok=True)
     for number, config in enumerate(configs):
-        text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+        text = yaml.dump(config, Dumper=_Plain, allow_unicode=True, sort_keys=False)
         folder.joinpath(f"{number}.yaml").write_text(text, encoding="utf-8")
     return folder
 
@@ -51,6 +51,13 @@ def serving(files: Mapping[str, str], clock: FakeClock) -> Iterator[RateLimitSer
     mapping = EnvoyMapping(parse_mapping(files[MAPPING].encode(), MAPPING)[0])
     with Agent.from_policies(text, clock=clock) as agent:
         yield RateLimitService(agent, mapping)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writer without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 class Both:

@@ -66,7 +66,8 @@ def descriptor(chance: Random, config: dict[str, Any], hits: int = 1) -> Asked:
         wanted = node.get("value", "")
         value = chance.choice(VALUES[:7])
         if wanted and chance.random() < 0.8:
-            value = wanted[:-1] + value if wanted.endswith("*") else wanted
+            is_beginning = wanted.endswith("*") and chance.random() < 0.8
+            value = wanted[:-1] + value if is_beginning else wanted
         elif chance.random() < 0.1:
             value = chance.choice(VALUES)
         entries.append((node["key"], value))

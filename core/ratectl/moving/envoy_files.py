@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ratectl.policy.yaml.nodes import Document, Node
 
 __all__ = [
-    "DescriptorModel", "DomainFile", "MovingError", "RateLimitModel", "Rule", "find_wildcard",
-    "finding", "raise_findings", "read_files", "rules_below",
+    "DescriptorModel", "DomainFile", "MovingError", "RateLimitModel", "Rule", "all_rules",
+    "finding", "is_wildcard", "raise_findings", "read_files", "rules_below",
 ]  # fmt: skip
 
 EntryText = Annotated[str, Field(min_length=1, max_length=4_096)]
@@ -141,6 +141,15 @@ def finding(span: Span, message: str, hint: str) -> Diagnostic:
     return Diagnostic(codes.UNSAYABLE, message, span, hint=hint)
 
 
+def all_rules(file: DomainFile) -> Iterator[Rule]:
+    """Yield all descriptors of a file."""
+    levels: list[DomainFile | Rule] = [file]
+    while levels:
+        below = list(rules_below(levels.pop()))
+        yield from below
+        levels += below
+
+
 def rules_below(above: DomainFile | Rule) -> Iterator[Rule]:
     """Yield the descriptors that a domain or a descriptor lists."""
     model, node, file = (
@@ -152,7 +161,7 @@ def rules_below(above: DomainFile | Rule) -> Iterator[Rule]:
         yield Rule(inner, node.children["descriptors"].children[number], file)
 
 
-def find_wildcard(key: str, value: str) -> bool:
+def is_wildcard(key: str, value: str) -> bool:
     """Return True if envoyproxy/ratelimit takes the entry for the beginning of others."""
     return (value or key).endswith("*")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.moving.block_text import block_text
-from ratectl.moving.envoy_files import MovingError, finding, raise_findings, rules_below
+from ratectl.moving.envoy_files import MovingError, all_rules, finding, raise_findings, rules_below
 from ratectl.moving.envoy_limits import WEEK, problems_of, rate_of
 from ratectl.moving.names import UniqueNames, attribute_names, attributes_on, limit_name, segment
 from ratectl.policy.format import format_text
@@ -38,8 +38,8 @@ _MOST_ATTRIBUTES: Final = 8
 """Attributes of ``per``."""
 
 _MARK: Final = {
-    "detailed_metric": "is about their metrics",
-    "value_to_metric": "is about their metrics",
+    "detailed_metric": "is left out: it changes metrics, and no decision",
+    "value_to_metric": "is left out: it changes metrics, and no decision",
     "metadata": "is left out: it changes what Envoy is told, and no decision",
 }
 """Fields that change no decision."""
@@ -74,7 +74,10 @@ def import_files(
     notes: dict[str, list[str]] = {}
     for file in files:
         name = names.name(segment(file.config.domain))
-        moved = _Domain(f"/{name}", _attributes(file), quota_mode, across, notes)
+        rules = list(all_rules(file))
+        attributes = attribute_names(rule.model.key for rule in rules)
+        moved = _Domain(f"/{name}", attributes, quota_mode, across, notes)
+        moved.note_unknown(rules)
         domains[file.config.domain] = moved.domain(file)
         findings += moved.findings
         if moved.documents:
@@ -87,15 +90,6 @@ def import_files(
     imported.notes = [_note(message, places) for message, places in notes.items()]
     _check(imported.files)
     return imported
-
-
-def _attributes(file: DomainFile) -> dict[str, str]:
-    keys, levels = set(), [list(rules_below(file))]
-    while levels:
-        for rule in levels.pop():
-            keys.add(rule.model.key)
-            levels.append(list(rules_below(rule)))
-    return attribute_names(keys)
 
 
 @dataclass
@@ -203,9 +197,21 @@ class _Domain:
             fields["across"] = self.across
         return fields
 
+    def note_unknown(self, rules: Sequence[Rule]) -> None:
+        """Note limits that are to be replaced, and do not exist."""
+        limits = [(rule, rule.model.rate_limit) for rule in rules]
+        names = {limit.name for _, limit in limits if limit is not None}
+        for rule, limit in limits:
+            for other in () if limit is None else limit.replaces:
+                if other.name not in names:
+                    self._add(rule, f"replaces names {other.name}, and no limit has this name")
+
     def _note(self, rule: Rule) -> None:
         for message in _messages(rule.model):
-            self.notes.setdefault(message, []).append(str(rule.span(message.partition(" ")[0])))
+            self._add(rule, message)
+
+    def _add(self, rule: Rule, message: str) -> None:
+        self.notes.setdefault(message, []).append(str(rule.span(message.partition(" ")[0])))
 
 
 def _messages(model: DescriptorModel) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from ratectl.moving.envoy_files import find_wildcard, finding
+from ratectl.moving.envoy_files import finding, is_wildcard
 from ratectl.policy.language.field_types import MAX_BURST
 from ratectl.runtime.wording import joined
 
@@ -47,7 +47,7 @@ def problems_of(rule: Rule, quota_mode: QuotaMode | None) -> Iterator[Diagnostic
     if model.key.endswith("*") and not model.value:
         message = f"the key {model.key} is the beginning of keys, and a mapping names whole keys"
         yield finding(rule.span(), message, "list the keys one by one")
-    if model.share_threshold and not find_wildcard(model.key, model.value):
+    if model.share_threshold and not is_wildcard(model.key, model.value):
         message = "share_threshold is for values with * at their end"
         yield finding(rule.span("share_threshold"), message, "delete it, as one value is counted")
     if model.rate_limit is not None:

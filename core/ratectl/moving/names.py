@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UniqueNames", "attribute_names", "attributes_on", "limit_name", "segment"]
 
-_LONGEST: Final = 60
+_LONGEST: Final = 50
 """Characters of a name, before a number that tells it from others."""
 
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
@@ -36,7 +36,7 @@ class UniqueNames:
 
 def segment(text: str) -> str:
     """Return a segment of a scope that reads like a text."""
-    return _readable(text, r"[^A-Za-z0-9._-]+") or "x"
+    return _readable(text, r"[^A-Za-z0-9._-]+").replace("_-", "_") or "x"
 
 
 def limit_name(text: str) -> str:
