@@ -185,7 +185,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, core.PolicyError):
         invalid = {finding.code for finding in error.diagnostics} - _UNREAD
         unread = error.diagnostics and not invalid
-        return f"the {error.noun} {'cannot be read' if unread else 'are not valid'}"
+        return "the policies cannot be read" if unread else error.headline
     if isinstance(error, core.GuardRefused):
         options = " ".join(f"--allow-{guard} REASON" for guard in error.guards)
         return f"{error}. If this is intended, add {options}"

@@ -131,8 +131,8 @@ def _refusal(decision: _Answer) -> str:
 class PolicyError(RatectlError):
     """Raised for policies that do not validate; ``diagnostics`` holds every finding."""
 
-    noun = "policies"
-    """Name of the input that is not valid, for messages."""
+    headline = "the policies are not valid"
+    """Sentence above the findings."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)

@@ -147,7 +147,9 @@ def test_names_are_valid_and_differ(tmp_path: Path) -> None:
     odd = ("a b", "a-b", "a/b", "A-b", "..", "日本", "x" * 200, "x" * 201, "no", "1", "a_*b")
     limit = {"unit": "day", "requests_per_unit": 1, "name": "é!"}
     nodes = [{"key": key, "value": "v", "rate_limit": limit} for key in odd]
-    nodes += [{"key": "k", "value": value, "rate_limit": limit} for value in (*odd, "\n", "*", "1*")]
+    nodes += [
+        {"key": "k", "value": value, "rate_limit": limit} for value in (*odd, "\n", "*", "1*")
+    ]
     below = [{"key": key, "rate_limit": limit} for key in odd[:6]]
     configs = [
         {"domain": name, "descriptors": [{**node, "descriptors": below} for node in nodes]}

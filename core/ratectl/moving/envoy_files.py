@@ -97,7 +97,7 @@ class Rule(NamedTuple):
 class MovingError(PolicyError):
     """Raised for files that cannot be moved; ``diagnostics`` holds every finding."""
 
-    noun = "files of envoyproxy/ratelimit"
+    headline = "nothing was written, as not everything can be moved"
 
 
 def read_files(paths: Sequence[str | os.PathLike[str]]) -> list[DomainFile]:
