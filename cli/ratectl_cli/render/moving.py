@@ -1,4 +1,4 @@
-"""What `ratectl import` and `ratectl export` have written."""
+"""Results of `ratectl import` and `ratectl export`, for people and for programs."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def import_files(
         domains[file.config.domain] = moved.domain(file)
         findings += moved.findings
         if moved.documents:
-            text = f"# From {printable(file.name)}.\n" + "---\n".join(moved.documents)
-            imported.files[f"policies/{name}.yaml"] = format_text(text).text
+            text = format_text("---\n".join(moved.documents)).text
+            imported.files[f"policies/{name}.yaml"] = text
             imported.scopes += len(moved.documents)
     raise_findings(findings, {file.name: file.lines for file in files})
     whole = {"apiVersion": API_VERSION, "kind": KIND, "domains": domains}
@@ -94,7 +94,7 @@ def import_files(
 
 @dataclass
 class _Above:
-    """What stands above a descriptor."""
+    """Descriptors above one, and the scope of the nearest of them."""
 
     scope: str
     keys: tuple[str, ...] = ()
