@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from moving.both import SOAK, Both, serving, written
-from moving.envoy_random import descriptor, pause
+from moving.both import SOAK, Both, imported, serving, written
+from moving.envoy_random import configuration, descriptor, pause
 from moving.envoy_reference import Asked, Reference
 from ratectl import FakeClock
 from ratectl.moving.envoy_files import read_files
@@ -171,17 +171,29 @@ def test_names_are_valid_and_differ(tmp_path: Path) -> None:
         assert not set(renamed.values()) & ({"k", *odd} - set(renamed))
 
 
-def test_written_policies_are_formatted(features: Any) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_written_policies_are_formatted(seed: int, tmp_path: Path) -> None:
+    config = configuration(Random(seed), "d")
+    inner = {"key": "e" * 90, "rate_limit": {"unit": "week", "requests_per_unit": 12_345}}
+    for number in range(7):
+        inner = {"key": f"{number}" + "k" * 60, "descriptors": [inner], "shadow_mode": True}
+    config["descriptors"].append(inner)
+    for text in imported(written(tmp_path / "in", config), across="redis").values():
+        if "EnvoyMapping" not in text:
+            assert format_text(text).text == text
+
+
+def test_every_feature_is_formatted(features: Any) -> None:
     text = features.files["policies/shop-edge.yaml"]
     assert format_text(text).text == text
 
 
 def test_a_domain_without_limits_passes(tmp_path: Path) -> None:
     config = {"domain": "d", "descriptors": [{"key": "k", "shadow_mode": True}]}
-    imported = import_files(read_files([written(tmp_path / "in", config)]))
-    assert set(imported.files) == {MAPPING}
-    with serving(imported.files, FakeClock()) as ours:
+    found = import_files(read_files([written(tmp_path / "in", config)]))
+    assert set(found.files) == {MAPPING}
+    with serving(found.files, FakeClock()) as ours:
         services = Both(ours, Reference({"d": config}), FakeClock())
         assert services.decide("d", Asked((("k", "v"),))) == (True, True)
     note = "shadow_mode changes nothing, as there is no rate_limit beside it"
-    assert imported.notes == [f"{tmp_path}/in/0.yaml:4:16: {note}"]
+    assert found.notes == [f"{tmp_path}/in/0.yaml:4:16: {note}"]

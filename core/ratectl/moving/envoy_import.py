@@ -13,7 +13,7 @@ from ratectl.moving.block_text import block_text
 from ratectl.moving.envoy_files import MovingError, all_rules, finding, raise_findings, rules_below
 from ratectl.moving.envoy_limits import WEEK, problems_of, rate_of
 from ratectl.moving.names import UniqueNames, attribute_names, attributes_on, limit_name, segment
-from ratectl.policy.format import format_text
+from ratectl.policy.format.edits import WIDTH
 from ratectl.policy.format.tree_text import flow_text
 from ratectl.policy.language.model import API_VERSION
 from ratectl.policy.loading.files import Sources
@@ -81,8 +81,7 @@ def import_files(
         domains[file.config.domain] = moved.domain(file)
         findings += moved.findings
         if moved.documents:
-            text = format_text("---\n".join(moved.documents)).text
-            imported.files[f"policies/{name}.yaml"] = text
+            imported.files[f"policies/{name}.yaml"] = "---\n".join(moved.documents)
             imported.scopes += len(moved.documents)
     raise_findings(findings, {file.name: file.lines for file in files})
     whole = {"apiVersion": API_VERSION, "kind": KIND, "domains": domains}
@@ -176,8 +175,7 @@ class _Domain:
         ]
         if inherited is not None:
             lines.append(f"unset: [{inherited}]")
-        fields = self._fields(rule.model, per)
-        lines += ["limits:", f"  {flow_text(here.inherited)}: {flow_text(fields)}"]
+        lines += ["limits:", *_limit_lines(here.inherited, self._fields(rule.model, per))]
         self.documents.append("".join(f"{line}\n" for line in lines))
 
     def _fields(self, model: DescriptorModel, per: Sequence[str]) -> dict[str, Any]:
@@ -187,12 +185,12 @@ class _Domain:
         if limit.unlimited:
             return {"rate": rate}
         fields: dict[str, Any] = {"algorithm": "quota", "rate": rate}
-        if rate.endswith("/week"):
-            fields["resets"] = WEEK
         if per:
             fields["per"] = per[0] if len(per) == 1 else per
         if model.shadow_mode or (model.quota_mode and self.quota_mode == "shadow"):
             fields["mode"] = "shadow"
+        if rate.endswith("/week"):
+            fields["resets"] = WEEK
         if self.across is not None:
             fields["across"] = self.across
         return fields
@@ -229,6 +227,15 @@ def _messages(model: DescriptorModel) -> Iterator[str]:
             "unit is month: a calendar month in UTC; in envoyproxy/ratelimit 30 days since 1970, "
             "unless its setting for calendar months is on"
         )
+
+
+def _limit_lines(name: str | None, fields: dict[str, Any]) -> list[str]:
+    """Return a limit as `ratectl fmt` writes it."""
+    head = f"  {flow_text(name)}:"
+    line = f"{head} {flow_text(fields)}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [head, *(f"    {field}: {flow_text(value)}" for field, value in fields.items())]
 
 
 def _note(message: str, places: Sequence[str]) -> str:
