@@ -37,6 +37,7 @@ def envoy(
       0   written
       64  wrong arguments, or the mapping has errors
       65  the policies have errors, or something cannot be said
+      69  a full disk, or another failure of the system
       77  a file exists already, or cannot be written
     """
     from ratectl.moving.envoy_export import export_policies

@@ -77,6 +77,7 @@ def envoy(
       0   written
       64  wrong arguments
       65  a file has errors, or says what cannot be said
+      69  a full disk, or another failure of the system
       77  a file exists already, or cannot be written
     """
     from ratectl.moving.envoy_files import read_files

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ratectl.diagnostics import Diagnostic, Span
-from ratectl.errors import PolicyError
+from ratectl.errors import PolicyError, UsageError
 from ratectl.policy import codes
-from ratectl.policy.loading.files import find_sources
+from ratectl.policy.loading.files import STDIN, find_sources
 from ratectl.policy.loading.loader import with_source_lines
 from ratectl.policy.loading.model_errors import explain_errors
 from ratectl.policy.yaml.reader import read
@@ -103,9 +103,13 @@ class MovingError(PolicyError):
 def read_files(paths: Sequence[str | os.PathLike[str]]) -> list[DomainFile]:
     """Read files and folders of files.
 
-    :raises UsageError: there is no path.
+    :raises UsageError: there is no path, or it is standard input.
     :raises MovingError: a file cannot be read, or is not valid.
     """
+    if STDIN in paths:
+        raise UsageError(
+            "files of envoyproxy/ratelimit are not read from standard input: name them"
+        )
     sources = find_sources(paths, None)
     findings = list(sources.diagnostics)
     texts: dict[str, tuple[str, ...]] = {}

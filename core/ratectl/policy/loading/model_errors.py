@@ -224,7 +224,7 @@ def _choice(detail: ErrorDetails) -> _Words:
     field, value = _field(detail), detail["input"]
     allowed = _CHOICES.get(field, ())
     shown = quoted(value) if isinstance(value, str) else _what(value)
-    one_of = f"write {joined(allowed, 'or')}"
+    one_of = f"write {joined(allowed, 'or') or detail['ctx']['expected']}"
     meant = None
     if isinstance(value, str):
         meant = OTHER_ALGORITHMS.get(value.lower()) or closest(value.lower(), allowed)
