@@ -56,7 +56,8 @@ soak: .venv/dev
 
 SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \
     tests/agent/test_cluster_machines.py tests/publishing/test_pushers.py \
-    tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py
+    tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py \
+    tests/moving
 
 # Schedules of the simulated cluster; a failing one is printed in short. Token buckets, or windows.
 SEEDS ?= 10000

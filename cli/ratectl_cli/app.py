@@ -60,6 +60,12 @@ COMMANDS: Final[dict[str, Entry]] = {
         f"{_HERE}.simulate:simulate",
         "Replay recorded traffic through policies.",
     ),
+    "import": Entry(
+        "Write policies", f"{_HERE}.import_", "Turn limits of other rate limiters into policies."
+    ),
+    "export": Entry(
+        "Write policies", f"{_HERE}.export", "Turn policies into files of other rate limiters."
+    ),
     "plan": Entry("Publish", f"{_HERE}.plan:plan", "Show what publishing policies would change."),
     "apply": Entry("Publish", f"{_HERE}.apply:apply", "Publish policies as the next generation."),
     "rollout": Entry(

@@ -184,8 +184,9 @@ def _message(error: BaseException) -> str:
         return _os_message(error)
     if isinstance(error, core.PolicyError):
         invalid = {finding.code for finding in error.diagnostics} - _UNREAD
-        unread = error.diagnostics and not invalid
-        return "the policies cannot be read" if unread else "the policies are not valid"
+        if type(error) is core.PolicyError and error.diagnostics and not invalid:
+            return "the policies cannot be read"
+        return error.headline
     if isinstance(error, core.GuardRefused):
         options = " ".join(f"--allow-{guard} REASON" for guard in error.guards)
         return f"{error}. If this is intended, add {options}"

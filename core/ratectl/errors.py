@@ -131,6 +131,9 @@ def _refusal(decision: _Answer) -> str:
 class PolicyError(RatectlError):
     """Raised for policies that do not validate; ``diagnostics`` holds every finding."""
 
+    headline = "the policies are not valid"
+    """Sentence above the findings."""
+
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
         errors = sum(1 for d in self.diagnostics if d.severity == "error")

@@ -298,6 +298,15 @@ def test_a_clock_that_steps_back_reopens_no_window(valkey: ValkeyServer) -> None
     central.close()
 
 
+def test_a_quota_of_each_second(valkey: ValkeyServer) -> None:
+    central = OnServer(valkey, [limit("one", Quota(2, CalendarWindow("s"), WallOffset()))])
+    second = START - START % SECOND
+    tenths = (0, 3, 9, 10, 11, 19, 20, 45)
+    allowed = [central.check({}, 1, second + at * SECOND // 10)[0].allowed for at in tenths]
+    assert allowed == [True, True, False, True, True, False, True, True]
+    central.close()
+
+
 def test_tokens_do_not_come_back_when_the_clock_steps_back(valkey: ValkeyServer) -> None:
     central = OnServer(valkey, [limit("one", TokenBucket(1, 10**9, 1))])
     assert central.check({}, 1, START)[0].allowed

@@ -72,6 +72,16 @@ def test_quota_by_the_clock(rig: Rig) -> None:
         assert got.reset_after_ns == reset * SECOND, at
 
 
+def test_quota_of_each_second(rig: Rig) -> None:
+    """Seconds begin with those of the wall clock, as minutes do."""
+    rig.offset.ns = TEN + 600_000_000
+    rig.write(quota("2/s"))
+    tenths = (0, 1, 3, 4, 5, 13, 14, 24)
+    allowed = [rig.ask(1, at * SECOND // 10).allowed for at in tenths]
+    assert allowed == [True, True, False, True, True, False, True, True]
+    assert rig.ask(0, 24 * SECOND // 10).reset_after_ns == 1_000_000_000
+
+
 def test_no_more_than_the_count_in_each_local_day(rig: Rig) -> None:
     """Counted by the dates of Berlin, with a clock change among them."""
     rig.offset.ns = ns("2026-10-20T00:00:00+00:00") + 123_456_789

@@ -69,7 +69,7 @@ limits:
 
 @pytest.fixture
 def mapping() -> EnvoyMapping:
-    return EnvoyMapping(parse_mapping((HEAD + MAPPING).encode(), "mapping.yaml"))
+    return EnvoyMapping(parse_mapping((HEAD + MAPPING).encode(), "mapping.yaml")[0])
 
 
 @pytest.fixture
@@ -336,7 +336,7 @@ def test_threads_give_each_charge_back_once(service: RateLimitService) -> None:
 
 def test_costs_in_a_unit_are_charged_with_one_request(clock: FakeClock) -> None:
     text = f"{HEAD}domains: {{a: {{scope: /back}}, b: {{scope: /back, unit: tokens}}}}\n"
-    mapping = EnvoyMapping(parse_mapping(text.encode(), "mapping.yaml"))
+    mapping = EnvoyMapping(parse_mapping(text.encode(), "mapping.yaml")[0])
     with Agent.from_policies(POLICIES, clock=clock) as agent:
         service = RateLimitService(agent, mapping)
         for name, hits in (("a", 3), ("b", 40), ("a", 3), ("b", 40), ("a", 2)):

@@ -13,7 +13,7 @@ from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.errors import UsageError
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.mapping import EnvoyMapping
+from ratectl.sidecar.mapping import EnvoyMapping, Found
 from ratectl.sidecar.mapping_file import MappingError, parse_mapping, read_mapping
 from ratectl.sidecar.mapping_follower import MappingFollower
 
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_the_documented_mapping_is_valid() -> None:
     mapping = EnvoyMapping(read_mapping(DOCUMENTED))
-    assert mapping.domain("llm").find(()) == ("/llm", "tokens", True)
+    assert mapping.domain("llm").find(()) == Found("/llm", "tokens", late_cost=True)
     assert mapping.domain("refunds").correlation == "x-request-id"
 
 
@@ -104,9 +104,9 @@ def test_the_mappings_of_the_page_are_valid() -> None:
     page = (DOCUMENTED.parent.parent / "envoy.md").read_text("utf-8")
     texts = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (mapping,) = [text for text in texts if "kind: EnvoyMapping" in text]
-    domain = EnvoyMapping(parse_mapping(mapping.encode(), "envoy.md")).domain("shop")
+    domain = EnvoyMapping(parse_mapping(mapping.encode(), "envoy.md")[0]).domain("shop")
     entries = ("path", "/reports/2026"), ("export", "yes")
-    assert domain.find(entries) == ("/mall/reports", "rows", False)
+    assert domain.find(entries) == Found("/mall/reports", "rows")
 
 
 # -- following

@@ -80,9 +80,10 @@ domains:
           - {key: item, value: b, scope: /daily, descriptors: [{key: client}]}
           - {key: tier, value: "n*", scope: /slots}
           - {key: tier, value: gold, scope: /slots, unit: rows}
-      - {key: client, value: "x*", scope: /daily}
+      - {key: client, value: "x*", scope: /daily, name: daily}
+      - {key: client, value: b, scope: /shop, name: b, replaces: [daily, shadow]}
       - {key: client, value: "", scope: /shadow}
-      - {key: item, scope: /shadow}
+      - {key: item, scope: /shadow, name: shadow}
   passing:
     scope: /shop
     unlisted: pass
@@ -100,7 +101,7 @@ class Twins:
     """Two services with equal buckets, of which one never asks the compiled core for an answer."""
 
     def __init__(self) -> None:
-        mapping = EnvoyMapping(parse_mapping(MAPPING.encode(), "mapping.yaml"))
+        mapping = EnvoyMapping(parse_mapping(MAPPING.encode(), "mapping.yaml")[0])
         self.clock = FakeClock()
         self.agents = [Agent.from_policies(POLICIES, clock=self.clock) for _ in range(2)]
         self.services = [RateLimitService(agent, mapping) for agent in self.agents]

@@ -25,7 +25,7 @@ _SCOPES: Final = 1_000
 """Most scopes that are looked at for limits to name."""
 
 _DAY: Final = 86_400
-_SECONDS: Final = {"min": 60, "h": 3_600, "day": _DAY, "week": 7 * _DAY, "month": 31 * _DAY}
+_SECONDS: Final = {"s": 1, "min": 60, "h": 3_600, "day": _DAY, "week": 7 * _DAY, "month": 31 * _DAY}
 
 
 class LimitInForce(NamedTuple):

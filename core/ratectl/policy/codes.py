@@ -3,6 +3,7 @@
 ``RC1xx``: the file cannot be read as a policy. ``RC2xx``: it can, but the tree is inconsistent.
 ``RC3xx``: the tree is consistent, but probably not as intended (warnings). ``RC4xx``: a test of the
 policies makes no sense. ``RC5xx``: the policies conflict with the live generation.
+``RC6xx``: something cannot be moved from another rate limiter, or to it.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ TEST_SCOPE: Final = "RC405"
 TEST_LIMIT: Final = "RC406"
 # RC50x: sets (ratectl.publishing.ownership)
 OWNED: Final = "RC501"
+# RC60x: moving in and out (ratectl.moving)
+UNSAYABLE: Final = "RC601"
 
 CODES: Final[dict[str, str]] = {
     SYNTAX: "the text is not well-formed YAML",
@@ -171,4 +174,5 @@ CODES: Final[dict[str, str]] = {
     TEST_SCOPE: "a test asks for a scope that no policy covers",
     TEST_LIMIT: "a test names a limit that does not exist there",
     OWNED: "a document belongs to another set",
+    UNSAYABLE: "the other format cannot say this",
 }

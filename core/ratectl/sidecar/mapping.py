@@ -32,6 +32,10 @@ class Found(NamedTuple):
     """Unit of its hits; None: requests."""
     late_cost: bool = False
     """True if hits are charged whatever is left."""
+    name: str | None = None
+    """Name of its node."""
+    replaces: tuple[str, ...] = ()
+    """Names of nodes whose descriptors pass in the same request."""
 
 
 class EnvoyMapping:
@@ -119,20 +123,20 @@ class _Node:
         self._beginnings: list[tuple[str, str, _Node]] = []
         self._by_key: dict[str, _Node] = {}
         for model in models:
-            node = _Node(
-                _settings(found, model), model.descriptors or (), is_end=model.scope is not None
-            )
+            settings = _settings(found, model)
+            settings = settings._replace(name=model.name, replaces=model.replaces or ())
+            node = _Node(settings, model.descriptors or (), is_end=model.scope is not None)
             if model.value is None:
                 self._by_key[model.key] = node
-            elif model.value.endswith("*"):
+                continue
+            self._exact[model.key, model.value] = node
+            if model.value.endswith("*"):
                 self._beginnings.append((model.key, model.value[:-1], node))
-            else:
-                self._exact[model.key, model.value] = node
 
     def plan(self) -> NodePlan | None:
         """Return the node and those below for the compiled core; None: it cannot use them."""
-        scope, unit, late_cost = self.found
-        if late_cost:
+        found = self.found
+        if found.late_cost or found.name in found.replaces:
             return None
         places: dict[bytes, tuple[dict[bytes, NodePlan], NodePlan | bool | None]] = {}
         nodes: list[tuple[str, str | None, _Node]]
@@ -150,7 +154,7 @@ class _Node:
             places[_bytes(key)] = values, default
         for key, _, _ in self._beginnings:
             places[_bytes(key)] = places.get(_bytes(key), ({}, None))[0], False
-        return scope, unit, places or None, self.is_end
+        return found.scope, found.unit, places or None, self.is_end
 
     def below(self, key: str, value: str) -> _Node | None:
         """Return the node of the next entry."""

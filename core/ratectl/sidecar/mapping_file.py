@@ -6,19 +6,22 @@ import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.errors import UsageError
 from ratectl.policy import codes
-from ratectl.policy.language.field_types import AttributeName, Scope, UnitName
+from ratectl.policy.language.field_types import AttributeName, Scope, UnitName, unique
 from ratectl.policy.language.model import API_VERSION
 from ratectl.policy.loading.loader import with_source_lines
 from ratectl.policy.loading.model_errors import explain_errors
 from ratectl.policy.yaml.nodes import BROKEN, Node
 from ratectl.policy.yaml.reader import read
 
-__all__ = ["KIND", "DomainModel", "MappingError", "MappingModel", "NodeModel", "read_mapping"]
+__all__ = [
+    "KIND", "DomainModel", "MappingError", "MappingModel", "NodeModel", "parse_mapping",
+    "read_mapping", "read_mapping_with_places",
+]  # fmt: skip
 
 KIND: Final = "EnvoyMapping"
 _MOST_BYTES: Final = 16 * 1024 * 1024
@@ -48,6 +51,13 @@ class NodeModel(_Settings):
     key: EntryText
     value: Annotated[str, Field(max_length=4_096)] | None = None
     """Value of the entry; one with ``*`` at its end is the beginning of a value. Default: any."""
+    name: EntryText | None = None
+    """Name for ``replaces`` of other nodes."""
+    replaces: (
+        Annotated[tuple[EntryText, ...], AfterValidator(unique), Field(min_length=1, strict=False)]
+        | None
+    ) = None
+    """Names of nodes whose descriptors pass, in a request with a descriptor of this node."""
     descriptors: Annotated[tuple[NodeModel, ...], Field(min_length=1, strict=False)] | None = None
     """Entries that may come next."""
 
@@ -87,6 +97,15 @@ def read_mapping(file: str | os.PathLike[str]) -> MappingModel:
     :raises UsageError: it cannot be read.
     :raises MappingError: it is not valid.
     """
+    return read_mapping_with_places(file)[0]
+
+
+def read_mapping_with_places(file: str | os.PathLike[str]) -> tuple[MappingModel, Node]:
+    """Read a file; the node has the place of each value.
+
+    :raises UsageError: it cannot be read.
+    :raises MappingError: it is not valid.
+    """
     name = os.fspath(file)
     try:
         with Path(name).open("rb") as opened:
@@ -98,8 +117,8 @@ def read_mapping(file: str | os.PathLike[str]) -> MappingModel:
     return parse_mapping(data, name)
 
 
-def parse_mapping(data: bytes, file: str) -> MappingModel:
-    """Return the mapping in the bytes of a file.
+def parse_mapping(data: bytes, file: str) -> tuple[MappingModel, Node]:
+    """Return the mapping in the bytes of a file, and a node with the place of each value.
 
     :raises MappingError: it is not valid.
     """
@@ -112,7 +131,7 @@ def parse_mapping(data: bytes, file: str) -> MappingModel:
     if findings or model is None:
         found = with_source_lines(findings, {file: reading.lines})
         raise MappingError(file, tuple(sorted(found, key=lambda finding: finding.sort_key)))
-    return model
+    return model, reading.documents[0].root
 
 
 def _checked(roots: list[Node], file: str) -> tuple[list[Diagnostic], MappingModel | None]:

@@ -8,13 +8,13 @@ from ratectl.engine.cost import REQUESTS
 from ratectl.sidecar.messages import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.engine.cost import Cost
-    from ratectl.sidecar.mapping import Domain, EnvoyMapping
+    from ratectl.sidecar.mapping import Domain, EnvoyMapping, Found
     from ratectl.sidecar.messages import Descriptor, Override, Request
 
-__all__ = ["InvalidRequest", "Question", "questions_of"]
+__all__ = ["InvalidRequest", "Question", "attributes_of", "questions_of"]
 
 _UNITS: Final = {
     Unit.SECOND: "s",
@@ -55,20 +55,37 @@ def questions_of(request: Request, mapping: EnvoyMapping) -> list[Question | Non
     if not request.descriptors:
         raise InvalidRequest("the request has no descriptors")
     domain = mapping.domain(request.domain)
-    return [_question(each, domain, request.hits) for each in request.descriptors]
+    entries = [_entries(each, domain) for each in request.descriptors]
+    found = [domain.find(each) for each in entries]
+    replaced = {name for each in found if each is not None for name in each.replaces}
+    return [
+        None
+        if settings is None or settings.name in replaced
+        else _question(descriptor, own, settings, domain, request.hits)
+        for descriptor, own, settings in zip(request.descriptors, entries, found, strict=True)
+    ]
 
 
-def _question(descriptor: Descriptor, domain: Domain, hits_of_all: int) -> Question | None:
-    entries, request = descriptor.entries, None
+def _entries(descriptor: Descriptor, domain: Domain) -> Sequence[tuple[str, str]]:
+    """Return the entries of a descriptor without the one that is the identity of the request."""
+    if domain.correlation is None:
+        return descriptor.entries
+    return [entry for entry in descriptor.entries if entry[0] != domain.correlation]
+
+
+def _question(
+    descriptor: Descriptor,
+    entries: Sequence[tuple[str, str]],
+    found: Found,
+    domain: Domain,
+    hits_of_all: int,
+) -> Question:
+    request = None
     if domain.correlation is not None:
-        entries = tuple([entry for entry in entries if entry[0] != domain.correlation])
         request = next(
             (value for key, value in descriptor.entries if key == domain.correlation), None
         )
-    found = domain.find(entries)
-    if found is None:
-        return None
-    attributes = _attributes(entries, domain.attributes)
+    attributes = attributes_of(entries, domain.attributes)
     if domain.override is not None:
         attributes.pop(domain.override, None)  # only Envoy's own configuration may set it
         if descriptor.override is not None:
@@ -84,7 +101,8 @@ def _cost(unit: str, hits: int, is_late: bool) -> dict[str, int]:
     return {unit: hits} if is_late else {REQUESTS: 1, unit: hits}
 
 
-def _attributes(entries: Iterable[tuple[str, str]], names: Mapping[str, str]) -> dict[str, str]:
+def attributes_of(entries: Iterable[tuple[str, str]], names: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that entries become; ``names``: attributes by keys of entries."""
     found: dict[str, str] = {}
     for key, value in entries:
         first = name = names.get(key, key)

@@ -222,8 +222,8 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
         {"/": one(algorithm="quota", rate="5/2day")},
         [("RC204", "/", "limits.spike.rate")],
     ),
-    "a quota of a second": (
-        {"/": one(algorithm="quota", rate="5/s")},
+    "a quota of two seconds": (
+        {"/": one(algorithm="quota", rate="5/2s")},
         [("RC204", "/", "limits.spike.rate")],
     ),
     "half a request in a quota": (

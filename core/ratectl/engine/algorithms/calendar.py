@@ -1,4 +1,4 @@
-"""Calendar windows: a minute, hour, day, week or month of a time zone, as spans of instants.
+"""Calendar windows: a second, minute, hour, day, week or month of a time zone, as instants.
 
 A window begins at a local time of day. If a change of the clocks skips that time, it begins at the
 first instant after the gap; if the time comes twice, at the first. A month that begins on day 31
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CalendarWindow", "Unit"]
 
-Unit = Literal["min", "h", "day", "week", "month"]
+Unit = Literal["s", "min", "h", "day", "week", "month"]
 
 _NS: Final = 1_000_000_000
-_EVEN: Final = {"min": 60 * _NS, "h": 3_600 * _NS}
+_EVEN: Final = {"s": _NS, "min": 60 * _NS, "h": 3_600 * _NS}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -29,8 +29,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class CalendarWindow:
     """Division of time into windows: their ``unit``, and when in ``zone`` a day or longer begins.
 
-    ``weekday``: 0 is Monday (weeks only). ``day``: of the month, 1 to 31 (months only). Minutes
-    and hours are those of UTC.
+    ``weekday``: 0 is Monday (weeks only). ``day``: of the month, 1 to 31 (months only). Seconds,
+    minutes and hours are those of UTC.
     """
 
     unit: Unit

@@ -19,6 +19,7 @@ __all__ = ["Quota", "QuotaState", "WallOffset"]
 
 _HOUR_NS: Final = 3_600 * 10**9
 _LONGEST: Final = {
+    "s": 10**9,
     "min": _HOUR_NS // 60,
     "h": _HOUR_NS,
     "day": 50 * _HOUR_NS,  # zones have skipped whole days

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ratectl.policy.language.model import Exemption, Policy, PolicyTree
 
-__all__ = ["document_data", "policy_lines"]
+__all__ = ["document_data", "flow_text", "policy_lines"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*|/[A-Za-z0-9._/-]*")
 _RATE: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?/[0-9]*[a-z]+")
@@ -43,7 +43,7 @@ def policy_lines(tree: PolicyTree) -> Iterator[str]:
                 for override in value:
                     yield from _override(override)
             else:
-                yield f"{name}: {_flow(value)}"
+                yield f"{name}: {flow_text(value)}"
 
 
 def document_data(document: Policy | Exemption) -> dict[str, Any]:
@@ -58,20 +58,21 @@ def _override(override: dict[str, Any]) -> Iterator[str]:
             yield f"{start}limits:"
             yield from _named(value, "      ")
         else:
-            yield f"{start}{name}: {_flow(value)}"
+            yield f"{start}{name}: {flow_text(value)}"
 
 
 def _named(limits: dict[str, Any], indent: str) -> Iterator[str]:
     for name, fields in limits.items():
-        yield f"{indent}{_string(name)}: {_flow(fields)}"
+        yield f"{indent}{_string(name)}: {flow_text(fields)}"
 
 
-def _flow(value: object) -> str:
+def flow_text(value: object) -> str:
+    """Return a value in one line of YAML."""
     if isinstance(value, dict):
-        items = (f"{_string(key)}: {_flow(item)}" for key, item in value.items())
+        items = (f"{_string(key)}: {flow_text(item)}" for key, item in value.items())
         return "{" + ", ".join(items) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
+        return "[" + ", ".join(flow_text(item) for item in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else _string(str(value))

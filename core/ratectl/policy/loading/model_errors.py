@@ -21,7 +21,7 @@ from ratectl.runtime.closest import closest
 from ratectl.runtime.wording import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
@@ -62,11 +62,11 @@ _Words = tuple[str, str, str]
 
 
 def explain_errors(
-    error: ValidationError, model: type[BaseModel], root: Node, file: str
+    error: ValidationError, model: type[BaseModel], root: Node, file: str, *, foreign: bool = False
 ) -> Iterator[Diagnostic]:
     """Yield a finding for each of pydantic's errors, except for values that were refused before.
 
-    ``model`` is the model of the whole document.
+    ``model`` is the model of the whole document; ``foreign``: it is one of another program.
     """
     details = error.errors(include_url=False)
     misplaced, details = split_misplaced(details, model, root, file)
@@ -76,10 +76,26 @@ def explain_errors(
         if detail["type"] == "too_short" and detail["input"]:
             continue  # only its items have errors, and those are reported
         if node is None or node.value is not BROKEN:
-            code, message, hint = _words(detail, model, root)
+            words = _foreign_words if foreign else _words
+            code, message, hint = words(detail, model, root)
             if hint == "quote it" and isinstance(node, AliasNode):
                 hint = f'quote the value at the anchor, or write "{_what(node.value)}" here'
             yield Diagnostic(code, message, Span(file, *place), hint=hint)
+
+
+def _foreign_words(detail: ErrorDetails, document: type[BaseModel], root: Node) -> _Words:
+    """Return the words for a document of another program: without hints about policies."""
+    name = str(detail["loc"][-1])
+    if detail["type"] == "extra_forbidden":
+        model = Shape(document).at(detail["loc"][:-1]).model or document
+        return (
+            codes.UNKNOWN_FIELD,
+            f"unknown field {quoted(name)}",
+            _known(name, model.model_fields),
+        )
+    if detail["type"] == "missing":
+        return codes.MISSING_FIELD, f"{_field(detail)} is missing", f"write {name}"
+    return _words(detail, document, root)
 
 
 def _words(detail: ErrorDetails, document: type[BaseModel], root: Node) -> _Words:
@@ -148,13 +164,18 @@ def _unknown(detail: ErrorDetails, model: type[BaseModel], fields: Mapping[str, 
         return codes.UNKNOWN_FIELD, message, rate_hint(name, fields)
     header = ("apiVersion", "kind") if len(detail["loc"]) == 1 else ()
     known = [*header, *(field.alias or key for key, field in model.model_fields.items())]
-    hint = _elsewhere(name, model, known)
-    if hint is None:
-        meant = closest(name.lower(), known)
-        hint = f"delete {shown(name)}; known here: {', '.join(known)}"
-        if meant:
-            hint = f"did you mean {meant}?"
+    hint = _elsewhere(name, model, known) or _known(name, known)
     return codes.UNKNOWN_FIELD, f"unknown field {quoted(name)}", hint
+
+
+def _known(name: str, known: Iterable[str]) -> str:
+    """Return the hint for a field that is in no list."""
+    meant = closest(name.lower(), known)
+    return (
+        f"did you mean {meant}?"
+        if meant
+        else f"delete {shown(name)}; known here: {', '.join(known)}"
+    )
 
 
 def _elsewhere(name: str, model: type[BaseModel], known: Sequence[str]) -> str | None:

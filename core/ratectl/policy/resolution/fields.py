@@ -65,8 +65,8 @@ def _consistency(limit: Limit) -> str | None:
 
 
 def _resets_text(limit: Limit) -> str | None:
-    """Return the time of day; None for minutes and hours, which begin with the clock's."""
-    if limit.resets is None or limit.rate is None or limit.rate.unit in ("min", "h"):
+    """Return the time of day; None for seconds to hours, which begin with the clock's."""
+    if limit.resets is None or limit.rate is None or limit.rate.unit in ("s", "min", "h"):
         return None
     return f"resets {limit.resets}"
 

@@ -27,7 +27,14 @@ from ratectl.policy.codes import CODES
 
 __all__ = ["RulePage", "family", "page", "page_codes"]
 
-_FAMILIES: Final = {"1": "syntax", "2": "semantics", "3": "lint", "4": "tests", "5": "sets"}
+_FAMILIES: Final = {
+    "1": "syntax",
+    "2": "semantics",
+    "3": "lint",
+    "4": "tests",
+    "5": "sets",
+    "6": "moving",
+}
 _SECTION: Final = re.compile(r"^## (\w+)\n", re.MULTILINE)
 _FENCE: Final = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 

@@ -27,7 +27,7 @@ DEFAULT_PRECISION: Final = 24
 """Cells of a sliding window."""
 
 _MIDNIGHT: Final = Resets(0, 0)
-_QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
+_QUOTA_UNITS: Final = ("s", "min", "h", "day", "week", "month")
 
 
 class _WindowRules(AlgorithmRules):
@@ -166,7 +166,7 @@ class QuotaRules(_WindowRules):
 
 def _resets_problem(rate: Rate, resets: Resets) -> Problem | None:
     """Return why a quota of this rate cannot begin at this time."""
-    if rate.unit in ("min", "h"):
+    if rate.unit in ("s", "min", "h"):
         wrong = (
             f"a quota per {rate.unit} begins with each {rate.unit}, and resets at no time of day"
         )
