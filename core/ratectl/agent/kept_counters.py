@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from ratectl.agent.counter_file import CounterFile, Snapshot
 from ratectl.agent.log import log
 from ratectl.engine.keeping import Interrupted
-from ratectl.errors import BundleError
 from ratectl.runtime.cooperative import Pacer, cooperative
 
 if TYPE_CHECKING:
@@ -43,11 +42,6 @@ _SHARE: Final = 20
 
 _PATIENCE: Final = 6
 """Saves in a row that publications may interrupt before that is a problem."""
-
-_UNUSABLE: Final = (
-    OSError, BundleError, ValueError, KeyError, TypeError, OverflowError, RecursionError,
-)  # fmt: skip
-"""Errors of reading a file that is damaged or foreign."""
 
 
 class KeptCounters:
@@ -100,7 +94,8 @@ class KeptCounters:
                 self._restore(kept, restored, policies)
         except FileNotFoundError:
             log.info("no counters of an earlier process")
-        except _UNUSABLE as error:
+        except Exception as error:  # noqa: BLE001  whatever is in the file, the agent starts
+            log.debug("restoring counters", exc_info=error)
             restored = None
             self._tell(f"counters start anew: {self._file.path} cannot be used: {error}")
         if restored is not good:
