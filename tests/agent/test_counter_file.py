@@ -44,7 +44,7 @@ def file_of(world: World) -> Path:
     return world.folder / "counters"
 
 
-def started_anew(world: World) -> str:
+def starts_at_zero(world: World) -> str:
     """Begin another process; return the problem that it tells, as its buckets are full."""
     process = world.begin()
     assert (process.left(ACME), process.left(ZETA)) == (5, 5)
@@ -88,7 +88,7 @@ def swapped_lines(data: bytes) -> bytes:
 )
 def test_damaged_file_is_told(world: World, damage: Callable[[bytes], bytes]) -> None:
     file_of(world).write_bytes(damage(file_of(world).read_bytes()))
-    assert "damaged" in started_anew(world)
+    assert "damaged" in starts_at_zero(world)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -103,7 +103,7 @@ def test_changed_bytes_are_found(world: World, data: st.DataObject) -> None:
     if changed == intact:
         assert world.begin().left(ACME) == 3
     else:
-        started_anew(world)
+        starts_at_zero(world)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -162,7 +162,7 @@ def test_file_of_another_version_is_told(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(counter_file, "_FORMAT", 2)
     world.process.kept.save()
     monkeypatch.undo()
-    assert "another version of ratectl has written it" in started_anew(world)
+    assert "another version of ratectl has written it" in starts_at_zero(world)
 
 
 def test_file_of_another_secret_is_told(world: World) -> None:
@@ -174,7 +174,7 @@ def test_file_of_another_secret_is_told(world: World) -> None:
 def test_huge_file_is_not_read(world: World) -> None:
     with file_of(world).open("r+b") as file:
         file.truncate(5 << 30)
-    assert "it has more than 4 GiB" in started_anew(world)
+    assert "it has more than 4 GiB" in starts_at_zero(world)
 
 
 def test_larger_file_than_is_read_is_not_written(
@@ -197,7 +197,7 @@ def test_only_a_regular_file_is_read(world: World, what: str, tmp_path: Path) ->
         path.mkdir()
     else:
         os.mkfifo(path)
-    started_anew(world)
+    starts_at_zero(world)
 
 
 @pytest.mark.parametrize("name", ["counters", "counters.new"])

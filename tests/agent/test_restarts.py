@@ -155,7 +155,7 @@ def test_counters_without_last_good_are_told(make_agent: Make, url: str, tmp_pat
     for path in (tmp_path / "state").rglob("last-good*"):
         path.unlink()
     agent = make_agent(url, keep_counters=True)
-    assert "the generation that they are of is not on disk" in agent.status.problems["counters"]
+    assert "no generation on disk goes with them" in agent.status.problems["counters"]
     assert agent.wait_ready(5)
     assert exhaust(agent) == 5
 

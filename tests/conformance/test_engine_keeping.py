@@ -54,6 +54,7 @@ def test_wallets_and_slots_are_left_out(rig: Rig) -> None:
         slots=Concurrency(5, SECOND),
         fleet=pooled(wallet),
     )
+    wallets.until = 1 << 60
     assert rig.engine.spent(NAME) == 0
     grant(wallet, 10)
     assert rig.ask(tenant="acme").allowed

@@ -97,7 +97,7 @@ class KeptCounters:
         except Exception as error:  # noqa: BLE001  whatever is in the file, the agent starts
             log.debug("restoring counters", exc_info=error)
             restored = None
-            self._tell(f"counters start anew: {self._file.path} cannot be used: {error}")
+            self._tell(f"counters start at zero: {self._file.path} cannot be used: {error}")
         if restored is not good:
             self._enforcement.enforce(tree, good.generation, good.environment)
         self._started = True
@@ -105,7 +105,7 @@ class KeptCounters:
     def start(self) -> None:
         """Begin without the counters of an earlier process if they are not restored by now."""
         if not self._started and self._file.path.exists():
-            self._tell("counters start anew: the generation that they are of is not on disk")
+            self._tell("counters start at zero: no generation on disk goes with them")
         self._started = True
 
     def _check(self, snapshot: Snapshot, good: LastGood) -> None:
@@ -139,7 +139,9 @@ class KeptCounters:
         age = (self._wall.time_ns() - snapshot.time) / 1e9
         log.info("%d counters go on, which were saved %.1f s ago", restored, age)
         if strange:
-            log.warning("%d counters start anew: their limits have other parameters now", strange)
+            log.warning(
+                "%d counters start at zero: their limits have other parameters now", strange
+            )
 
     # Saves --------------------------------------------------------------------------------------
 
@@ -202,7 +204,8 @@ class KeptCounters:
                 raise Interrupted
             yield part
         after = self._goal()
-        if after is None or after.content != goal.content:
+        adopted = after is None or after.content != goal.content
+        if adopted or self._engine.generation != goal.generation:  # it may be on its way
             raise Interrupted
 
     def _tell(self, problem: str | None) -> None:
