@@ -27,10 +27,18 @@ def run(
         typer.Option(
             "--state-dir",
             metavar="DIR",
-            help="Directory for its id and the last good generation.  "
+            help="Directory for its id, the last good generation and its counters.  "
             "[default: $XDG_STATE_HOME/ratectl]",
         ),
     ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--no-keep-counters",
+            help="Start with full buckets, and save none: by default, a restarted agent goes on "
+            "with its counters.",
+        ),
+    ] = False,
     public_keys: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,7 +144,8 @@ def run(
 
     Follows the store, logs every change of generation on standard error, and reports what it
     enforces. If the store is down, starts with the last good generation. SIGTERM or Ctrl-C ends it
-    cleanly.
+    cleanly. What it has counted is saved then, and every ten seconds: the next process of this
+    agent goes on with it.
 
     With --rls it is a sidecar: it decides what Envoy asks. A domain is a scope, its descriptors'
     entries are attributes, unless --rls-mapping says otherwise. With --http, services in any
@@ -155,6 +164,7 @@ def run(
       64  wrong arguments
     """
     from ratectl import Agent
+    from ratectl.stores import in_one_process
     from ratectl_cli.inputs.serving import check_needs_admin, tls_of, token_in
 
     session = session_of(ctx)
@@ -183,6 +193,7 @@ def run(
             state_dir=state_dir,
             public_keys=public_keys or None,
             environment=environment,
+            keep_counters=not forget and not in_one_process(url),
         ) as agent:
             log.info("agent %s follows %s", agent.id, url)
             status = agent.status

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ratectl.agent.enforcement import Enforcement
+    from ratectl.agent.kept_counters import KeptCounters
     from ratectl.agent.last_good import Slot
     from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState
@@ -52,9 +53,12 @@ class Adoption:
         trust: Trust | None,
         sleep: Callable[[float], object],
         shadow: ShadowEvaluator,
+        kept: KeptCounters | None = None,
         parent: Adoption | None = None,
     ) -> None:
         """``parent``: adoption of the process that forked this one, whose engine goes on here.
+
+        ``kept``: buckets of the process before; None if they are not kept.
 
         ``sleep`` pauses long work (seconds) so that other threads run; it may end early.
         """
@@ -62,6 +66,7 @@ class Adoption:
         self._shadow = shadow
         self._state = state
         self._slot = slot
+        self._kept = kept
         accepted = parent._acceptance.newest if parent else None  # noqa: SLF001
         self._acceptance: Acceptance = Acceptance(trust, slot, state, accepted)
         self._sleep = sleep
@@ -116,7 +121,10 @@ class Adoption:
             goal = Goal.of(good)
             with self._quarantine.trying(goal.trial):
                 tree = verified(good.data, good.bundle)
-                self._enforcement.enforce(tree, good.generation, good.environment)
+                if self._kept is None:
+                    self._enforcement.enforce(tree, good.generation, good.environment)
+                else:
+                    self._kept.enforce(good, tree, self._counted)
         except BundleError as error:
             self._state.problem("disk", str(error))
             return
@@ -133,6 +141,21 @@ class Adoption:
             source="last-good",
             applied=utc_now(),
         )
+
+    def _counted(self, bundle: str) -> tuple[LastGood, PolicyTree]:
+        """Return the generation on disk that buckets were counted for.
+
+        :raises BundleError: it is not there, or must not be enforced.
+        """
+        good = self._slot.load(lambda good: good.bundle == bundle and self._usable(good))
+        if good is None:
+            raise BundleError("the generation that it counted for is no longer on disk")
+        return good, verified(good.data, good.bundle)
+
+    @property
+    def in_force(self) -> Goal | None:
+        """The generation in force; None before any."""
+        return self._in_force
 
     def _usable(self, good: LastGood) -> bool:
         suspicion = self._quarantine.refusal(Goal.of(good).trial)

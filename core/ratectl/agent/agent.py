@@ -5,7 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
+from ratectl.agent.arguments import (
+    counters_of,
+    environment_of,
+    id_of,
+    keys_of,
+    source_of,
+    state_dir_of,
+)
 from ratectl.agent.call_limiter import CallLimiter
 from ratectl.agent.client_address import proxies_of
 from ratectl.agent.deciding import Deciding, central_limits
@@ -79,6 +86,7 @@ class Agent(Deciding, Explaining, Lifecycle):
         public_keys: Sequence[str | os.PathLike[str]] | None = None,
         environment: str | None = None,
         stable_keys: bytes | None = None,
+        keep_counters: bool = False,
         keys: Keys = "plain",
         redis: str | None = None,
         redis_deadline: float = 0.05,
@@ -98,6 +106,8 @@ class Agent(Deciding, Explaining, Lifecycle):
         identity of the first head that the agent accepts.
         ``stable_keys``: a secret of at least 16 bytes, shared by agents. Keys are then hashed under
         it, so that the same key has the same number in all of them.
+        ``keep_counters``: save the buckets in ``state_dir``, every ten seconds and at the end, and
+        go on with them in the next process of this agent. Give each process an ``id`` of its own.
         ``keys``: how usage shows keys: ``plain`` (addresses are cut to their network), ``full``,
         ``hashed`` (under ``stable_keys``, if given) or ``off``.
         ``redis``: URL of the Valkey or Redis server that counts limits with ``across: redis``.
@@ -114,7 +124,10 @@ class Agent(Deciding, Explaining, Lifecycle):
         given = source if isinstance(source, GivenPolicies) else None
         self._fake_clock = given.clock if given else None
         wall = WallClock(self._fake_clock)
-        stable = None if stable_keys is None else StableKeys(stable_keys)
+        folder = state_dir_of(state_dir)
+        counters = counters_of(keep_counters, source, folder, stable_keys)
+        secret = stable_keys if counters is None else counters.value
+        stable = None if secret is None else StableKeys(secret)
         open_new = partial(open_engine, wall.monotonic_ns, max_bytes=max_bytes, stable_keys=stable)
         self._engine = open_new()
         self._engine.show_key = keys_shown(keys, stable_keys)
@@ -133,7 +146,8 @@ class Agent(Deciding, Explaining, Lifecycle):
             source=source_of(source) if given is None else "",
             given=given,
             wanted_id=id_of(id),
-            state_dir=state_dir_of(state_dir),
+            state_dir=folder,
+            counters=counters,
             report_interval=report_interval,
             trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from ratectl.agent.counter_secret import CounterSecret
 from ratectl.errors import UsageError
 from ratectl.runtime.files import named_path
 from ratectl.runtime.urls import shown
-from ratectl.stores.registry import BACKENDS
+from ratectl.stores.registry import BACKENDS, in_one_process
 
 __all__ = [
-    "default_state_dir", "environment_of", "id_of", "keys_of", "source_of", "state_dir_of",
+    "counters_of", "default_state_dir", "environment_of", "id_of", "keys_of", "source_of",
+    "state_dir_of",
 ]  # fmt: skip
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -86,6 +88,22 @@ def default_state_dir() -> Path:
             "XDG_STATE_HOME or HOME"
         ) from None
     return home.absolute() / ".local" / "state" / "ratectl"
+
+
+def counters_of(
+    keep: bool, source: object, state_dir: Path, stable_keys: bytes | None
+) -> CounterSecret | None:
+    """Return the secret of keys whose buckets outlive the process; None if none do.
+
+    :raises UsageError: the source has no state that outlives the process.
+    """
+    if not keep:
+        return None
+    if not isinstance(source, str) or "://" not in source or in_one_process(source):
+        raise UsageError(
+            "keep_counters needs a store that other processes can open, like etcd:// or sqlite://"
+        )
+    return CounterSecret.of(state_dir) if stable_keys is None else CounterSecret(stable_keys)
 
 
 def keys_of(given: object) -> list[str | os.PathLike[str]] | None:

@@ -101,21 +101,35 @@ class Enforcement:
             self._changed.notify_all()
 
     def enforce(
-        self, tree: PolicyTree, generation: int, environment: str | None = None
+        self,
+        tree: PolicyTree,
+        generation: int,
+        environment: str | None = None,
+        as_of: int | None = None,
     ) -> list[list[object]]:
         """Put a tree in force. Returns the parts of the old plans (see ``cooperative.release``).
 
-        ``environment``: identity of the environment that published it.
+        ``environment``: identity of the environment that published it. ``as_of``: a past time, in
+        nanoseconds since 1970; no request has been decided since. ``catch_up`` comes next.
 
         :raises BundleError: it must not be enforced; the tree in force stays.
         """
         with self._swapping:
             if self._central is not None:
                 self._central.belong_to(environment)
-            return self._swap(tree, generation)
+            return self._swap(tree, generation, as_of)
 
-    def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
-        now = self._now_ns()
+    def catch_up(self) -> None:
+        """Let exceptions start and end, in their order, that did since the tree is in force."""
+        with self._swapping:
+            while self._until is not None and self._until <= self._now_ns():
+                assert self._tree is not None
+                self._swap(self._tree, self._generation, self._until)
+
+    def _swap(
+        self, tree: PolicyTree, generation: int, as_of: int | None = None
+    ) -> list[list[object]]:  # fmt: skip
+        now = self._now_ns() if as_of is None else as_of
         collected: AbstractContextManager[Pools | None] = (
             nullcontext() if self.pools is None else self.pools.collected()
         )
@@ -129,7 +143,7 @@ class Enforcement:
                 if has_central(tree):
                     plans = activated(tree, generation, self._wall, now, part="central").plans
                 central.follow(plans)
-            self._engine.swap(compiled.plans)
+            self._engine.swap(compiled.plans, None if as_of is None else as_of - self._wall.ns)
             if central is not None:
                 central.followed()
         self.swaps += 1
@@ -149,10 +163,11 @@ class Enforcement:
         """Plans in force, by the declared scope."""
         return self._compiled.plans.scopes
 
-    def keep_time(self) -> None:
+    def keep_time(self) -> int:
         """Swap the plans if an exception started or ended, or if the clock was set back.
 
-        Also if this process's part of limits across the cluster has changed.
+        Also if this process's part of limits across the cluster has changed. Return the time of
+        which the plans are, in nanoseconds since 1970.
 
         :raises BundleError: it must not be enforced.
         """
@@ -162,13 +177,15 @@ class Enforcement:
             over = self._until is not None and now >= self._until
             is_timed = over or now < self._since
             if self._tree is None or not (is_timed or self._is_share_due):
-                return
+                return now
             with cooperative():
                 spent = self._swap(self._tree, self._generation)
             if is_timed:
                 log.info("generation %d: exceptions as of now", self._generation)
+            now = self._since
         with cooperative():
             release(*spent)
+        return now
 
     def _has_parts(self, tree: PolicyTree) -> bool:
         """Return True if this process may have a part of a limit, by its share."""

@@ -16,6 +16,7 @@ from ratectl.agent.cluster import TIMING, ClusterPart
 from ratectl.agent.cluster_status import note_alone, status_alone
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
+from ratectl.agent.kept_counters import KeptCounters
 from ratectl.agent.last_good import slot_without_disk, take_slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.resets import StoreResets
@@ -175,6 +176,7 @@ class StoreFollowing(Following):
 
     slot: Slot
     adoption: Adoption
+    _kept: KeptCounters | None = None
     _resets: StoreResets
 
     def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
@@ -194,6 +196,7 @@ class StoreFollowing(Following):
         settings, slot = self.settings, self.slot
         stop = threading.Event()
         self.shadow = ShadowEvaluator(self.engine, self.wall, settings.open_engine)
+        self._kept = self._new_kept() if parent is None else None
         self.adoption = Adoption(
             self.enforcement,
             self.state,
@@ -201,12 +204,15 @@ class StoreFollowing(Following):
             settings.trust,
             stop.wait,
             self.shadow,
+            self._kept,
             None if parent is None else parent.adoption,
         )
         folder = slot.folder.parent if slot.folder else None
         self._switches = StoreSwitches(self.board, self.state, folder, self.adoption.verify)
         before = None if parent is None else parent._resets  # noqa: SLF001
         self._resets = StoreResets(self.engine, self.state, self.adoption.verify, before)
+        if self._kept is not None:
+            self._kept.follow(lambda: self.adoption.in_force, self._resets)
         self.sync = StoreSync(
             partial(open_store, settings.source),
             self.state,
@@ -224,7 +230,21 @@ class StoreFollowing(Following):
             "sync": self.sync,
             "report": self._reporter,
             "exceptions": self.enforcement,
+            **({} if self._kept is None else {"counters": self._kept}),
         }
+
+    def _new_kept(self) -> KeptCounters | None:
+        """Return what keeps the buckets on disk; None if they end with the process."""
+        settings, slot = self.settings, self.slot
+        if settings.counters is None or slot.folder is None:
+            return None  # the slot's problem says why there is no folder
+        if settings.counters.problem is not None:
+            self.state.problem("counters", settings.counters.problem)
+            return None
+        return KeptCounters(
+            self.engine, self.enforcement, self.state, self.wall, slot.folder,
+            settings.counters.value,
+        )  # fmt: skip
 
     def _new_cluster(self, parent: Self | None) -> ClusterPart | None:
         """Return what takes part in the cluster; None if this process shares no limits."""
@@ -258,6 +278,8 @@ class StoreFollowing(Following):
 
     def _start_from_disk(self) -> None:
         self.adoption.start()
+        if self._kept is not None:
+            self._kept.start()
         self._switches.start_from_disk()  # verifying them needs the environment of last-good
 
     def _taken_slot(self) -> Slot:
@@ -290,6 +312,8 @@ class StoreFollowing(Following):
 
     def close(self) -> None:
         super().close()
+        if self._kept is not None:
+            self._kept.save()
         self._reporter.sign_off()
         self.sync.close()
         self.slot.release()

@@ -23,6 +23,7 @@ from ratectl.errors import BundleError
 from ratectl.policy.bundle import digest
 from ratectl.records import Head
 from ratectl.runtime.files import CLOSED, make_folder
+from ratectl.runtime.private_files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,11 +148,7 @@ class Slot:
             os.fsync(file.fileno())
         self._keep_before(good, has_served)
         beside.replace(self.folder / _FILE)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
 
     def _keep_before(self, good: LastGood, has_served: Callable[[str], bool]) -> None:
         """Keep the current file as the previous one, unless it has the same bundle or a candidate.

@@ -1,7 +1,8 @@
 """Obedience to resets (see ``resets.orders``): each at most once, by agents that run already.
 
 An agent starts with full buckets. So it takes note of the resets that it finds at its first read of
-the store, and obeys none of them; nothing is kept on disk. Only an agent that has begun to decide
+the store, and obeys none of them. One that goes on with the buckets of an earlier process
+(``kept_counters``) also goes on with its number. Of others, only an agent that has begun to decide
 while the store did not answer, by the policies on its disk, obeys those of a later time than its
 start. Afterwards it remembers one number: the
 highest sequence that it has handled. A record that is delivered twice, deleted, put back, or taken
@@ -58,6 +59,25 @@ class StoreResets:
         self._started = datetime.now(UTC)
         self._handled: int | None = None if parent is None else parent._handled  # noqa: SLF001
         """Highest sequence that was handled; None before the first read."""
+        self._resumed: datetime | None = None
+        """Time at which this process began to go on with the buckets of an earlier one."""
+
+    @property
+    def reached(self) -> tuple[int | None, str]:
+        """The highest sequence that was handled, and the time at which the counting began."""
+        return self._handled, self._started.isoformat()
+
+    def resume(self, handled: int | None, started: str) -> None:
+        """Go on with the buckets of an earlier process, which had ``reached`` this.
+
+        Resets that it missed are obeyed, also those that have expired meanwhile.
+
+        :raises ValueError: ``started`` is no time.
+        """
+        self._started = datetime.fromisoformat(started)
+        self._handled = handled
+        self._resumed = datetime.now(UTC)
+        self._state.update(reset_sequence=handled or 0)
 
     def see(self, store: Store, item: Item | None) -> None:
         """React to the record as read from the store; None if there is none.
@@ -98,7 +118,8 @@ class StoreResets:
                 continue
             # First: whatever happens afterwards, it is not obeyed again.
             self._handled = reset.sequence
-            if reset.is_over(datetime.now(UTC)):
+            missed = self._resumed is not None and reset.is_over(self._resumed)
+            if reset.is_over(datetime.now(UTC)) and not missed:
                 log.warning("%s is not obeyed: it has expired", _named(reset))
                 continue
             refused = self._obey(reset) or refused

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ratectl.agent.counter_secret import CounterSecret
     from ratectl.agent.failures import Failures
     from ratectl.agent.given import GivenPolicies
     from ratectl.agent.usage.meter import UsageMeter
@@ -36,5 +37,7 @@ class Settings:
     meter: UsageMeter
     central: CentralLimits
     """Limits that a server counts."""
+    counters: CounterSecret | None = None
+    """Secret of the keys, if buckets outlive the process."""
     given: GivenPolicies | None = None
     """Policies in place of a source."""

@@ -38,8 +38,8 @@ class AgentStatus:
     """True if the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Current problems by concern: ``store``, ``generation``, ``quarantine``, ``report``,
-    ``id``, ``disk``, ``decisions``, ``exceptions``, ``process``, ``cluster``, ``redis``, ``reset``,
-    ``mapping`` or ``panic…``."""
+    ``id``, ``disk``, ``counters``, ``decisions``, ``exceptions``, ``process``, ``cluster``,
+    ``redis``, ``reset``, ``mapping`` or ``panic…``."""
     rejected: int | None = None
     """The generation that this agent rejected and that the store's head still names."""
     applied: str | None = None

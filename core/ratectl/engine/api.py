@@ -13,7 +13,7 @@ from ratectl.engine.scopes import lineage
 from ratectl.engine.timings import NO_TIMINGS, Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from ratectl.engine.algorithms.keyed_bucket import AnyKeyWallets
     from ratectl.engine.algorithms.pooled import AnyWallet
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.engine.explanation import Explanation
+    from ratectl.engine.keeping import KeptBuckets
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
@@ -431,6 +432,24 @@ class Engine(ABC):
 
         ``fill``: also examine every bucket, to count keys by their use of the limit, and show the
         busiest keys.
+        """
+
+    @abstractmethod
+    def kept(self, *, pause: Callable[[], object] = ...) -> Iterator[KeptBuckets]:
+        """Yield all buckets that differ from those of new keys, for a later process.
+
+        Buckets of concurrency limits, and of limits across the cluster, are left out. ``pause``:
+        see ``swap``; the caller may also rest between any two.
+
+        :raises Interrupted: the plans have changed meanwhile: begin again.
+        """
+
+    @abstractmethod
+    def restore(self, kept: KeptBuckets, by: int) -> int | None:
+        """Put buckets back whose engine's clock was behind this one by ``by`` (nanoseconds).
+
+        Return how many; None if the limit is not in force with the same parameters. Do so before
+        the first decision, at the instant of the swap. A key that has a bucket already keeps that.
         """
 
     @property

@@ -13,7 +13,7 @@ from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.place import Place
 from ratectl.engine.cost import checked_cost
-from ratectl.engine.resetting import ResettingEngine
+from ratectl.engine.keeping import KeepingEngine
 from ratectl.engine.scopes import exact_scope
 from ratectl.errors import UsageError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["WaitingEngine"]
 
 
-class WaitingEngine(ResettingEngine):
+class WaitingEngine(KeepingEngine):
     """An engine without ``check``."""
 
     def attempt(

@@ -235,6 +235,9 @@ class KeyedBucket(TokenBucket):
         self.since = since
         self._key = (capacity, token_ns, part, id(wallets), since)
 
+    def moved(self, state: TokenState, by: int) -> None:
+        """Return None: the next process has other wallets."""
+
     def full(self, now: int) -> TokenState:
         """Return the part of a key that nobody has asked for."""
         level = self.full_level

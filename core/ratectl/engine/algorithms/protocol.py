@@ -90,6 +90,11 @@ class Algorithm(ABC, Generic[S]):
     def __hash__(self) -> int:
         return hash(self._key)
 
+    @property
+    def parameters(self) -> str:
+        """Text of the parameters: equal in another process if they are equal."""
+        return repr(self._key)
+
     # New states ---------------------------------------------------------------------------------
 
     @abstractmethod
@@ -166,6 +171,13 @@ class Algorithm(ABC, Generic[S]):
     @abstractmethod
     def at(self, state: S, now: int) -> int:
         """Return ``now``, or the bucket's own time if that is later."""
+
+    def moved(self, state: S, by: int) -> S | None:  # noqa: ARG002
+        """Return the state with all instants of the engine's clock later by ``by``.
+
+        None: such buckets are not kept across a restart of the process.
+        """
+        return None
 
     # Comparing ----------------------------------------------------------------------------------
 

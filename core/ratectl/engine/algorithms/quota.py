@@ -137,6 +137,11 @@ class Quota(Algorithm[QuotaState]):
         *_, used = self.advance(state, now)
         return used
 
+    def moved(self, state: QuotaState, by: int) -> QuotaState:
+        """See ``Algorithm.moved``. The window is one of the wall clock."""
+        start, end, since, used = state
+        return start, end, since + by, used
+
     def at(self, state: QuotaState, now: int) -> int:
         """Return ``now``; if the wall clock stepped back, at least when the window began."""
         start, *_ = state

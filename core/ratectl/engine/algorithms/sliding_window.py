@@ -165,6 +165,11 @@ class SlidingWindow(Algorithm[WindowState]):
         *_, total = self._live(state, now)
         return total
 
+    def moved(self, state: WindowState, by: int) -> WindowState:
+        """See ``Algorithm.moved``. Rounded instants are rounded up again."""
+        cells, opaque, _ = state
+        return self._fitted(tuple([(at + by, count) for at, count in cells]), opaque)
+
     def same(self, one: WindowState, other: WindowState, now: int) -> bool:
         """Return True if two windows have equal cells from ``now`` on."""
         first, _, total = self._live(one, now)

@@ -157,6 +157,11 @@ class TokenBucket(Algorithm[TokenState]):
         """Return the tokens that are missing, hidden ones included, rounded up."""
         return -(-self.missing(state, now) // self.per_token)
 
+    def moved(self, state: TokenState, by: int) -> TokenState | None:
+        """See ``Algorithm.moved``."""
+        level, at, high_at, hidden = state
+        return level, at + by, high_at + by, hidden
+
     def same(self, one: TokenState, other: TokenState, now: int) -> bool:
         """Return True if two buckets have equal levels, and miss as much, at ``now``."""
         alike = self.level(one, now) == self.level(other, now)

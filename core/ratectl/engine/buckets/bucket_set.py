@@ -166,9 +166,10 @@ class Group:
         """Return the overflow bucket of an untracked key, if it has one."""
         if not self.overflow:
             return None
-        return self._shared_at(self.slot(key))
+        return self.shared_at(self.slot(key))
 
-    def _shared_at(self, slot: int) -> Bucket | None:
+    def shared_at(self, slot: int) -> Bucket | None:
+        """Return the bucket of this number that keys share, at the current parameters."""
         shared = self.overflow.get(slot)
         if shared is not None and shared[1] != self.epoch:
             shared = self.overflow[slot] = self._caught_up(shared, slot, shared=True)
@@ -196,6 +197,16 @@ class Group:
         """Return the number of the shared bucket of a key. Python keys the hash per process."""
         return hash(key) & 255
 
+    def slots_after_restart(self, slot: int) -> Iterable[int]:  # noqa: ARG002
+        """Return the shared buckets of keys that shared the bucket ``slot`` in another process."""
+        return range(256)
+
+    def pieces(self, most: int) -> Iterator[list[Key]]:
+        """Yield the keys of all buckets, at most so many at a time."""
+        keys = list(self.buckets)
+        for at in range(0, len(keys), most):
+            yield keys[at : at + most]
+
     def evictable(self, key: Key, bucket: Bucket, now: int) -> bool:
         """Return True if evicting this bucket is invisible: it equals that of an untracked key."""
         if bucket[1] != self.epoch:
@@ -217,6 +228,10 @@ class Group:
         serial = self.new_serial()
         self.overflow[self.slot(key)] = (state, self.epoch, serial)
         return serial
+
+    def write_shared(self, slot: int, state: State) -> None:
+        """Replace a bucket that keys share."""
+        self.overflow[slot] = (state, self.epoch, self.new_serial())
 
     def write(self, key: Key, state: State, serial: int) -> None:
         """Replace the state of the key's own bucket, or of the one that it shares."""
@@ -316,7 +331,7 @@ class Group:
     def forget_events(self, before: int) -> None:
         """Drop the events up to this one, which every bucket has followed."""
         for slot in list(self.overflow):
-            self._shared_at(slot)
+            self.shared_at(slot)
         self._followed = before
         kept = [event for event in self._events if event.seq > before or event.seq in self.saved]
         self._events = kept
@@ -332,7 +347,7 @@ class Group:
             if event.changes:
                 state = event.followed(state)
                 serial = self.new_serial()
-                self._owe(event.after, state, event.at)
+                self.owe(event.after, state, event.at)
         return state, self.epoch, serial
 
     # Corrections and counts ---------------------------------------------------------------------
@@ -347,14 +362,14 @@ class Group:
         state, _, serial = bucket
         state = algorithm.settle(state, more, now, since, cost)
         self.write(key, state, serial)
-        self._owe(algorithm, state, now)
+        self.owe(algorithm, state, now)
         left = algorithm.remaining(state, now)
         counters = self.counters
         least = counters.lowest is None or left < counters.lowest
         if more > 0 and self.ended is None and least:
             counters.lowest = left
 
-    def _owe(self, algorithm: Algorithm[Any], state: State, now: int) -> None:
+    def owe(self, algorithm: Algorithm[Any], state: State, now: int) -> None:
         """Take note of a cost that is missing beyond the capacity."""
         debt = algorithm.used(state, now) - algorithm.capacity
         if debt > self.max_debt:

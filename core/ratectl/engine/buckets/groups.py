@@ -70,6 +70,15 @@ class Groups:
         self._step: Step | None = None
 
     @property
+    def seq(self) -> int:
+        """Number of the last change."""
+        return self._seq
+
+    def plan(self, name: GroupName) -> LimitPlan | None:
+        """Return the plan in force of a group; None if it is not in force."""
+        return self.past.group_plan(name, self._seq)
+
+    @property
     def under_way(self) -> bool:
         """True while a swap has not reached all groups."""
         return self._step is not None

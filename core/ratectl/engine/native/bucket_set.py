@@ -14,7 +14,7 @@ from ratectl.engine.native import _fast
 from ratectl.engine.native.packing import BY_KIND, follows, packing_of, rule_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Bucket
@@ -204,6 +204,15 @@ class FastGroup(Group):
     def slot(self, key: Key) -> int:
         assert isinstance(key, int)
         return key & 255
+
+    def slots_after_restart(self, slot: int) -> Iterable[int]:
+        return (slot,)  # keys that are kept have stable numbers
+
+    def pieces(self, most: int) -> Iterator[list[Key]]:
+        at = 0
+        while at >= 0:
+            at, keys = self.store.keys(at, most)
+            yield list(keys)
 
     def _held(self) -> None:
         return None  # the core has them

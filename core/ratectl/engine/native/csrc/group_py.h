@@ -313,10 +313,11 @@ group_clear_shared(Group *g, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* behind(at, most) -> (at, keys): keys of buckets that have not followed all changes, from place
-   `at` on. The returned place is where to go on; -1 at the end. */
+/* Return (at, keys): the keys of buckets from place `at` on, after a look at so many places. The
+   returned place is where to go on; -1 at the end. `late`: only buckets that have not followed all
+   changes. */
 static PyObject *
-group_behind(Group *g, PyObject *args)
+keys_from(Group *g, PyObject *args, int late)
 {
     long long at;
     int most;
@@ -340,7 +341,7 @@ group_behind(Group *g, PyObject *args)
         } else {
             Bucket *b = bucket_of(t, place++);
             at = (long long)table << 32 | place;
-            if (b->key == 0 || (t == &g->table && !(b->epoch & BOXED) &&
+            if (b->key == 0 || (late && t == &g->table && !(b->epoch & BOXED) &&
                                 (b->epoch == g->epoch || catch_up(g, b) == 0)))
                 continue;
             PyObject *key = PyLong_FromUnsignedLongLong(b->key);
@@ -351,6 +352,20 @@ group_behind(Group *g, PyObject *args)
         at = (long long)table << 32 | place;
     }
     return keys == NULL ? NULL : Py_BuildValue("(LN)", at, keys);
+}
+
+/* behind(at, most) -> (at, keys): see `keys_from`, of late buckets. */
+static PyObject *
+group_behind(Group *g, PyObject *args)
+{
+    return keys_from(g, args, 1);
+}
+
+/* keys(at, most) -> (at, keys): see `keys_from`, of all buckets. */
+static PyObject *
+group_keys(Group *g, PyObject *args)
+{
+    return keys_from(g, args, 0);
 }
 
 #endif

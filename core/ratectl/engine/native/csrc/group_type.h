@@ -335,6 +335,7 @@ static PyMethodDef group_methods[] = {
     {"free_saved", (PyCFunction)group_free_saved, METH_NOARGS, NULL},
     {"know", (PyCFunction)group_know, METH_VARARGS, NULL},
     {"behind", (PyCFunction)group_behind, METH_VARARGS, NULL},
+    {"keys", (PyCFunction)group_keys, METH_VARARGS, NULL},
     {"drop", (PyCFunction)group_drop, METH_O, NULL},
     {"flush", (PyCFunction)group_flush, METH_NOARGS, NULL},
     {"retire", (PyCFunction)group_retire, METH_NOARGS, NULL},
