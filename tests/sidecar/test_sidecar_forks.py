@@ -1,0 +1,66 @@
+"""A program that forks beside its sidecar: the child has neither its addresses nor connections."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ratectl import Agent
+from ratectl.sidecar import Sidecar
+from support import once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = once
+
+POLICIES = "apiVersion: ratectl/v1\nscope: /\nlimits: {each: {rate: 5/s}}\n"
+BEGINNING = {
+    "rls": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
+    "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.fixture
+def child() -> Iterator[list[int]]:
+    """Processes that wait until their pipe is closed, and are ended by the test's end."""
+    pipes: list[int] = []
+    yield pipes
+    for pipe in pipes[::2]:
+        os.close(pipe)
+    for pid in pipes[1::2]:
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def fork_and_wait(child: list[int]) -> None:
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    os.close(read)
+    child += [write, pid]
+
+
+@pytest.mark.parametrize("protocol", BEGINNING)
+def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> None:
+    with (
+        Agent.from_policies(POLICIES) as agent,
+        Sidecar(agent, **{protocol: "127.0.0.1:0"}) as sidecar,
+    ):
+        address = sidecar.addresses[protocol]
+        with socket.create_connection((address.host, address.port), timeout=20) as client:
+            client.sendall(BEGINNING[protocol])
+            assert client.recv(1_000), "it is a connection of the sidecar"
+            fork_and_wait(child)
+            sidecar.close(0)
+            while client.recv(1_000):
+                pass  # until the end: the child would hold it open
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address.host, address.port))
+            listener.listen()
