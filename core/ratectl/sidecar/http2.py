@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from urllib.parse import quote
 
 from ngh2 import (
@@ -41,12 +41,10 @@ from ratectl.sidecar.methods import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ngh2 import Event
-
     from ratectl.sidecar.methods import Method
 
     Answer = bytes | CallError
-    Run = Callable[[Method, bytes, "Answering"], None]
+    Run = Callable[[Method, bytes, "GrpcConnection", int], Answer | None]
 
 __all__ = ["Answering", "GrpcConnection", "answer_of", "run_here"]
 
@@ -85,13 +83,6 @@ def _tell_of_headers() -> None:
     )
 
 
-class _Call(NamedTuple):
-    """A call whose message has not arrived whole."""
-
-    method: Method
-    message: bytearray
-
-
 class Answering(NamedTuple):
     """A call that has arrived whole."""
 
@@ -108,17 +99,22 @@ class Answering(NamedTuple):
         self.connection.answer(self.stream, answer)
 
 
-def run_here(method: Method, message: bytes, answering: Answering) -> None:
-    """Answer a call at once."""
-    answering(answer_of(method, message))
-
-
 def answer_of(method: Method, message: bytes) -> Answer:
-    """Return the answer of a method, or its error."""
+    """Return the answer of a method, or its error. Never raises."""
     try:
         return method(message)
     except CallError as error:
         return error
+    except Exception:  # noqa: BLE001  the caller decides what a failure means
+        log.exception("a call of the sidecar failed")
+        return CallError(INTERNAL, "the limiter failed: see its log")
+
+
+def run_here(
+    method: Method, message: bytes, _connection: GrpcConnection, _stream: int
+) -> Answer | None:
+    """Answer a call at once."""
+    return answer_of(method, message)
 
 
 class GrpcConnection:
@@ -128,12 +124,15 @@ class GrpcConnection:
     """True if nothing more is sent, and the peer may still send."""
 
     def __init__(self, methods: Mapping[str, Method], run: Run = run_here) -> None:
-        """``run``: calls a method and answers the call, perhaps later."""
+        """``run``: calls a method and returns the answer; None if it answers later."""
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._run = run
         self._connection = Connection(Role.SERVER, _CONFIGURATION)
         self._connection.initiate_connection(_SETTINGS)
-        self._arriving: dict[int, _Call] = {}
+        self._arriving: dict[int, Method] = {}
+        """Methods of calls whose messages have not arrived whole."""
+        self._parts: dict[int, bytearray] = {}
+        """What has arrived of their messages."""
         self._open: set[int] = set()
         self.ended = 0
         """Calls that have ended."""
@@ -197,73 +196,95 @@ class GrpcConnection:
 
     def _take_events(self) -> None:
         for event in self._connection.events():
-            self._on_event(event)
+            handler = self._HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
         wants = self._connection.want_read or self._connection.want_write
         self.is_over = self.is_over or not wants
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, RequestReceived):
-            self._begin(event)
-        elif isinstance(event, DataReceived):
-            self._add(event.stream_id, event.data, whole=event.end_stream)
-        elif isinstance(event, TrailersReceived):
-            self._add(event.stream_id, b"", whole=True)
-        elif isinstance(event, StreamClosed):
-            if event.error_code == ErrorCode.PROTOCOL_ERROR and event.stream_id not in self._open:
-                _tell_of_headers()
-            self._arriving.pop(event.stream_id, None)
-            self._open.discard(event.stream_id)
-            self.ended += 1
-        elif isinstance(event, PingAcknowledged) and event.opaque_data == _DRAIN:
-            self._connection.send_goaway()
-        elif isinstance(event, ConnectionClosed):
-            self.is_over = True
 
     def _begin(self, event: RequestReceived) -> None:
         stream = event.stream_id
         self._open.add(stream)
         headers = dict(event.headers)
-        if headers.get(b"content-type", b"").partition(b";")[0] not in _TYPES:
+        kind = headers.get(b"content-type", b"")
+        if kind not in _TYPES and kind.partition(b";")[0] not in _TYPES:
             with suppress(StreamProtocolError):
                 self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
             return
         method = self._methods.get(headers.get(b":path", b""))
         if method is None or headers.get(b":method") != b"POST":
             self.answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
-            return
-        self._arriving[stream] = _Call(method, bytearray())
-        if event.end_stream:
-            self._add(stream, b"", whole=True)
+        elif event.end_stream:
+            self._answer_whole(stream, method, b"")
+        else:
+            self._arriving[stream] = method
 
-    def _add(self, stream: int, data: bytes, *, whole: bool) -> None:
-        call = self._arriving.get(stream)
-        if call is None:
+    def _add(self, event: DataReceived) -> None:
+        """Take a part of a message; the usual one is whole."""
+        stream, data = event.stream_id, event.data
+        method = self._arriving.get(stream)
+        if method is None:
             return  # it has been answered
-        call.message.extend(data)
-        if len(call.message) > MOST_BYTES + _PREFIX:
+        if stream in self._parts or not event.end_stream:
+            parts = self._parts.setdefault(stream, bytearray())
+            parts.extend(data)
+            if len(parts) <= MOST_BYTES + _PREFIX and not event.end_stream:
+                if self._waiting_bytes() > _MOST_WAITING:
+                    problem = "too many messages are not whole"
+                    self._refuse(stream, CallError(RESOURCE_EXHAUSTED, problem))
+                return
+            data = bytes(parts)
+        if len(data) > MOST_BYTES + _PREFIX:
             problem = f"a message has {MOST_BYTES} bytes at most"
             self._refuse(stream, CallError(RESOURCE_EXHAUSTED, problem))
-        elif not whole and self._waiting_bytes() > _MOST_WAITING:
-            self._refuse(stream, CallError(RESOURCE_EXHAUSTED, "too many messages are not whole"))
-        elif whole:
-            self._answer_whole(stream, call)
+            return
+        self._forget(stream)
+        self._answer_whole(stream, method, data)
 
     def _waiting_bytes(self) -> int:
         """Return the bytes of messages that have not arrived whole."""
-        return sum([len(call.message) for call in self._arriving.values()])
+        return sum(map(len, self._parts.values()))
 
-    def _answer_whole(self, stream: int, call: _Call) -> None:
-        message = call.message
+    def _end_message(self, event: TrailersReceived) -> None:
+        method = self._arriving.get(event.stream_id)
+        if method is not None:
+            data = bytes(self._parts.get(event.stream_id, b""))
+            self._forget(event.stream_id)
+            self._answer_whole(event.stream_id, method, data)
+
+    def _end(self, event: StreamClosed) -> None:
+        stream = event.stream_id
+        if event.error_code == ErrorCode.PROTOCOL_ERROR and stream not in self._open:
+            _tell_of_headers()
+        self._forget(stream)
+        self._open.discard(stream)
+        self.ended += 1
+
+    def _drained(self, event: PingAcknowledged) -> None:
+        if event.opaque_data == _DRAIN:
+            self._connection.send_goaway()
+
+    def _close(self, _event: ConnectionClosed) -> None:
+        self.is_over = True
+
+    def _forget(self, stream: int) -> None:
+        """Forget what has arrived of a call."""
+        self._arriving.pop(stream, None)
+        self._parts.pop(stream, None)
+
+    def _answer_whole(self, stream: int, method: Method, message: bytes) -> None:
+        answer: Answer | None
         if message[:1] == b"\x01":
-            self._refuse(stream, CallError(UNIMPLEMENTED, "compressed messages are not read"))
+            answer = CallError(UNIMPLEMENTED, "compressed messages are not read")
         elif message[:_PREFIX] != _prefix(len(message) - _PREFIX):
-            self._refuse(stream, CallError(INTERNAL, "the call has not one whole message"))
+            answer = CallError(INTERNAL, "the call has not one whole message")
         else:
-            del self._arriving[stream]
-            self._run(call.method, bytes(message[_PREFIX:]), Answering(self, stream))
+            answer = self._run(method, message[_PREFIX:], self, stream)
+        if answer is not None:
+            self.answer(stream, answer)
 
     def _refuse(self, stream: int, error: CallError) -> None:
-        del self._arriving[stream]
+        self._forget(stream)
         self.answer(stream, error)
 
     # Answers ------------------------------------------------------------------------------------
@@ -274,21 +295,32 @@ class GrpcConnection:
 
     def answer(self, stream: int, answer: Answer) -> None:
         """End a call; nothing happens if the peer has ended it."""
-        if not self.is_open(stream):
+        if stream not in self._open or self.is_over:
             return
         connection = self._connection
-        with suppress(StreamProtocolError):  # the peer's reset is here, and not heard of yet
+        try:
             if isinstance(answer, CallError):
                 connection.send_response(stream, _error_headers(answer), end_stream=True)
                 return
             connection.send_response(stream, _HEADERS)
             connection.send_data(stream, _prefix(len(answer)) + answer)
             connection.send_trailers(stream, _TRAILERS)
+        except StreamProtocolError:
+            pass  # the peer's reset is here, and not heard of yet
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[GrpcConnection, Any], None]]] = {
+        RequestReceived: _begin,
+        DataReceived: _add,
+        TrailersReceived: _end_message,
+        StreamClosed: _end,
+        PingAcknowledged: _drained,
+        ConnectionClosed: _close,
+    }
 
 
 def _prefix(length: int) -> bytes:
     """Return what comes before a message that is not compressed."""
-    return b"\0" + max(0, length).to_bytes(_PREFIX - 1)
+    return b"\0" + length.to_bytes(_PREFIX - 1) if length > 0 else bytes(_PREFIX)
 
 
 def _error_headers(error: CallError) -> tuple[tuple[bytes, bytes], ...]:
