@@ -49,8 +49,10 @@ def analyze(*words: str | Path) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     done = subprocess.run(
-        [program, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
-    )
+        [program, *map(str, words)],
+        capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | {"SYSTEMD_EMOJI": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
