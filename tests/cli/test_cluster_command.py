@@ -302,7 +302,7 @@ def test_agents_that_share_a_limit(cli: Cli, shared: str, tmp_path: Path) -> Non
             "two members",
         )
         wait_for(lambda: cli("cluster").code == 0, "an owner and reports")
-        assert "2 members, owner real-" in cli("doctor").out
+        wait_for(lambda: "2 members, owner real-" in cli("doctor").out, "no problem is left")
     wait_for(lambda: "members:     none" in cli("cluster").out, "both have left")
 
 

@@ -262,7 +262,7 @@ def test_a_body_that_is_too_large(caller: Caller, request_: bytes) -> None:
 
 def test_a_caller_that_goes_on_to_send_can_read_the_answer(server: Any, caller: Caller) -> None:
     caller.send(HEAD + b"Content-Length: 9999999\r\n\r\n")
-    (connection,) = server.listeners[0].connections
+    (connection,) = wait_for(lambda: list(server.listeners[0].connections), "the connection")
     wait_for(lambda: connection.speaker.is_mute, "the answer")
     for _ in range(10):
         caller.send(b"x" * 100_000)
