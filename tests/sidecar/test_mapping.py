@@ -260,6 +260,16 @@ def test_a_refused_or_unknown_request_gets_nothing_back(
     assert "is_negative_hits" not in caplog.text, "a mapping names the entry"
 
 
+def test_hits_of_a_domain_without_correlation_are_told_also_after_others(
+    service: RateLimitService, caplog: pytest.LogCaptureFixture
+) -> None:
+    call(service, "unknown", 9, back=True)
+    for _ in range(2):
+        service.answer(Request("other", (Descriptor((), 1, is_negative=True),)))
+    assert caplog.text.count("is_negative_hits") == 1
+    assert service.negative_hits == 3
+
+
 def test_all_is_given_back_of_a_request_that_another_descriptor_refused(
     service: RateLimitService,
 ) -> None:
@@ -351,4 +361,4 @@ def test_costs_in_a_unit_are_charged_with_one_request(clock: FakeClock) -> None:
 
 def test_domains_that_the_compiled_core_decides(mapping: EnvoyMapping) -> None:
     names = ("shop", "listed", "back", "other")
-    assert [mapping.domain(name).plan({}) is not None for name in names] == [0, 1, 0, 1]
+    assert [mapping.domain(name).core is not None for name in names] == [0, 1, 0, 1]

@@ -123,7 +123,7 @@ class Followed:
         self.follower = MappingFollower(file, self._use, self.problems.append)
 
     def _use(self, mapping: EnvoyMapping) -> None:
-        self.used.append(mapping.domain("d").scope)
+        self.used.append(mapping.domain("d").root.found.scope)
 
     def write(self, scope: str) -> None:
         """Replace the file, as an editor or Kubernetes does."""
@@ -173,7 +173,9 @@ def test_links_of_kubernetes_are_followed(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").symlink_to("..data/m.yaml")
     used: list[str] = []
     follower = MappingFollower(
-        tmp_path / "m.yaml", lambda new: used.append(new.domain("d").scope), lambda _: None
+        tmp_path / "m.yaml",
+        lambda new: used.append(new.domain("d").root.found.scope),
+        lambda _: None,
     )
     (tmp_path / "..new").symlink_to("2")
     (tmp_path / "..new").replace(tmp_path / "..data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.engine.cost import REQUESTS
+from ratectl.sidecar.wire import encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,8 @@ next, and True if the file lists a descriptor that ends here. A place has the no
 that of all others: None for no node, False if Python has to look for the beginning of a value."""
 
 Plan = tuple[NodePlan, dict[bytes, str], bool]
-"""A domain for the compiled core: its root, names of attributes, and True if descriptors that are
-not listed pass."""
+"""A domain for the compiled core: its root, names of attributes by keys (those that requests have
+had), and True if descriptors that are not listed pass."""
 
 
 class Found(NamedTuple):
@@ -53,17 +54,9 @@ class EnvoyMapping:
 class Domain:
     """Settings of one domain."""
 
-    __slots__ = (
-        "attributes",
-        "correlation",
-        "override",
-        "passes_unlisted",
-        "root",
-        "scope",
-    )
+    __slots__ = ("attributes", "core", "correlation", "override", "passes_unlisted", "root")
 
     def __init__(self, name: str, model: DomainModel | None = None) -> None:
-        self.scope = "/" + name.strip("/")
         self.attributes: Mapping[str, str] = {}
         """Attributes by keys of entries, where these differ."""
         self.correlation: str | None = None
@@ -71,25 +64,23 @@ class Domain:
         self.override: str | None = None
         """Attribute for the limit that Envoy brings along."""
         self.passes_unlisted = False
-        self.root = _Node(Found(self.scope))
+        found = Found("/" + name.strip("/"))
         if model is None:
-            return
-        self.scope = model.scope or self.scope
-        self.attributes = model.attributes
-        self.correlation = model.correlation
-        self.override = model.override
-        self.passes_unlisted = model.unlisted == "pass"
-        self.root = _Node(_settings(Found(self.scope), model), model.descriptors or ())
+            self.root = _Node(found)
+        else:
+            self.attributes = model.attributes
+            self.correlation = model.correlation
+            self.override = model.override
+            self.passes_unlisted = model.unlisted == "pass"
+            self.root = _Node(_settings(found, model), model.descriptors or ())
+        self.core = self._plan()
+        """What the compiled core needs to decide for this domain; None: it cannot."""
 
-    def plan(self, names: dict[bytes, str]) -> Plan | None:
-        """Return what the compiled core needs to decide for this domain; None: it cannot.
-
-        :param names: attributes by the bytes of keys, which somebody else fills.
-        """
-        root = self.root.plan()
-        if root is None or self.correlation is not None or self.override is not None:
+    def _plan(self) -> Plan | None:
+        if self.correlation is not None or self.override is not None:
             return None
-        return root, names, self.passes_unlisted
+        root = self.root.plan()
+        return None if root is None else (root, {}, self.passes_unlisted)
 
     def find(self, entries: Iterable[tuple[str, str]]) -> Found | None:
         """Return the settings for a descriptor with these entries; None: it passes.
@@ -146,14 +137,16 @@ class _Node:
             plan = node.plan()
             if plan is None:
                 return None
-            values, default = places.get(_bytes(key), ({}, None))
+            place = encode_text(key)
+            values, default = places.get(place, ({}, None))
             if value is None:
                 default = plan
             else:
-                values[_bytes(value)] = plan
-            places[_bytes(key)] = values, default
+                values[encode_text(value)] = plan
+            places[place] = values, default
         for key, _, _ in self._beginnings:
-            places[_bytes(key)] = places.get(_bytes(key), ({}, None))[0], False
+            values, _ = places[encode_text(key)]  # it is a value of its own, too
+            places[encode_text(key)] = values, False
         return found.scope, found.unit, places or None, self.is_end
 
     def below(self, key: str, value: str) -> _Node | None:
@@ -172,7 +165,3 @@ def _settings(above: Found, model: DomainModel | NodeModel) -> Found:
     unit = above.unit if model.unit is None else model.unit
     late = above.late_cost if model.late_cost is None else model.late_cost
     return Found(model.scope or above.scope, None if unit == REQUESTS else unit, late)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -40,7 +40,7 @@ class Question(NamedTuple):
     is_late: bool = False
     """True if the cost is charged whatever is left."""
     request: str | None = None
-    """Identity of the request; None if the mapping names no entry for it."""
+    """Identity of the request: empty if its entry is missing, None if the mapping names none."""
     gives_back: bool = False
     """True if the cost is one to give back."""
 
@@ -83,7 +83,7 @@ def _question(
     request = None
     if domain.correlation is not None:
         request = next(
-            (value for key, value in descriptor.entries if key == domain.correlation), None
+            (value for key, value in descriptor.entries if key == domain.correlation), ""
         )
     attributes = attributes_of(entries, domain.attributes)
     if domain.override is not None:

@@ -11,7 +11,7 @@ from ratectl.sidecar.answers import Answers
 from ratectl.sidecar.mapping import EnvoyMapping
 from ratectl.sidecar.questions import Question, questions_of
 from ratectl.sidecar.refunds import Refunds
-from ratectl.sidecar.wire import decode_request, encode_response
+from ratectl.sidecar.wire import decode_request, encode_response, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,8 @@ class RateLimitService:
         self.negative_hits = 0
         """Descriptors whose hits were to be given back, and were not: nothing was charged for such
         a request, or it is not known."""
+        self._has_told = False
+        """True once the log says that hits are ignored."""
 
     def map_by(self, mapping: EnvoyMapping) -> None:
         """Use another mapping from now on."""
@@ -117,12 +119,13 @@ class RateLimitService:
         return (question, look) if look else each
 
     def _note_negative(self, question: Question) -> None:
-        if not self.negative_hits and question.request is None:
+        self.negative_hits += 1
+        if question.request is None and not self._has_told:
+            self._has_told = True
             log.warning(
                 "Envoy gives hits back (is_negative_hits), also of requests that were refused: "
                 "they are ignored, as the mapping names no `correlation` for this domain"
             )
-        self.negative_hits += 1
 
 
 class _Routes:
@@ -137,24 +140,21 @@ class _Routes:
 
     def learn(self, request: Request) -> None:
         """Remember the domain and the keys of a request for the compiled core."""
-        known = self.plans.get(_bytes(request.domain))
         domain = self.mapping.domain(request.domain)
-        if known is None:
-            known = domain.plan({})
-            if known is None:
-                return
-            _remember(self.plans, request.domain, known)
+        if domain.core is None:
+            return
+        plan = self.plans.get(encode_text(request.domain))
+        if plan is None:
+            plan = domain.core
+            _remember(self.plans, request.domain, plan)
+        _, names, _ = plan
         for descriptor in request.descriptors:
             for key, _ in descriptor.entries:
-                _remember(known[1], key, sys.intern(domain.attributes.get(key, key)))
+                _remember(names, key, sys.intern(domain.attributes.get(key, key)))
 
 
 def _remember(known: dict[bytes, _T], text: str, meant: _T) -> None:
     if len(known) >= _MOST_KNOWN:
         known.clear()  # they are no texts in common
     if len(text) <= _LONGEST_KNOWN:
-        known[_bytes(text)] = meant
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+        known[encode_text(text)] = meant

@@ -29,6 +29,7 @@ __all__ = [
     "decode_request",
     "decode_text",
     "encode_response",
+    "encode_text",
 ]
 
 MOST_DESCRIPTORS: Final = 64
@@ -175,6 +176,11 @@ def _after(data: bytes, at: int, end: int, number: int, kind: int) -> int:
         number, kind = tag >> 3, tag & 7
         if not number or tag > _MASK32:
             raise WireError("a field without a number")
+
+
+def encode_text(text: str) -> bytes:
+    """Return the bytes of a text that was read."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _varint(data: bytes, at: int, end: int, most: int = 10) -> tuple[int, int]:
