@@ -82,26 +82,23 @@ def test_clock_that_is_set_back_before_the_end_is_told(begin: Begin) -> None:
     assert world.restart(down=11, set_by=-20 * SECOND).problem is None
 
 
+FOR_A_MINUTE = {
+    "scope": "/",
+    "reason": "r",
+    "until": "2030-01-01T00:01:00Z",
+    "limits": {"l": {"rate": "1/s", "burst": 100}},
+}
+"""An exception that ends a minute after the begin."""
+
+
 def test_exception_that_ends_meanwhile_refills_until_its_end(begin: Begin) -> None:
-    exception = {
-        "scope": "/",
-        "reason": "r",
-        "until": "2030-01-01T00:01:00Z",
-        "limits": {"l": {"rate": "1/s", "burst": 100}},
-    }
-    world = begin(limits(rate="1/h", burst=100), exceptions=[exception])
+    world = begin(limits(rate="1/h", burst=100), exceptions=[FOR_A_MINUTE])
     world.process.ask("/", ACME, 100)
     assert world.restart(down=600).left(ACME) == 60
 
 
 def test_exception_that_ended_unnoticed_ends_before_the_save(begin: Begin) -> None:
-    exception = {
-        "scope": "/",
-        "reason": "r",
-        "until": "2030-01-01T00:01:00Z",
-        "limits": {"l": {"rate": "1/s", "burst": 100}},
-    }
-    world = begin(limits(rate="1/h", burst=100), exceptions=[exception])
+    world = begin(limits(rate="1/h", burst=100), exceptions=[FOR_A_MINUTE])
     world.process.ask("/", ACME, 100)
     world.wait(61)
     process = world.restart()

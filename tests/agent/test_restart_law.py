@@ -159,7 +159,7 @@ def _play(world: World, step: Any, *, restarts: bool) -> object:
 
 
 def _restart(world: World, step: Restart, *, restarts: bool) -> None:
-    for scope in ("/", "/a"):  # buckets of limits that were never asked for begin anew
+    for scope in ("/", "/a"):  # buckets of limits that were never asked for start full
         for tier in ("gold", "other"):
             world.process.ask(scope, {"tier": tier}, {"requests": 0, "tokens": 0})
     if restarts:

@@ -48,6 +48,17 @@ class Running:
                 return found
 
 
+def agent_run_refuses(tmp_path: Path, *options: str) -> str:
+    """Run an agent with wrong options; return what it prints."""
+    done = subprocess.run(
+        [*PROGRAM, "agent", "run", "--store", f"sqlite:///{tmp_path}/r.db", "--state-dir",
+         str(tmp_path), *options],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 64
+    return done.stderr
+
+
 @contextmanager
 def agent_run(store: str, tmp_path: Path, *options: str) -> Iterator[Running]:
     words = [*PROGRAM, "agent", "run", "--store", store, "--state-dir", str(tmp_path / "state")]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from cli_support import PROGRAM
-from test_agent_endpoints import agent_run
+from test_agent_endpoints import agent_run, agent_run_refuses
 
 from etcd_server import wait_for
 from ratectl.runtime.address import Address
@@ -92,10 +90,4 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options(tmp_path: Path, options: list[str], message: str) -> None:
-    done = subprocess.run(
-        [*PROGRAM, "agent", "run", "--store", f"sqlite:///{tmp_path}/r.db", "--state-dir",
-         str(tmp_path), *options],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 64
-    assert message in done.stderr
+    assert message in agent_run_refuses(tmp_path, *options)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 import trustme
-from cli_support import PROGRAM
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
-from test_agent_endpoints import agent_run
+from test_agent_endpoints import agent_run, agent_run_refuses
 
 from etcd_server import wait_for
 from ratectl.sidecar.service import METHOD
@@ -77,15 +75,10 @@ def test_a_sidecar_asks_by_its_mapping_which_may_change(tmp_path: Path) -> None:
 def test_a_wrong_mapping_is_shown_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "mapping.yaml"
     file.write_text("apiVersion: ratectl/v1\nkind: EnvoyMapping\ndomains: {mail: {scop: /m}}\n")
-    done = subprocess.run(
-        [*PROGRAM, "agent", "run", "--store", f"sqlite:///{tmp_path}/r.db", "--state-dir",
-         str(tmp_path), "--rls", "127.0.0.1:0", "--rls-mapping", str(file)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 64
-    assert f"{file} is not valid" in done.stderr
-    assert "mapping.yaml:3:18" in done.stderr
-    assert "did you mean scope?" in done.stderr
+    told = agent_run_refuses(tmp_path, "--rls", "127.0.0.1:0", "--rls-mapping", str(file))
+    assert f"{file} is not valid" in told
+    assert "mapping.yaml:3:18" in told
+    assert "did you mean scope?" in told
 
 
 @once
@@ -124,10 +117,4 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: st
     ],
 )
 def test_wrong_options(tmp_path: Path, options: list[str], message: str) -> None:
-    done = subprocess.run(
-        [*PROGRAM, "agent", "run", "--store", f"sqlite:///{tmp_path}/r.db", "--state-dir",
-         str(tmp_path), *options],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 64
-    assert message in done.stderr
+    assert message in agent_run_refuses(tmp_path, *options)

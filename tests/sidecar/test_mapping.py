@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ratectl import Agent, FakeClock
-from ratectl.sidecar.mapping import EnvoyMapping
+from ratectl.sidecar.mapping import Domain, EnvoyMapping
 from ratectl.sidecar.mapping_file import parse_mapping
 from ratectl.sidecar.messages import Code, Descriptor, Override, Request, Unit
 from ratectl.sidecar.questions import questions_of
@@ -357,6 +357,17 @@ def test_costs_in_a_unit_are_charged_with_one_request(clock: FakeClock) -> None:
         service.map_by(EnvoyMapping())
         answer = asked(service, request("a", descriptor(("client", "a"))))
         assert not answer.statuses[0].HasField("current_limit"), "no policy covers /a"
+
+
+def test_requests_do_not_plan_a_domain_again(
+    service: RateLimitService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Domain] = []
+    monkeypatch.setattr(Domain, "_plan", planned.append)
+    for domain in ("shop", "listed", "back"):
+        for _ in range(3):
+            service.decide(request(domain, descriptor(("client", "a"))).SerializeToString())
+    assert not planned
 
 
 def test_domains_that_the_compiled_core_decides(mapping: EnvoyMapping) -> None:

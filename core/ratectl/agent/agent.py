@@ -317,22 +317,6 @@ class Agent(Deciding, Explaining, Lifecycle):
         terms = Terms.of(wait, expires, on_expiry)
         return Reservation(self, self._expiries, self._failures, terms, scope, attributes, cost)
 
-    def charge(self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: Cost = 1) -> None:
-        """Charge a request that is over, whatever is left: nobody was asked before it ran.
-
-        For costs that a gateway reports afterwards. Buckets go below empty if necessary, and later
-        requests, also those that only look (``cost=0``), wait. A mapping of units charges only the
-        units that it names. Slots of concurrency limits are not held. It is not counted as a
-        request in ``usage``. Where something knows the request from its beginning, ``reserve`` is
-        better.
-
-        :raises UsageError: ``cost`` is no cost; or a limit with ``across: redis`` counts such
-            requests, which no server charges below empty.
-        """
-        if self._central.any:
-            self._refuse_central("charge", scope, attributes, cost)
-        self._engine.charge(scope, attributes, cost)
-
     def limited(
         self,
         scope: str | Callable[..., str],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.errors import PolicyError, UsageError
@@ -13,6 +13,7 @@ from ratectl.policy.loading.files import STDIN, find_sources
 from ratectl.policy.loading.loader import with_source_lines
 from ratectl.policy.loading.model_errors import explain_errors
 from ratectl.policy.yaml.reader import read
+from ratectl.sidecar.mapping_file import EntryText, EntryValue, Fields
 
 if TYPE_CHECKING:
     import os
@@ -25,20 +26,14 @@ __all__ = [
     "finding", "is_wildcard", "raise_findings", "read_files", "rules_below",
 ]  # fmt: skip
 
-EntryText = Annotated[str, Field(min_length=1, max_length=4_096)]
 
-
-class _Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ReplacedModel(_Fields):
+class ReplacedModel(Fields):
     """A limit that does not count beside another one."""
 
     name: EntryText
 
 
-class RateLimitModel(_Fields):
+class RateLimitModel(Fields):
     """A limit."""
 
     unit: str | None = None
@@ -48,11 +43,11 @@ class RateLimitModel(_Fields):
     replaces: Annotated[tuple[ReplacedModel, ...], Field(strict=False)] = ()
 
 
-class DescriptorModel(_Fields):
+class DescriptorModel(Fields):
     """One entry of a descriptor, and the entries that may come next."""
 
     key: EntryText
-    value: Annotated[str, Field(max_length=4_096)] = ""
+    value: EntryValue = ""
     rate_limit: RateLimitModel | None = None
     shadow_mode: bool = False
     quota_mode: bool = False
@@ -63,7 +58,7 @@ class DescriptorModel(_Fields):
     descriptors: Annotated[tuple[DescriptorModel, ...], Field(strict=False)] = ()
 
 
-class ConfigModel(_Fields):
+class ConfigModel(Fields):
     """A whole file: one domain."""
 
     domain: EntryText

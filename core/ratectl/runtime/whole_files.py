@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ratectl.runtime.owners import owner_note, this_user
+from ratectl.runtime.private_files import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,7 +142,7 @@ def _draft(draft: Path, target: Path, data: bytes, mode: int | None = None) -> P
     status = _status(target) if mode is None else None
     if status is not None and not os.access(target, os.W_OK, effective_ids=_EFFECTIVE):
         raise _not_writable(target)
-    with open(draft, "xb", opener=_private) as new:
+    with create_private(draft) as new:
         new.write(data)
         new.flush()
         os.fsync(new.fileno())
@@ -149,10 +150,6 @@ def _draft(draft: Path, target: Path, data: bytes, mode: int | None = None) -> P
             _give(new.fileno(), status, target)
         os.fchmod(new.fileno(), _mode(status) if mode is None else mode)
     return draft
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _give(file: int, status: os.stat_result, target: Path) -> None:

@@ -19,21 +19,25 @@ from ratectl.policy.yaml.nodes import BROKEN, Node
 from ratectl.policy.yaml.reader import read
 
 __all__ = [
-    "KIND", "DomainModel", "MappingError", "MappingModel", "NodeModel", "parse_mapping",
-    "read_mapping", "read_mapping_with_places",
+    "KIND", "DomainModel", "EntryText", "EntryValue", "Fields", "MappingError", "MappingModel",
+    "NodeModel", "parse_mapping", "read_mapping", "read_mapping_with_places",
 ]  # fmt: skip
 
 KIND: Final = "EnvoyMapping"
 _MOST_BYTES: Final = 16 * 1024 * 1024
 
 EntryText = Annotated[str, Field(min_length=1, max_length=4_096)]
+"""Key of an entry, and other texts that are not empty."""
+EntryValue = Annotated[str, Field(max_length=4_096)]
 
 
-class _Fields(BaseModel):
+class Fields(BaseModel):
+    """Fields of a file, of which none is unknown."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _Settings(_Fields):
+class _Settings(Fields):
     """Settings for descriptors; nodes below inherit them."""
 
     scope: Scope | None = None
@@ -49,7 +53,7 @@ class NodeModel(_Settings):
     """One entry of a descriptor, and what stands below it."""
 
     key: EntryText
-    value: Annotated[str, Field(max_length=4_096)] | None = None
+    value: EntryValue | None = None
     """Value of the entry; one with ``*`` at its end is the beginning of a value. Default: any."""
     name: EntryText | None = None
     """Name for ``replaces`` of other nodes."""
@@ -77,7 +81,7 @@ class DomainModel(_Settings):
     descriptors: Annotated[tuple[NodeModel, ...], Field(min_length=1, strict=False)] | None = None
 
 
-class MappingModel(_Fields):
+class MappingModel(Fields):
     """A whole file."""
 
     domains: dict[EntryText, DomainModel]

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address, parse_address
 from ratectl.runtime.closing import Closing
-from ratectl.sidecar.http_endpoint import http_endpoint
-from ratectl.sidecar.loop_server import LoopServer
 from ratectl.sidecar.methods import Methods
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
-    from ratectl.sidecar.loop_server import Endpoint
+    from ratectl.sidecar.loop_server import Endpoint, LoopServer
     from ratectl.sidecar.mapping_follower import MappingFollower
 
 __all__ = ["SERVERS", "Sidecar"]
@@ -72,28 +70,39 @@ class Sidecar(Closing):
         self._mapping: MappingFollower | None = None
         self._servers: list[LoopServer | GrpcioServer] = []
         self._addresses: dict[str, Address] = {}
-        endpoints: list[Endpoint] = []
         try:
             if rls_mapping is not None:
                 self._follow(agent, rls_mapping)
+            endpoints: list[Endpoint] = []
             if rls is not None:
-                address = parse_address(rls)
-                if _chosen(server) == "ngh2":
-                    from ratectl.sidecar.rls_endpoint import rls_endpoint
-
-                    may_wait = partial(getattr, agent, "asks_server")
-                    endpoints.append(rls_endpoint(self._methods, address, rls_tls, may_wait))
-                else:
-                    self._start_grpcio(address, rls_tls)
+                endpoints += self._rls(agent, parse_address(rls), _chosen(server), rls_tls)
             if http is not None:
-                address = parse_address(http)
-                endpoints.append(http_endpoint(agent, self._methods.health, address, http_tls))
+                endpoints.append(self._http(agent, parse_address(http), http_tls))
             if endpoints:
                 self._start_loop(endpoints)
         except BaseException:
             self.close(0)
             raise
         agent._companions.join(self)  # noqa: SLF001
+
+    # The parts are imported where they are used: each takes its time at the start.
+
+    def _rls(
+        self, agent: Agent, address: Address, server: Server, tls: Tls | None
+    ) -> list[Endpoint]:
+        """Return what the loop serves to Envoy; nothing if grpcio does, which is started."""
+        if server == "grpcio":
+            self._start_grpcio(address, tls)
+            return []
+        from ratectl.sidecar.rls_endpoint import rls_endpoint
+
+        may_wait = partial(getattr, agent, "asks_server")
+        return [rls_endpoint(self._methods, address, tls, may_wait)]
+
+    def _http(self, agent: Agent, address: Address, tls: Tls | None) -> Endpoint:
+        from ratectl.sidecar.http_endpoint import http_endpoint
+
+        return http_endpoint(agent, self._methods.health, address, tls)
 
     def _follow(self, agent: Agent, file: str | os.PathLike[str]) -> None:
         from ratectl.sidecar.mapping_follower import MappingFollower
@@ -109,6 +118,8 @@ class Sidecar(Closing):
         self._addresses["rls"] = server.address
 
     def _start_loop(self, endpoints: Sequence[Endpoint]) -> None:
+        from ratectl.sidecar.loop_server import LoopServer
+
         server = LoopServer(endpoints)
         self._servers.append(server)
         for endpoint, listener in zip(endpoints, server.listeners, strict=True):
