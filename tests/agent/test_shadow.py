@@ -93,6 +93,14 @@ def test_differences_of_all_agents_are_added_up(
     assert {each.generation for each in read_agents(store)} == {1}
 
 
+def test_a_charge_reaches_the_candidate(store: Store, agent: ratectl.Agent):
+    begun(store, agent, simple("1/day", burst=3))
+    agent.charge("/a", ACME, 4)
+    assert agent.check("/a", ACME, 0).remaining == 1
+    found = report(agent)
+    assert (found.requests, found.newly_refused) == (1, 1), "the candidate is below empty"
+
+
 @pytest.mark.parametrize("end", ["abort", "promote"])
 def test_end_of_the_rollout_ends_the_evaluation(store: Store, agent: ratectl.Agent, end: str):
     begun(store, agent, simple("1/day", burst=3))

@@ -264,6 +264,12 @@ def test_a_watch_that_is_older_than_a_refusal_does_not_end_the_problem(
             assert agent.status.error == REFUSED
         assert agent.wait_for_generation(2, 10)
         wait_for(lambda: log.warnings == [REFUSED, f"resolved: {REFUSED}"], "the end is logged")
+        wait_for(lambda: sync._watch is not watch, "another watch")
+        watch = sync._watch
+        publish_policies(admin, simple("8/s"))
+        assert agent.wait_for_generation(3, 10)
+        time.sleep(RETRIES / 2)
+        assert sync._watch is watch, "the new watch stays open"
 
 
 def refuse(*_: object) -> None:

@@ -194,6 +194,18 @@ def test_a_late_cost_is_charged_whatever_is_left(
     assert left(service, "shop", *llm) == 0
 
 
+def test_the_compiled_core_leaves_late_costs_to_python(clock: FakeClock) -> None:
+    text = f"{HEAD}domains: {{back: {{unit: tokens, late_cost: true}}}}\n"
+    mapping = EnvoyMapping(parse_mapping(text.encode(), "mapping.yaml")[0])
+    with Agent.from_policies(POLICIES, clock=clock) as agent:
+        service = RateLimitService(agent, mapping)
+        for _ in range(4):
+            asked(service, request("back", descriptor(("client", "a"), hits=60)))
+        clock.advance(141)
+        assert limit_left(agent, "tokens") == 1
+        assert limit_left(agent, "each") == 10, "no request is counted"
+
+
 def test_a_refused_descriptor_does_not_give_back_a_late_cost(service: RateLimitService) -> None:
     llm = ("generic_key", "llm"), ("x-tenant", "a")
     refused = descriptor(("generic_key", "costly"), ("x-tenant", "b"), ("path", "/"), hits=0)
@@ -268,6 +280,16 @@ def test_hits_of_a_domain_without_correlation_are_told_also_after_others(
         service.answer(Request("other", (Descriptor((), 1, is_negative=True),)))
     assert caplog.text.count("is_negative_hits") == 1
     assert service.negative_hits == 3
+
+
+def test_a_charge_in_another_unit_is_not_given_back(service: RateLimitService) -> None:
+    """The mapping may have changed between the two calls."""
+    assert call(service, "r1", 4) == Code.OK
+    text = f"{HEAD}domains: {{back: {{correlation: x-request-id, unit: tokens}}}}\n"
+    service.map_by(EnvoyMapping(parse_mapping(text.encode(), "mapping.yaml")[0]))
+    call(service, "r1", 4, back=True)
+    assert service.negative_hits == 1
+    assert limit_left(service._agent, "each") == 6
 
 
 def test_all_is_given_back_of_a_request_that_another_descriptor_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,6 +195,21 @@ def test_a_wrong_mapping_is_a_problem_of_the_agent(tmp_path: Path) -> None:
         wait_for(lambda: "mapping" in agent.status.problems, "the problem", 10)
         file.write_text(f"{HEAD}domains: {{d: {{scope: /b}}}}\n")
         wait_for(lambda: "mapping" not in agent.status.problems, "its end", 10)
+
+
+def test_a_file_is_followed_as_long_as_the_sidecar_runs(tmp_path: Path) -> None:
+    def followers() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name == "ratectl-mapping"]
+
+    file = tmp_path / "m.yaml"
+    file.write_text(f"{HEAD}domains: {{}}\n")
+    with Agent.from_policies(EMPTY) as agent:
+        with Sidecar(agent, "127.0.0.1:0", rls_mapping=file):
+            assert len(followers()) == 1
+        assert not followers()
+        with pytest.raises(UsageError, match="it has no port"):
+            Sidecar(agent, "here", rls_mapping=file)
+        assert not followers()
 
 
 def test_a_sidecar_with_a_wrong_mapping_does_not_start(tmp_path: Path) -> None:

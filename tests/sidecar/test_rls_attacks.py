@@ -389,6 +389,22 @@ def test_beyond_the_bound_the_oldest_connection_that_has_ended_no_call_makes_roo
     assert last.answer(1)
 
 
+@pytest.mark.parametrize("at", [0, 1, 5, 6, len(MESSAGE)])
+def test_a_message_may_come_in_parts(at: int) -> None:
+    found: list[bytes] = []
+
+    def method(message: bytes) -> bytes:
+        found.append(message)
+        return b""
+
+    connection = GrpcConnection({METHOD: method})
+    connection.feed(PREFACE + SettingsFrame(0).serialize() + headers(1).serialize())
+    for part, end in ((MESSAGE[:at], False), (MESSAGE[at:], True)):
+        assert not found
+        connection.feed(data(1, part, end=end).serialize())
+    assert found == [MESSAGE[5:]]
+
+
 def test_messages_that_are_not_whole_have_a_bound_together() -> None:
     connection = GrpcConnection({METHOD: bytes})
     connection.feed(PREFACE + SettingsFrame(0).serialize())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +93,7 @@ domains:
       - {key: client, value: a, scope: /shop}
       - {key: item, value: "b*", scope: /shop}
   late: {scope: /shop, descriptors: [{key: client, value: a, late_cost: true, unit: rows}]}
+  itself: {scope: /shop, descriptors: [{key: client, scope: /shop, name: x, replaces: [x]}]}
   back: {scope: /shop, correlation: item}
   brought: {scope: /shop, override: tier}
 """
@@ -158,6 +160,24 @@ def test_requests_have_the_same_answers(
     for request, pause in requests:
         twins.agree(written(request).SerializeToString())
         twins.clock.advance(pause)
+
+
+@pytest.mark.parametrize("domain", ["mapped", "passing", "late", "itself"])
+def test_each_way_through_a_mapping_has_the_same_answer(domain: str) -> None:
+    """Each request comes twice: the compiled core learns its texts from the first."""
+    twins = Twins()
+    entries = [
+        (key, value)
+        for key in ("client", "item", "tier")
+        for value in ("a", "b", "gold", "", "n1", "xx", "q")
+    ]
+    ways = [(), *((first,) for first in entries), *product(entries, entries)]
+    for way in ways:
+        data = written(Request(domain, (Descriptor(way, 1),))).SerializeToString()
+        for _ in range(2):
+            twins.agree(data)
+        twins.clock.advance(60)
+    twins.close()
 
 
 @given(MESSAGES)
