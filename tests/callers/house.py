@@ -69,9 +69,12 @@ class House:
 
     def reload(self, **more: dict[str, Any]) -> None:
         """Publish the same limits again, and ``more``."""
-        self.generation += 1
         said = {"/a": {"limits": {**self.limits(), **more}}, "/other": {"limits": {}}}
-        self.engine.swap(compile_tree(tree(said), self.generation))
+        number = 0
+        while number != self.generation:  # a reload in the middle of this one was later, or earlier
+            self.generation += 1
+            number = self.generation
+            self.engine.swap(compile_tree(tree(said), number))
 
     def ask(self, attributes: Any = None, cost: Any = 1, scope: Any = "/a") -> Decision:
         """Decide a request, and remember it if tenant ``t``'s limit admitted it."""

@@ -11,6 +11,7 @@ from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
 from test_agent_endpoints import agent_run, agent_run_refuses
 
 from etcd_server import wait_for
+from gateway.management_server import ManagementServer, config, limit, packed
 from ratectl.sidecar.service import METHOD
 from ratectl.stores import open_store
 from sidecar.envoys_messages import OK, OVER, descriptor, request
@@ -72,6 +73,27 @@ def test_a_sidecar_asks_by_its_mapping_which_may_change(tmp_path: Path) -> None:
                 assert codes == [OK, OK, OVER]
 
 
+@once
+def test_a_sidecar_takes_its_limits_from_a_management_server(tmp_path: Path) -> None:
+    with ManagementServer() as server:
+        server.put(1, packed(config("mail", limit("rule", "2/DAY", "rule"))))
+        options = ("--rls", "127.0.0.1:0", "--xds", server.address)
+        url = f"sqlite:///{tmp_path}/rates.db"
+        with agent_run(url, tmp_path, *options) as running:
+            at = running.logged(r"rls on (127.0.0.1:[0-9]+)")[1]
+            running.logged(rf"version 1 of {server.address} is in force: 1 scopes")
+            asked = request("mail", descriptor(("first-route", "first-route"), ("rule", "rule")))
+            with grpc.insecure_channel(at) as channel:
+                decide = channel.unary_unary(METHOD)
+                codes = [
+                    RateLimitResponse.FromString(
+                        decide(asked.SerializeToString(), timeout=20)
+                    ).overall_code
+                    for _ in range(3)
+                ]
+            assert codes == [OK, OK, OVER]
+
+
 def test_a_wrong_mapping_is_shown_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "mapping.yaml"
     file.write_text("apiVersion: ratectl/v1\nkind: EnvoyMapping\ndomains: {mail: {scop: /m}}\n")
@@ -114,6 +136,19 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: st
             "--rls-tls is given two or three times, not 1",
         ),
         (["--rls", "127.0.0.1:0", "--rls-server", "h2"], "'h2' is not one of 'ngh2', 'grpcio'"),
+        (["--xds", "127.0.0.1:1"], "--xds is for --rls: name its address"),
+        (["--xds-tls", "a", "--xds-tls", "b"], "--xds-tls is for --xds: name its address"),
+        (["--xds-node", "a"], "--xds-node is for --xds: name its address"),
+        (["--xds-across", "redis"], "--xds-across is for --xds: name its address"),
+        (
+            ["--rls", "127.0.0.1:0", "--xds", "127.0.0.1:1", "--rls-mapping", "a"],
+            "the mapping comes from the server of --xds: leave out --rls-mapping",
+        ),
+        (["--rls", "127.0.0.1:0", "--xds", "gateway"], "it has no port"),
+        (
+            ["--rls", "127.0.0.1:0", "--xds", "a:1", *["--xds-tls", "no.pem"] * 3],
+            "the management server a:1: cannot read no.pem: No such file",
+        ),
     ],
 )
 def test_wrong_options(tmp_path: Path, options: list[str], message: str) -> None:

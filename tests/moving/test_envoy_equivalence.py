@@ -12,6 +12,7 @@ from moving.envoy_random import configuration, descriptor, pause
 from ratectl import FakeClock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from moving.envoy_reference import Asked
@@ -45,6 +46,31 @@ def test_requests_of_one_descriptor_and_one_hit_are_decided_alike(
                 assert ours == theirs, (seed, number, asked, config)
                 refused += not ours
     assert refused > REQUESTS * GROUP // 50
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_requests_of_one_descriptor_with_hits_of_its_own_are_decided_alike(
+    seed: int, tmp_path: Path
+) -> None:
+    """Such hits are counted also where they are refused, as costs that come at the end are."""
+    chance, config, clock = drawn(seed)
+    refused = 0
+    with both(tmp_path / "config", [config], clock) as services:
+        for number in range(REQUESTS):
+            clock.advance(pause(chance))
+            asked = descriptor(chance, config, chance.choice((1, 1, 2, 3, 5)))
+            ours, theirs = services.decide(config["domain"], asked)
+            assert ours == theirs, (number, asked, config)
+            refused += not ours
+    assert refused or not any(_all_limits(config["descriptors"]))
+
+
+def _all_limits(level: list[dict[str, Any]]) -> Iterator[bool]:
+    """Yield True for each limit that can refuse."""
+    for node in level:
+        limit = node.get("rate_limit", {"unlimited": True})
+        yield not (limit.get("unlimited") or node.get("shadow_mode"))
+        yield from _all_limits(node.get("descriptors", []))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -314,10 +314,11 @@ class TestCore:
                 service.decide(data)
             gc.collect()
             before = sys.getallocatedblocks()
-            for _ in range(3_000):
+            for _ in range(30_000):
                 service.decide(data)
             gc.collect()
-            assert sys.getallocatedblocks() - before < 100
+            # Threads of other tests may allocate some, too.
+            assert sys.getallocatedblocks() - before < 3_000
 
 
 def test_engines_without_a_core_leave_it_to_python() -> None:

@@ -9,7 +9,7 @@ from simulation.shrinking import explained, failure, shrunk
 from simulation.world import Violation
 
 SEEDS = 500
-WINDOW_SEEDS = 200
+WINDOW_SEEDS = 100
 AT_ONCE = 20
 
 

@@ -92,6 +92,43 @@ def run(
             "it changes.",
         ),
     ] = None,
+    xds: Annotated[
+        str | None,
+        typer.Option(
+            "--xds",
+            metavar="HOST:PORT",
+            help="With --rls: take limits and mapping from Envoy Gateway, or another server of "
+            "xDS. They are published to the store as the set `xds`.",
+        ),
+    ] = None,
+    xds_tls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--xds-tls",
+            metavar="FILE",
+            help="PEM file for --xds; give it three times: certificate, key, and the authority of "
+            "the server. They are read again for each connection.",
+        ),
+    ] = None,
+    xds_node: Annotated[
+        str | None,
+        typer.Option(
+            "--xds-node",
+            metavar="ID",
+            help="Name under which the server of --xds has the limits.  [default: envoy-ratelimit]",
+            show_default=False,
+        ),
+    ] = None,
+    xds_across: Annotated[
+        Literal["redis"] | None,
+        typer.Option(
+            "--xds-across",
+            metavar="redis",
+            help="Let a Redis server count the limits of --xds for all sidecars.  "
+            "[default: each sidecar counts for itself]",
+            show_default=False,
+        ),
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(
@@ -148,14 +185,15 @@ def run(
     agent goes on with it.
 
     With --rls it is a sidecar: it decides what Envoy asks. A domain is a scope, its descriptors'
-    entries are attributes, unless --rls-mapping says otherwise. With --http, services in any
-    language ask it over HTTP.
+    entries are attributes, unless --rls-mapping says otherwise. With --xds it stands where Envoy
+    Gateway expects envoyproxy/ratelimit. With --http, services in any language ask it over HTTP.
 
     Examples:
       ratectl agent run
       ratectl agent run --id edge-1 --state-dir /var/lib/ratectl --store etcd://etcd:2379/prod
       ratectl agent run --public-key /etc/ratectl/platform.pub
       ratectl agent run --rls 127.0.0.1:8081 --metrics 127.0.0.1:9464
+      ratectl agent run --rls 0.0.0.0:8081 --xds envoy-gateway:18001
       ratectl agent run --http 127.0.0.1:8082
       ratectl agent run --metrics 127.0.0.1:9464 --admin unix:/run/ratectl/admin.sock
 
@@ -183,7 +221,16 @@ def run(
         "--rls-tls": rls_certificates,
         "--rls-mapping": rls_mapping,
     }
-    _check_needs("--rls", rls, for_rls)
+    _check_needs("--rls", rls, {**for_rls, "--xds": xds})
+    server_certificates = tls_of("--xds-tls", xds_tls)
+    for_xds = {
+        "--xds-tls": server_certificates,
+        "--xds-node": xds_node,
+        "--xds-across": xds_across,
+    }
+    _check_needs("--xds", xds, for_xds)
+    if xds is not None and rls_mapping is not None:
+        raise UsageError("the mapping comes from the server of --xds: leave out --rls-mapping")
     _check_needs("--http", http, {"--http-tls": http_certificates})
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
@@ -216,6 +263,18 @@ def run(
                     )
                     for name, address in sidecars.enter_context(sidecar).addresses.items():
                         log.info("%s on %s", name, address)
+                    if xds is not None:
+                        from ratectl.xds.follower import NODE, GatewayFollower
+
+                        follower = GatewayFollower(
+                            agent,
+                            sidecar,
+                            xds,
+                            node=xds_node or NODE,
+                            tls=server_certificates,
+                            across=xds_across,
+                        )
+                        sidecars.enter_context(follower)
                 # After those: /readyz says that they listen.
                 if not metrics is admin is None:
                     served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)

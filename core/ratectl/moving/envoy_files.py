@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+    from ratectl.policy.loading.files import Sources
     from ratectl.policy.yaml.nodes import Document, Node
 
 __all__ = [
     "DescriptorModel", "DomainFile", "MovingError", "RateLimitModel", "Rule", "all_rules",
-    "finding", "is_wildcard", "raise_findings", "read_files", "rules_below",
+    "finding", "is_wildcard", "raise_findings", "read_files", "read_sources", "rules_below",
 ]  # fmt: skip
 
 
@@ -105,7 +106,11 @@ def read_files(paths: Sequence[str | os.PathLike[str]]) -> list[DomainFile]:
         raise UsageError(
             "files of envoyproxy/ratelimit are not read from standard input: name them"
         )
-    sources = find_sources(paths, None)
+    return read_sources(find_sources(paths, None))
+
+
+def read_sources(sources: Sources) -> list[DomainFile]:
+    """Read sources; see ``read_files`` for what is raised."""
     findings = list(sources.diagnostics)
     texts: dict[str, tuple[str, ...]] = {}
     files = []

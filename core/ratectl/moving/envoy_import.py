@@ -121,7 +121,8 @@ class _Domain:
         """Return the domain of the mapping."""
         attributes = {"attributes": self.attributes} if self.attributes else {}
         below = self._below(file, _Above(self.scope))
-        return {**attributes, "unlisted": "pass", **({"descriptors": below} if below else {})}
+        settings = {**attributes, "unlisted": "pass", "charge_refused": True}
+        return {**settings, **({"descriptors": below} if below else {})}
 
     def _below(self, parent: DomainFile | Rule, above: _Above) -> list[dict[str, Any]]:
         names = UniqueNames()

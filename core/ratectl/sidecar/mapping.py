@@ -33,6 +33,8 @@ class Found(NamedTuple):
     """Unit of its hits; None: requests."""
     late_cost: bool = False
     """True if hits are charged whatever is left."""
+    charge_refused: bool = False
+    """True if a descriptor with hits of its own is charged also where it is refused."""
     name: str | None = None
     """Name of its node."""
     replaces: tuple[str, ...] = ()
@@ -45,6 +47,8 @@ class EnvoyMapping:
     def __init__(self, model: MappingModel | None = None) -> None:
         listed = {} if model is None else model.domains
         self._domains = {name: Domain(name, domain) for name, domain in listed.items()}
+        self.charges_refused = any(each.root.charges_refused for each in self._domains.values())
+        """True if some refusals are charged."""
 
     def domain(self, name: str) -> Domain:
         """Return the settings of a domain."""
@@ -102,7 +106,7 @@ class Domain:
 class _Node:
     """One entry, and the nodes of the entries that may come next."""
 
-    __slots__ = ("_beginnings", "_by_key", "_exact", "found", "is_end")
+    __slots__ = ("_beginnings", "_by_key", "_exact", "charges_refused", "found", "is_end")
 
     def __init__(
         self, found: Found, models: Sequence[NodeModel] = (), *, is_end: bool = False
@@ -113,10 +117,13 @@ class _Node:
         self._exact: dict[tuple[str, str], _Node] = {}
         self._beginnings: list[tuple[str, str, _Node]] = []
         self._by_key: dict[str, _Node] = {}
+        self.charges_refused = found.charge_refused
+        """True if some refusals here or below are charged."""
         for model in models:
             settings = _settings(found, model)
             settings = settings._replace(name=model.name, replaces=model.replaces or ())
             node = _Node(settings, model.descriptors or (), is_end=model.scope is not None)
+            self.charges_refused |= node.charges_refused
             if model.value is None:
                 self._by_key[model.key] = node
                 continue
@@ -164,4 +171,5 @@ def _settings(above: Found, model: DomainModel | NodeModel) -> Found:
     """Return the settings of a node: those that it names, and else those above it."""
     unit = above.unit if model.unit is None else model.unit
     late = above.late_cost if model.late_cost is None else model.late_cost
-    return Found(model.scope or above.scope, None if unit == REQUESTS else unit, late)
+    refused = above.charge_refused if model.charge_refused is None else model.charge_refused
+    return Found(model.scope or above.scope, None if unit == REQUESTS else unit, late, refused)

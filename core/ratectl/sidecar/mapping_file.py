@@ -47,6 +47,9 @@ class _Settings(Fields):
     late_cost: bool | None = None
     """True if hits come after a request has run (``apply_on_stream_done``): they are charged even
     where less is left. A descriptor with 0 hits looks."""
+    charge_refused: bool | None = None
+    """True if a descriptor that brings hits of its own (``hits_addend``) is charged also where it
+    is refused, as in envoyproxy/ratelimit: for limits that count requests and late costs."""
 
 
 class NodeModel(_Settings):

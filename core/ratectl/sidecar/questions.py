@@ -43,6 +43,8 @@ class Question(NamedTuple):
     """Identity of the request: empty if its entry is missing, None if the mapping names none."""
     gives_back: bool = False
     """True if the cost is one to give back."""
+    charges_refusal: bool = False
+    """True if the cost is charged also where it is refused."""
 
 
 def questions_of(request: Request, mapping: EnvoyMapping) -> list[Question | None]:
@@ -93,7 +95,10 @@ def _question(
     hits = (hits_of_all or 1) if descriptor.hits is None else descriptor.hits
     is_late = found.late_cost and hits > 0 and not descriptor.is_negative
     cost = hits if found.unit is None or not hits else _cost(found.unit, hits, is_late)
-    return Question(found.scope, attributes, cost, is_late, request, descriptor.is_negative)
+    charges = found.charge_refused and bool(descriptor.hits)
+    return Question(
+        found.scope, attributes, cost, is_late, request, descriptor.is_negative, charges
+    )
 
 
 def _cost(unit: str, hits: int, is_late: bool) -> dict[str, int]:

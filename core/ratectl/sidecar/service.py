@@ -64,6 +64,10 @@ class RateLimitService:
                 return found
             if found is not None:
                 decision, scope, attributes, cost = found
+                if not decision and routes.mapping.charges_refused:
+                    (question,) = questions_of(decode_request(data), routes.mapping)
+                    if question is not None:
+                        self._charge_refusal(question)
                 asked = Question(scope, attributes, cost), decision
                 return encode_response(self._answers.response([asked]))
         request = decode_request(data)
@@ -103,7 +107,16 @@ class RateLimitService:
         if question.is_late and not self._agent._meets_central(scope, attributes, cost):  # noqa: SLF001
             self._agent.charge(scope, attributes, cost)
             question = question._replace(cost=0)  # nothing of it is given back
-        return question, self._agent.check_blocking(scope, attributes, question.cost)
+        decision = self._agent.check_blocking(scope, attributes, question.cost)
+        if not decision:
+            self._charge_refusal(question)
+        return question, decision
+
+    def _charge_refusal(self, question: Question) -> None:
+        """Charge what was refused, where the mapping wants that, and no server counts it."""
+        scope, attributes, cost, *_ = question
+        if question.charges_refusal and not self._agent._meets_central(scope, attributes, cost):  # noqa: SLF001
+            self._agent.charge(scope, attributes, cost)
 
     def _give_back(self, asked: Sequence[Asked | None]) -> None:
         for each in asked:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
     from ratectl.sidecar.loop_server import Endpoint, LoopServer
+    from ratectl.sidecar.mapping import EnvoyMapping
     from ratectl.sidecar.mapping_follower import MappingFollower
 
 __all__ = ["SERVERS", "Sidecar"]
@@ -151,6 +152,15 @@ class Sidecar(Closing):
         if address is None:
             raise UsageError(f"this sidecar serves no {name}: write Sidecar(agent, {name}=…)")
         return address
+
+    def map_by(self, mapping: EnvoyMapping) -> None:
+        """Map Envoy's descriptors by another mapping from now on.
+
+        :raises UsageError: the sidecar follows a file of mappings.
+        """
+        if self._mapping is not None:
+            raise UsageError("the sidecar follows the mapping in a file: leave out rls_mapping")
+        self._methods.service.map_by(mapping)
 
     def close(self, grace: float = 5.0) -> None:
         """Tell callers to go elsewhere, and answer what they have asked. Safe to repeat.

@@ -1,0 +1,1 @@
+"""Limits of Envoy Gateway, which a management server sends over xDS."""

@@ -1,0 +1,80 @@
+"""What a management server sends means what the same configuration in a file does."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
+
+from gateway.management_server import TYPE, packed
+from moving.both import imported, written
+from moving.envoy_random import configuration
+from ratectl.xds.configuration import ConfigurationRefused, configuration_of
+from ratectl.xds.messages import decode_response
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sent(*configs: dict[str, Any], **options: Any) -> dict[str, str]:
+    """Return the files that a response becomes, without the comments that name a place."""
+    resources = [packed(_on_the_wire(each, name=each["domain"])) for each in configs]
+    response = DiscoveryResponse(type_url=TYPE, resources=resources)
+    found = configuration_of(decode_response(response.SerializeToString()), **options)
+    return without_places(found.files)
+
+
+def without_places(files: dict[str, str]) -> dict[str, str]:
+    return {
+        name: "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+        for name, text in files.items()
+    }
+
+
+def _on_the_wire(node: dict[str, Any], **more: str) -> dict[str, Any]:
+    """Return a configuration in the words of protobuf: its units are in capitals."""
+    found = {**node, **more}
+    if "rate_limit" in found:
+        found["rate_limit"] = {**found["rate_limit"]}
+        if "unit" in found["rate_limit"]:
+            found["rate_limit"]["unit"] = found["rate_limit"]["unit"].upper()
+    if "descriptors" in found:
+        found["descriptors"] = [_on_the_wire(each) for each in found["descriptors"]]
+    return found
+
+
+def only_on_the_wire(level: list[dict[str, Any]]) -> None:
+    """Take away what protobuf cannot say."""
+    for node in level:
+        node.pop("share_threshold", None)
+        only_on_the_wire(node.get("descriptors", []))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_it_becomes_the_same_policies_and_mapping(seed: int, tmp_path: Path) -> None:
+    chance = Random(seed)
+    configs = [configuration(chance, f"domain-{seed}-{number}") for number in range(2)]
+    for each in configs:
+        only_on_the_wire(each["descriptors"])
+    files = without_places(imported(written(tmp_path / "files", *configs)))
+    assert sent(*configs) == files
+
+
+def test_options() -> None:
+    quota = {"key": "a", "quota_mode": True, "rate_limit": {"unit": "day", "requests_per_unit": 1}}
+    config = {"domain": "http", "descriptors": [quota]}
+    with pytest.raises(ConfigurationRefused, match="quota_mode never refuses in some versions"):
+        sent(config)
+    (policies, _) = sent(config, quota_mode="enforce", across="redis").values()
+    assert "across: redis" in policies
+    assert "shadow" not in policies
+    (policies, _) = sent(config, quota_mode="shadow").values()
+    assert "mode: shadow" in policies
+
+
+def test_nothing_at_all() -> None:
+    assert sent() == {
+        "envoy-mapping.yaml": "apiVersion: ratectl/v1\nkind: EnvoyMapping\ndomains: {}"
+    }
