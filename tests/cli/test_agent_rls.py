@@ -10,8 +10,8 @@ import trustme
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
 from test_agent_endpoints import agent_run, agent_run_refuses
 
+from envoy_gateway.management_server import ManagementServer, config, limit, packed
 from etcd_server import wait_for
-from gateway.management_server import ManagementServer, config, limit, packed
 from ratectl.sidecar.service import METHOD
 from ratectl.stores import open_store
 from sidecar.envoys_messages import OK, OVER, descriptor, request

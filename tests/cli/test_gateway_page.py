@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envoy_gateway.management_server import ManagementServer, config, limit, packed
+from envoy_gateway.place import Place
+from envoy_gateway.test_following import ROUTE, RULE
 from etcd_server import wait_for
-from gateway.management_server import ManagementServer, config, limit, packed
-from gateway.place import Place
-from gateway.test_following import ROUTE, RULE
 from support import once
 
 if TYPE_CHECKING:

@@ -96,7 +96,8 @@ def connection(seed: int) -> int:
             raise CallError(3, "no")
         return data
 
-    http2 = GrpcConnection({HEADERS[3][1]: method})
+    path = HEADERS[3][1]
+    http2 = GrpcConnection({path: method}, streams=[path] if rnd.random() < 0.3 else ())
     parts = [PREFACE, SettingsFrame(0, settings=_settings(rnd)).serialize()]
     parts += [part.serialize() for part in _frames(rnd)]
     if rnd.random() < 0.7:
@@ -113,6 +114,8 @@ def connection(seed: int) -> int:
             http2.to_send()
     http2.to_send()
     assert http2.calls <= 256
+    assert http2._parts.keys() <= http2._arriving.keys() <= http2._open
+    assert http2._answered.keys() <= http2._parts.keys()
     return len(made)
 
 

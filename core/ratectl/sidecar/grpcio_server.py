@@ -14,13 +14,20 @@ from ratectl.agent.log import log
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address
 from ratectl.sidecar.certificate import FileCertificate
-from ratectl.sidecar.methods import MOST_BYTES, MOST_HEADERS, MOST_STREAMS, CallError
+from ratectl.sidecar.methods import (
+    MOST_BYTES,
+    MOST_HEADERS,
+    MOST_MESSAGES,
+    MOST_STREAMS,
+    TOO_MANY_MESSAGES,
+    CallError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from ratectl.agent.serving.tls import Tls
-    from ratectl.sidecar.methods import Method
+    from ratectl.sidecar.methods import Method, Methods
 
 __all__ = ["GrpcioServer"]
 
@@ -37,7 +44,7 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 class GrpcioServer:
     """Listens until it is closed."""
 
-    def __init__(self, methods: Mapping[str, Method], address: Address, tls: Tls | None) -> None:
+    def __init__(self, methods: Methods, address: Address, tls: Tls | None) -> None:
         """Listen.
 
         :raises UsageError: the address or a certificate cannot be used.
@@ -89,10 +96,12 @@ def _credentials(tls: Tls) -> Any:
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(self, methods: Methods) -> None:
         self._handlers = {
-            path: grpc.unary_unary_rpc_method_handler(partial(_answer, method))
-            for path, method in methods.items()
+            path: grpc.stream_stream_rpc_method_handler(partial(_answer_each, method))
+            if path in methods.streams
+            else grpc.unary_unary_rpc_method_handler(partial(_answer, method))
+            for path, method in methods.by_path.items()
         }
 
     def service(self, details: Any) -> Any:
@@ -108,3 +117,10 @@ def _answer(method: Method, data: bytes, context: Any) -> bytes:
         log.exception("a call of the sidecar failed")
         context.abort(grpc.StatusCode.INTERNAL, "the limiter failed: see its log")
     raise AssertionError("abort raises")
+
+
+def _answer_each(method: Method, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+    for number, data in enumerate(messages):
+        if number == MOST_MESSAGES:
+            context.abort(_CODES[TOO_MANY_MESSAGES.code], str(TOO_MANY_MESSAGES))
+        yield _answer(method, data, context)

@@ -32,14 +32,16 @@ from ratectl.sidecar.methods import (
     INTERNAL,
     MOST_BYTES,
     MOST_HEADERS,
+    MOST_MESSAGES,
     MOST_STREAMS,
     RESOURCE_EXHAUSTED,
+    TOO_MANY_MESSAGES,
     UNIMPLEMENTED,
     CallError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ratectl.sidecar.methods import Method
 
@@ -68,6 +70,8 @@ _HEADERS: Final = ((b":status", b"200"), (b"content-type", _TYPE))
 _TRAILERS: Final = ((b"grpc-status", b"0"),)
 _WRONG_TYPE: Final = ((b":status", b"415"),)
 _DRAIN: Final = b"draining"
+_MOST_OF_MANY: Final = 8
+"""Open calls of one connection with many messages."""
 _LONGEST_CALL: Final = 90.0
 """Seconds that a connection may have open calls of which none ends."""
 _LONGEST_IDLE: Final = 3_600.0
@@ -123,9 +127,18 @@ class GrpcConnection:
     is_mute: Final = False
     """True if nothing more is sent, and the peer may still send."""
 
-    def __init__(self, methods: Mapping[str, Method], run: Run = run_here) -> None:
-        """``run``: calls a method and returns the answer; None if it answers later."""
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        run: Run = run_here,
+        streams: Collection[str] = (),
+    ) -> None:
+        """``run``: calls a method and returns the answer; None if it answers later.
+
+        ``streams``: paths of methods with many messages in a call, of which each is answered.
+        """
         self._methods = {path.encode(): method for path, method in methods.items()}
+        self._streams = frozenset(path.encode() for path in streams)
         self._run = run
         self._connection = Connection(Role.SERVER, _CONFIGURATION)
         self._connection.initiate_connection(_SETTINGS)
@@ -134,6 +147,8 @@ class GrpcConnection:
         self._parts: dict[int, bytearray] = {}
         """What has arrived of their messages."""
         self._open: set[int] = set()
+        self._answered: dict[int, int] = {}
+        """Numbers of messages that were answered, of open calls with many."""
         self.ended = 0
         """Calls that have ended."""
         self.is_over = False
@@ -211,9 +226,12 @@ class GrpcConnection:
             with suppress(StreamProtocolError):
                 self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
             return
-        method = self._methods.get(headers.get(b":path", b""))
+        path = headers.get(b":path", b"")
+        method = self._methods.get(path)
         if method is None or headers.get(b":method") != b"POST":
             self.answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
+        elif path in self._streams:
+            self._begin_many(stream, method, is_end=event.end_stream)
         elif event.end_stream:
             self._answer_whole(stream, method, b"")
         else:
@@ -225,6 +243,9 @@ class GrpcConnection:
         method = self._arriving.get(stream)
         if method is None:
             return  # it has been answered
+        if stream in self._answered:
+            self._add_to_many(stream, method, event)
+            return
         if stream in self._parts or not event.end_stream:
             parts = self._parts.setdefault(stream, bytearray())
             parts.extend(data)
@@ -247,7 +268,9 @@ class GrpcConnection:
 
     def _end_message(self, event: TrailersReceived) -> None:
         method = self._arriving.get(event.stream_id)
-        if method is not None:
+        if event.stream_id in self._answered:
+            self._end_many(event.stream_id)
+        elif method is not None:
             data = bytes(self._parts.get(event.stream_id, b""))
             self._forget(event.stream_id)
             self._answer_whole(event.stream_id, method, data)
@@ -271,6 +294,7 @@ class GrpcConnection:
         """Forget what has arrived of a call."""
         self._arriving.pop(stream, None)
         self._parts.pop(stream, None)
+        self._answered.pop(stream, None)
 
     def _answer_whole(self, stream: int, method: Method, message: bytes) -> None:
         answer: Answer | None
@@ -286,6 +310,50 @@ class GrpcConnection:
     def _refuse(self, stream: int, error: CallError) -> None:
         self._forget(stream)
         self.answer(stream, error)
+
+    # Calls with many messages -------------------------------------------------------------------
+
+    def _begin_many(self, stream: int, method: Method, *, is_end: bool) -> None:
+        if len(self._answered) == _MOST_OF_MANY:
+            problem = f"{_MOST_OF_MANY} calls of this method are open"
+            self.answer(stream, CallError(RESOURCE_EXHAUSTED, problem))
+            return
+        self._arriving[stream] = method
+        self._answered[stream] = 0
+        self._parts[stream] = bytearray()
+        with suppress(StreamProtocolError):
+            self._connection.send_response(stream, _HEADERS)
+        if is_end:
+            self._end_many(stream)
+
+    def _add_to_many(self, stream: int, method: Method, event: DataReceived) -> None:
+        """Answer the messages that have arrived whole."""
+        parts = self._parts[stream]
+        parts.extend(event.data)
+        while len(parts) >= _PREFIX:
+            length = int.from_bytes(parts[1:_PREFIX])
+            if parts[0] or length > MOST_BYTES or self._answered[stream] == MOST_MESSAGES:
+                self._end_many(stream, _wrong_message(parts[0], length))
+                return
+            if len(parts) < _PREFIX + length:
+                break
+            answer = answer_of(method, bytes(parts[_PREFIX : _PREFIX + length]))
+            del parts[: _PREFIX + length]
+            if isinstance(answer, CallError):
+                self._end_many(stream, answer)
+                return
+            self._answered[stream] += 1
+            with suppress(StreamProtocolError):
+                self._connection.send_data(stream, _prefix(len(answer)) + answer)
+        if event.end_stream:
+            self._end_many(stream)
+
+    def _end_many(self, stream: int, error: CallError | None = None) -> None:
+        if error is None and self._parts[stream]:
+            error = CallError(INTERNAL, "the last message is not whole")
+        self._forget(stream)
+        with suppress(StreamProtocolError):
+            self._connection.send_trailers(stream, _TRAILERS if error is None else _status(error))
 
     # Answers ------------------------------------------------------------------------------------
 
@@ -324,6 +392,17 @@ def _prefix(length: int) -> bytes:
 
 
 def _error_headers(error: CallError) -> tuple[tuple[bytes, bytes], ...]:
+    return (*_HEADERS, *_status(error))
+
+
+def _status(error: CallError) -> tuple[tuple[bytes, bytes], ...]:
     message = quote(str(error), safe=" !#$&'()*+,/:;=?@[]<>^`{|}~\"").encode()
-    status = str(error.code).encode()
-    return (*_HEADERS, (b"grpc-status", status), (b"grpc-message", message))
+    return (b"grpc-status", str(error.code).encode()), (b"grpc-message", message)
+
+
+def _wrong_message(is_compressed: int, length: int) -> CallError:
+    if is_compressed:
+        return CallError(UNIMPLEMENTED, "compressed messages are not read")
+    if length > MOST_BYTES:
+        return CallError(RESOURCE_EXHAUSTED, f"a message has {MOST_BYTES} bytes at most")
+    return TOO_MANY_MESSAGES

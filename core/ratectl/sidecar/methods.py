@@ -18,9 +18,11 @@ __all__ = [
     "INVALID_ARGUMENT",
     "MOST_BYTES",
     "MOST_HEADERS",
+    "MOST_MESSAGES",
     "MOST_STREAMS",
     "NOT_FOUND",
     "RESOURCE_EXHAUSTED",
+    "TOO_MANY_MESSAGES",
     "UNAVAILABLE",
     "UNIMPLEMENTED",
     "CallError",
@@ -36,6 +38,13 @@ MOST_HEADERS: Final = 16 * 1024
 """Most bytes of the headers of a call."""
 MOST_STREAMS: Final = 256
 """Calls of one connection that may be open at once."""
+MOST_MESSAGES: Final = 32
+"""Messages of one call, for methods with many."""
+
+REFLECTION: Final = tuple(
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    for version in ("v1", "v1alpha")
+)
 
 INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
@@ -56,8 +65,13 @@ class CallError(Exception):
         self.code = code
 
 
+TOO_MANY_MESSAGES: Final = CallError(
+    RESOURCE_EXHAUSTED, f"a call has {MOST_MESSAGES} messages at most"
+)
+
+
 class Methods:
-    """Methods that a sidecar serves: the Rate Limit Service, and health checks."""
+    """Methods that a sidecar serves: the Rate Limit Service, health checks, and reflection."""
 
     def __init__(self, agent: Agent) -> None:
         self.service = RateLimitService(agent)
@@ -65,7 +79,10 @@ class Methods:
         self.by_path: Mapping[str, Method] = {
             METHOD: self._decide,
             Health.METHOD: self._check,
+            **dict.fromkeys(REFLECTION, _reflect),
         }
+        self.streams: Collection[str] = REFLECTION
+        """Methods with many messages in a call, of which each is answered."""
         self.waiting: Collection[str] = (METHOD,)
         """Methods that wait for a server where that counts limits (``across: redis``)."""
 
@@ -82,3 +99,9 @@ class Methods:
             raise CallError(INVALID_ARGUMENT, str(error)) from None
         except UnknownService as error:
             raise CallError(NOT_FOUND, str(error)) from None
+
+
+def _reflect(data: bytes) -> bytes:
+    from ratectl.sidecar.reflection import reflect  # most sidecars are never asked
+
+    return reflect(data)

@@ -41,6 +41,6 @@ def rls_endpoint(
                 return None
             return CallError(UNAVAILABLE, "too many calls wait")
 
-        return GrpcConnection(methods.by_path, run)
+        return GrpcConnection(methods.by_path, run, methods.streams)
 
     return Endpoint("rls", address, tls, "h2", speaker)

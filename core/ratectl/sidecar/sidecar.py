@@ -114,7 +114,7 @@ class Sidecar(Closing):
     def _start_grpcio(self, address: Address, tls: Tls | None) -> None:
         from ratectl.sidecar.grpcio_server import GrpcioServer
 
-        server = GrpcioServer(self._methods.by_path, address, tls)
+        server = GrpcioServer(self._methods, address, tls)
         self._servers.append(server)
         self._addresses["rls"] = server.address
 

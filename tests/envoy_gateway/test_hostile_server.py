@@ -14,8 +14,8 @@ import trustme
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from envoy_gateway.management_server import TYPE, ManagementServer, config, limit, packed
 from etcd_server import wait_for
-from gateway.management_server import TYPE, ManagementServer, config, limit, packed
 from ratectl import Tls
 from ratectl.xds.messages import METHOD
 from support import once
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gateway.conftest import Start
+    from envoy_gateway.conftest import Start
 
 pytestmark = once
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 
-from gateway.management_server import TYPE, packed
+from envoy_gateway.management_server import TYPE, packed
 from moving.both import imported, written
 from moving.envoy_random import configuration
 from ratectl.xds.configuration import ConfigurationRefused, configuration_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.signatures import Keys
+from envoy_gateway.management_server import NODE, TYPE, ManagementServer, config, limit, packed
 from etcd_server import wait_for
-from gateway.management_server import NODE, TYPE, ManagementServer, config, limit, packed
 from ratectl import Agent, Tls
 from ratectl.errors import Refused, UsageError
 from ratectl.history.generations import read_history, read_live
@@ -24,7 +24,7 @@ from support import once
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gateway.conftest import Start
+    from envoy_gateway.conftest import Start
 
 pytestmark = once
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.management_server import ManagementServer
-from gateway.place import Place
+from envoy_gateway.management_server import ManagementServer
+from envoy_gateway.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
