@@ -35,6 +35,7 @@ CASES = (
     ours.POOLED,
     ours.POOLED_BY_KEY,
     ours.SIDECAR,
+    ours.SIDECAR_THREE,
 )
 _WARM = 200
 

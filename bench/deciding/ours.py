@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECK", "EXPORTED", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "LOCAL", "MANY", "POOLED",
-    "POOLED_BY_KEY",
-    "SIDECAR", "SIX", "SLOTS", "SLOTS_BESIDE", "WINDOW", "agent_on", "engine_on", "engines", "of",
+    "POOLED_BY_KEY", "SIDECAR", "SIDECAR_THREE", "SIX", "SLOTS", "SLOTS_BESIDE", "WINDOW",
+    "agent_on", "engine_on", "engines", "of",
 ]  # fmt: skip
 
 CHECK = "agent.check"
@@ -40,6 +40,7 @@ LOCAL = "engine.check, one bucket"
 POOLED = "engine.check, one bucket across processes"
 POOLED_BY_KEY = "engine.check, per key across processes"
 SIDECAR = "sidecar, request with one descriptor"
+SIDECAR_THREE = "sidecar, request with three descriptors"
 GATE = "gate"
 GATE_WINDOW = "gate, sliding window"
 GATE_WIDE = "gate, sliding window of 10^9"
@@ -245,14 +246,14 @@ def _check_many(engine: Side, tenants: int, setting: Setting) -> Candidate:
     return Candidate(engine, "many(batch)", {"many": many, "batch": batch}, decisions=_BATCH)
 
 
-def _sidecar(engine: Side, setting: Setting) -> Candidate:
+def _sidecar(engine: Side, descriptors: int, setting: Setting) -> Candidate:
     """Return the sidecar's answer to a request, from bytes to bytes."""
     from ratectl.sidecar.service import RateLimitService
 
     service = RateLimitService(agent_on(engine, setting))
     entry = b"\x0a\x06tenant\x12" + bytes([len(KEY)]) + KEY.encode()
     descriptor = b"\x0a" + bytes([len(entry)]) + entry
-    data = b"\x0a\x03one\x12" + bytes([len(descriptor)]) + descriptor
+    data = b"\x0a\x03one" + descriptors * (b"\x12" + bytes([len(descriptor)]) + descriptor)
     assert service.decide(data)[:2] == b"\x08\x01"
     return Candidate(engine, "decide(data)", {"decide": service.decide, "data": data})
 
@@ -296,7 +297,8 @@ _HOT: dict[str, tuple[Any, ...]] = {
     SLOTS_BESIDE: (_check_and_release, "/slots-and-rate"),
     MANY: (_check_many, 1),
     "agent.check_many, 32 keys": (_check_many, _BATCH),
-    SIDECAR: (_sidecar,),
+    SIDECAR: (_sidecar, 1),
+    SIDECAR_THREE: (_sidecar, 3),
 }
 KEYED = (GATE, GATE_WINDOW, GATE_WIDE, CHECK, WINDOW)
 """Builders that are measured over a million keys too."""

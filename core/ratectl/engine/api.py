@@ -202,13 +202,14 @@ class Engine(ABC):
 
     def rls(
         self, data: bytes, plans: dict[bytes, Any], tell: Tell
-    ) -> bytes | tuple[Decision, str, dict[str, str], Cost] | None:
+    ) -> bytes | list[tuple[Decision, str, dict[str, str], Cost]] | None:
         """Decide a request of Envoy's Rate Limit Service, if it is a usual one.
 
         ``plans``: those of the domains that are known (see ``sidecar/mapping.py``).
 
-        Return the bytes of the answer; or the decision with the arguments of ``check``, whose
-        answer somebody else has to write; or None for a request that nobody has decided.
+        Return the bytes of the answer; or the decision of each descriptor with the arguments of
+        ``check``: somebody else has to write the answer; or None for a request that nobody has
+        decided.
         """
         del data, plans, tell
         return None

@@ -20,9 +20,9 @@ NodePlan = tuple[str, str | None, "dict[bytes, Any] | None", bool]
 next, and True if the file lists a descriptor that ends here. A place has the nodes of values, and
 that of all others: None for no node, False if Python has to look for the beginning of a value."""
 
-Plan = tuple[NodePlan, dict[bytes, str], bool]
+Plan = tuple[NodePlan, dict[bytes, str], bool, bool]
 """A domain for the compiled core: its root, names of attributes by keys (those that requests have
-had), and True if descriptors that are not listed pass."""
+had), True if descriptors that are not listed pass, and True if some replace others."""
 
 
 class Found(NamedTuple):
@@ -84,7 +84,7 @@ class Domain:
         if self.correlation is not None or self.override is not None:
             return None
         root = self.root.plan()
-        return None if root is None else (root, {}, self.passes_unlisted)
+        return None if root is None else (root, {}, self.passes_unlisted, self.root.replaces)
 
     def find(self, entries: Iterable[tuple[str, str]]) -> Found | None:
         """Return the settings for a descriptor with these entries; None: it passes.
@@ -106,7 +106,9 @@ class Domain:
 class _Node:
     """One entry, and the nodes of the entries that may come next."""
 
-    __slots__ = ("_beginnings", "_by_key", "_exact", "charges_refused", "found", "is_end")
+    __slots__ = (
+        "_beginnings", "_by_key", "_exact", "charges_refused", "found", "is_end", "replaces",
+    )  # fmt: skip
 
     def __init__(
         self, found: Found, models: Sequence[NodeModel] = (), *, is_end: bool = False
@@ -119,11 +121,14 @@ class _Node:
         self._by_key: dict[str, _Node] = {}
         self.charges_refused = found.charge_refused
         """True if some refusals here or below are charged."""
+        self.replaces = bool(found.replaces)
+        """True if some nodes here or below replace others."""
         for model in models:
             settings = _settings(found, model)
             settings = settings._replace(name=model.name, replaces=model.replaces or ())
             node = _Node(settings, model.descriptors or (), is_end=model.scope is not None)
             self.charges_refused |= node.charges_refused
+            self.replaces |= node.replaces
             if model.value is None:
                 self._by_key[model.key] = node
                 continue

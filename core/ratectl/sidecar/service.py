@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.agent import Agent
+    from ratectl.engine.cost import Cost
+    from ratectl.engine.decision import Decision
     from ratectl.sidecar.answers import Asked
     from ratectl.sidecar.mapping import Plan
     from ratectl.sidecar.messages import Request, Response
@@ -63,13 +65,8 @@ class RateLimitService:
             if isinstance(found, bytes):
                 return found
             if found is not None:
-                decision, scope, attributes, cost = found
-                if not decision and routes.mapping.charges_refused:
-                    (question,) = questions_of(decode_request(data), routes.mapping)
-                    if question is not None:
-                        self._charge_refusal(question)
-                asked = Question(scope, attributes, cost), decision
-                return encode_response(self._answers.response([asked]))
+                asked = _asked_of(found, data, routes.mapping)
+                return encode_response(self._all_or_nothing(asked))
         request = decode_request(data)
         answer = self.answer(request)
         routes.learn(request)
@@ -88,7 +85,14 @@ class RateLimitService:
         except BaseException:
             self._give_back(asked)
             raise
-        if any(each is not None and not each[1] for each in asked):
+        return self._all_or_nothing(asked)
+
+    def _all_or_nothing(self, asked: Sequence[Asked | None]) -> Response:
+        """Answer what was decided. If a descriptor was refused, give back what others charged."""
+        refused = [each[0] for each in asked if each is not None and not each[1]]
+        if refused:
+            for question in refused:
+                self._charge_refusal(question)
             self._give_back(asked)
             asked = [self._looked_at(each) for each in asked]
         else:
@@ -107,10 +111,7 @@ class RateLimitService:
         if question.is_late and not self._agent._meets_central(scope, attributes, cost):  # noqa: SLF001
             self._agent.charge(scope, attributes, cost)
             question = question._replace(cost=0)  # nothing of it is given back
-        decision = self._agent.check_blocking(scope, attributes, question.cost)
-        if not decision:
-            self._charge_refusal(question)
-        return question, decision
+        return question, self._agent.check_blocking(scope, attributes, question.cost)
 
     def _charge_refusal(self, question: Question) -> None:
         """Charge what was refused, where the mapping wants that, and no server counts it."""
@@ -141,6 +142,18 @@ class RateLimitService:
             )
 
 
+def _asked_of(
+    found: Sequence[tuple[Decision, str, dict[str, str], Cost]], data: bytes, mapping: EnvoyMapping
+) -> list[Asked | None]:
+    """Return the questions that the compiled core has decided, with their decisions."""
+    decisions = [each[0] for each in found]
+    if mapping.charges_refused and not all(decisions):
+        questions = questions_of(decode_request(data), mapping)
+    else:
+        questions = [Question(scope, attributes, cost) for _, scope, attributes, cost in found]
+    return [each and (each, made) for each, made in zip(questions, decisions, strict=True)]
+
+
 class _Routes:
     """A mapping, and what the compiled core needs of it."""
 
@@ -160,7 +173,7 @@ class _Routes:
         if plan is None:
             plan = domain.core
             _remember(self.plans, request.domain, plan)
-        _, names, _ = plan
+        names = plan[1]
         for descriptor in request.descriptors:
             for key, _ in descriptor.entries:
                 _remember(names, key, sys.intern(domain.attributes.get(key, key)))
