@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from ratectl.xds.follower import GatewayFollower
+from ratectl.xds import GatewayFollower
 from sidecar.envoys_messages import OK, asked, descriptor, request
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ratectl.publishing.propose import propose
 from ratectl.publishing.sets import SetChoice
 from ratectl.sidecar import Sidecar
 from ratectl.stores import open_store
-from ratectl.xds.follower import GatewayFollower
+from ratectl.xds import GatewayFollower
 from support import once
 
 if TYPE_CHECKING:
@@ -289,6 +289,9 @@ def test_addresses_and_mappings_that_cannot_be_used(tmp_path: Path, url: str) ->
             for address in ("unix:/run/x.sock", "nonsense", "", "127.0.0.1:0"):
                 with pytest.raises(UsageError):
                     GatewayFollower(agent, sidecar, address)
+            for wrong in ({"across": "cluster"}, {"quota_mode": "ignore"}):
+                with pytest.raises(UsageError, match=r"'redis'|'shadow'"):
+                    GatewayFollower(agent, sidecar, "127.0.0.1:1", **wrong)  # type: ignore[arg-type]
             missing = Tls(tmp_path / "no.pem", tmp_path / "no.key", tmp_path / "ca.pem")
             with pytest.raises(UsageError, match=r"cannot read .*no\.pem"):
                 GatewayFollower(agent, sidecar, "127.0.0.1:1", tls=missing)

@@ -264,13 +264,13 @@ def run(
                     for name, address in sidecars.enter_context(sidecar).addresses.items():
                         log.info("%s on %s", name, address)
                     if xds is not None:
-                        from ratectl.xds.follower import NODE, GatewayFollower
+                        from ratectl.xds import GatewayFollower
 
                         follower = GatewayFollower(
                             agent,
                             sidecar,
                             xds,
-                            node=xds_node or NODE,
+                            node=xds_node,
                             tls=server_certificates,
                             across=xds_across,
                         )

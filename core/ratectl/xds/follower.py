@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from ratectl.sidecar import Sidecar
     from ratectl.xds.messages import DiscoveryResponse
 
-__all__ = ["NODE", "GatewayFollower"]
+__all__ = ["GatewayFollower"]
 
-NODE: Final = "envoy-ratelimit"
+_NODE: Final = "envoy-ratelimit"
 """Name under which Envoy Gateway has limits for a rate limit service."""
 
 _SHORTEST, _LONGEST = 0.5, 30.0
@@ -66,7 +66,7 @@ class GatewayFollower(Closing):
         sidecar: Sidecar,
         address: str,
         *,
-        node: str = NODE,
+        node: str | None = None,
         tls: Tls | None = None,
         across: str | None = None,
         quota_mode: QuotaMode | None = None,
@@ -74,14 +74,19 @@ class GatewayFollower(Closing):
         """Follow the management server at ``address`` (``host:port``), until closed.
 
         Its limits are published to the agent's store as the set ``xds``, and survive restarts
-        there. ``node``: the name under which the server knows rate limit services. ``tls``:
-        certificate and key of this client, and the authority of the server; None for a connection
-        in plain text. ``across``: who counts the limits (``redis``); None: each sidecar.
-        ``quota_mode``: the meaning of limits with ``quota_mode``.
+        there. ``node``: the name under which the server knows rate limit services; default:
+        ``envoy-ratelimit``. ``tls``: certificate and key of this client, and the authority of the
+        server; None for a connection in plain text. ``across``: who counts the limits (``redis``);
+        None: each sidecar. ``quota_mode``: the meaning of limits with ``quota_mode`` (``shadow`` or
+        ``enforce``); None: they are refused.
 
-        :raises UsageError: the address or a file of ``tls`` cannot be used, the agent follows no
-            store or obeys signatures only, or the sidecar has a mapping of its own.
+        :raises UsageError: an argument cannot be used, the agent follows no store or obeys
+            signatures only, or the sidecar has a mapping of its own.
         """
+        if across not in (None, "redis"):
+            raise UsageError(f"across is 'redis', or None, not {across!r}")
+        if quota_mode not in (None, "shadow", "enforce"):
+            raise UsageError(f"quota_mode is 'shadow' or 'enforce', or None, not {quota_mode!r}")
         settings = agent._following.settings  # noqa: SLF001
         parsed = parse_address(address)
         if parsed.path or not parsed.port:
@@ -93,7 +98,7 @@ class GatewayFollower(Closing):
                 "an agent with public keys obeys signed policies only, and nobody signs what a "
                 "management server sends"
             )
-        self._server = Server(address, node, tls)
+        self._server = Server(address, _NODE if node is None else node, tls)
         try:
             self._server.check()
         except StreamEnded as error:
