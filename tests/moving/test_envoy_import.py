@@ -59,6 +59,20 @@ def services() -> Iterator[Both]:
         yield Both(ours, Reference({DOMAIN: config}), clock)
 
 
+def test_requests_by_chance_for_every_feature(services: Both) -> None:
+    """With hits of their own, too: costs that come at the end of a request."""
+    chance = Random(1)
+    config = services._theirs.domains[DOMAIN]
+    refused = 0
+    for number in range(100_000 if SOAK else 2_000):
+        services._clock.advance(pause(chance))
+        asked = descriptor(chance, config, chance.choice((1, 1, 1, 2, 4)))
+        ours, theirs = services.decide(DOMAIN, asked)
+        assert ours == theirs, (number, asked)
+        refused += not ours
+    assert refused > 100
+
+
 def decided(services: Both, *entries: tuple[str, str], times: int = 4) -> str:
     """Return ``+`` for each request that is admitted in both meanings, ``-`` for refused ones."""
     shown = ""
