@@ -70,11 +70,11 @@ class House:
     def reload(self, **more: dict[str, Any]) -> None:
         """Publish the same limits again, and ``more``."""
         said = {"/a": {"limits": {**self.limits(), **more}}, "/other": {"limits": {}}}
-        number = 0
-        while number != self.generation:  # a reload in the middle of this one was later, or earlier
-            self.generation += 1
-            number = self.generation
+        while True:
+            self.generation = number = self.generation + 1
             self.engine.swap(compile_tree(tree(said), number))
+            if number == self.generation:  # else there was a reload in the middle of this one
+                return
 
     def ask(self, attributes: Any = None, cost: Any = 1, scope: Any = "/a") -> Decision:
         """Decide a request, and remember it if tenant ``t``'s limit admitted it."""
