@@ -14,6 +14,7 @@ from etcd_server import wait_for
 from ratectl import Agent, Tls
 from ratectl.errors import Refused, UsageError
 from ratectl.history.generations import read_history, read_live
+from ratectl.history.trees import live_tree
 from ratectl.publishing.propose import propose
 from ratectl.publishing.sets import SetChoice
 from ratectl.sidecar import Sidecar
@@ -58,7 +59,9 @@ def test_limits_are_in_force_and_accepted(server: ManagementServer, start: Start
     assert place.problem is None
 
 
-def test_a_change_is_followed_and_counters_go_on(server: ManagementServer, start: Start) -> None:
+def test_a_change_is_followed_and_counters_go_on(
+    server: ManagementServer, start: Start, url: str
+) -> None:
     server.put(1, gateway(5))
     place = start(server.address)
     wait_for(lambda: server.accepted(1), "it is accepted")
@@ -71,6 +74,9 @@ def test_a_change_is_followed_and_counters_go_on(server: ManagementServer, start
     server.put(3)
     wait_for(lambda: server.accepted(3), "it is accepted")
     assert place.admits(HTTP, ROUTE, RULE) == 100, "no limit is left"
+    with open_store(url) as store:
+        live = live_tree(store).tree
+    assert not live.policies
 
 
 def test_overrides_of_a_value_and_addresses(server: ManagementServer, start: Start) -> None:

@@ -27,6 +27,7 @@ domains:
   beginnings:
     scope: /shop
     descriptors: [{key: client, value: a*, charge_refused: true}]
+  inherited: {charge_refused: true, descriptors: [{key: client, scope: /shop}]}
   spared: {scope: /shop}
 """
 POLICIES = """\
@@ -43,9 +44,13 @@ def clock() -> FakeClock:
     return FakeClock("2026-11-30T12:00:00Z")
 
 
+def mapped(text: str) -> EnvoyMapping:
+    return EnvoyMapping(parse_mapping(text.encode(), "mapping.yaml")[0])
+
+
 @pytest.fixture
 def service(clock: FakeClock) -> Iterator[RateLimitService]:
-    mapping = EnvoyMapping(parse_mapping(MAPPING.encode(), "mapping.yaml")[0])
+    mapping = mapped(MAPPING)
     with Agent.from_policies(POLICIES, clock=clock) as agent:
         yield RateLimitService(agent, mapping)
 
@@ -60,7 +65,7 @@ def code(service: RateLimitService, domain: str, hits: int | None, *more: tuple[
     return int(answer.overall_code)
 
 
-@pytest.mark.parametrize("domain", ["charged", "beginnings"])
+@pytest.mark.parametrize("domain", ["charged", "beginnings", "inherited"])
 @pytest.mark.parametrize("repeats", [1, 5])
 def test_a_cost_above_what_is_left_is_charged(
     service: RateLimitService, clock: FakeClock, domain: str, repeats: int
@@ -99,3 +104,14 @@ def test_of_several_descriptors_only_the_refused_one_is_charged(service: RateLim
     assert not looks(service)
     message = request("charged", descriptor(b, hits=10))
     assert asked(service, message).overall_code == OK
+
+
+def test_a_mapping_knows_whether_any_refusal_is_charged() -> None:
+    head, _, _ = MAPPING.partition("domains:")
+    for descriptors, charges in (
+        ("{key: a, descriptors: [{key: b, charge_refused: true}]}", True),
+        ("{key: a, charge_refused: false}", False),
+        ("{key: a}", False),
+    ):
+        text = f"{head}domains: {{shop: {{descriptors: [{descriptors}]}}}}\n"
+        assert mapped(text).charges_refused is charges
