@@ -208,7 +208,6 @@ def test_other_questions_refuse_or_wait(agent_of: Any) -> None:
         lambda: agent.check("/", ACME),
         lambda: agent.check_many([("/", ACME)]),
         lambda: agent.gate("/", "tenant")("acme"),
-        lambda: agent.charge("/", ACME),
     ):
         with pytest.raises(UsageError, match=r"use `await agent\.acheck"):
             call()

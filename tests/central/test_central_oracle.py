@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ratectl.central.address import ServerAddress
 from ratectl.central.answer import Answer, admission, read_answer, refusal
 from ratectl.central.charge import OnServer as Charged
-from ratectl.central.charge import charged, slots_of
+from ratectl.central.charge import charge_on, charged, slots_of
 from ratectl.central.question import counts_of, decision_call
 from ratectl.central.server import ThreadServer
 from ratectl.engine.algorithms.calendar import CalendarWindow
@@ -327,3 +327,35 @@ def test_a_changed_rate_keeps_the_tokens_that_there_are(valkey: ValkeyServer) ->
         central.check({}, 0, START + step * 20_000)
     assert central.check({}, 0, START + SECOND)[0].remaining >= 5
     central.close()
+
+
+@MANY
+@given(
+    algorithm=st.one_of(TOKENS, WINDOWS, QUOTAS),
+    steps=st.lists(st.tuples(GAPS, st.integers(0, 6), st.booleans()), min_size=1, max_size=20),
+)
+def test_server_charges_as_the_engine_does(
+    shared_valkey: ValkeyServer, algorithm: Any, steps: list[Any]
+) -> None:
+    limits = [limit("one", algorithm)]
+    engine = PureEngine(lambda: 0)
+    engine.swap(PlanSet(1, {"/": ScopePlan("/", tuple(limits), True)}), now=START * 1000)
+    central = OnServer(shared_valkey, limits)
+    service: Any = AtOnce(central.server)
+    now = START
+    try:
+        for gap, cost, is_over in steps:
+            now += gap
+            service.now = now
+            if is_over:
+                engine.charge("/", {}, cost, now * 1000)
+                asked = counts_of(central.plan, {}, cost, central.prefix)
+                if asked is not None:
+                    charge_on(service, asked)
+            else:
+                here = engine.check("/", {}, cost, now * 1000)
+                assert facts(central.check({}, cost, now)[0]) == facts(here)
+            peeked = engine.check("/", {}, 0, now * 1000)
+            assert facts(central.check({}, 0, now)[0]) == facts(peeked), (gap, cost, is_over)
+    finally:
+        central.close()

@@ -10,11 +10,14 @@ import grpc
 import pytest
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
 
+from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.service import METHOD
+from ratectl.sidecar.mapping import EnvoyMapping
+from ratectl.sidecar.mapping_file import parse_mapping
+from ratectl.sidecar.service import METHOD, RateLimitService
 from ratectl.sidecar.sidecar import SERVERS
-from sidecar.envoys_messages import OK, OVER, descriptor, request
+from sidecar.envoys_messages import OK, OVER, asked, descriptor, request
 from support import once
 
 if TYPE_CHECKING:
@@ -67,3 +70,23 @@ def test_calls_wait_no_longer_than_the_deadline(server: Any, valkey: ValkeyServe
             assert time.monotonic() - began < 20
         finally:
             valkey.resume()
+
+
+@pytest.mark.parametrize("setting", ["late_cost: true", "charge_refused: true"])
+def test_costs_of_responses_are_charged_in_full(valkey: ValkeyServer, setting: str) -> None:
+    """Envoy asks with 0 hits before, and with all of them when the request has ended."""
+    text = f"apiVersion: ratectl/v1\nkind: EnvoyMapping\ndomains: {{shop: {{{setting}}}}}\n"
+    mapping = EnvoyMapping(parse_mapping(text.encode(), "mapping.yaml")[0])
+    with Agent.from_policies(POLICIES, redis=valkey.url, redis_deadline=10) as agent:
+        service = RateLimitService(agent, mapping)
+
+        def ask(hits: int) -> Any:
+            return asked(service, request("shop", descriptor(("client", "a"), hits=hits)))
+
+        assert ask(0).overall_code == OK
+        ask(3)
+        assert ask(0).overall_code == OK
+        ask(50)  # of which two are left
+        wait_for(lambda: ask(0).overall_code == OVER, "the charge")
+        other = asked(service, request("shop", descriptor(("client", "b"), hits=5)))
+        assert other.overall_code == OK

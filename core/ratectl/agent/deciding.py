@@ -12,7 +12,7 @@ from ratectl.agent.waiting import checked_wait
 from ratectl.central.charge import give_back
 from ratectl.central.fallback import Fallback
 from ratectl.central.limits import CentralLimits
-from ratectl.engine.cost import checked_cost
+from ratectl.engine.cost import REQUESTS, checked_actual, checked_cost
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -168,14 +168,19 @@ class Deciding:
         requests, also those that only look (``cost=0``), wait. A mapping of units charges only the
         units that it names. Slots of concurrency limits are not held. It is not counted as a
         request in ``usage``. Where something knows the request from its beginning, ``reserve`` is
-        better.
+        better. Limits with ``across: redis`` are charged on their server soon; nobody waits for it.
 
-        :raises UsageError: ``cost`` is no cost; or a limit with ``across: redis`` counts such
-            requests, which no server charges below empty.
+        :raises UsageError: ``cost`` is no cost.
         """
-        if self._central.any:
-            self._refuse_central("charge", scope, attributes, cost)
         self._engine.charge(scope, attributes, cost)
+        if not self._central.any:
+            return
+        actual = checked_actual(cost, 0)
+        # Here a mapping of units counts no request.
+        named: Cost = actual if isinstance(actual, int) else {REQUESTS: 0, **actual}
+        asked = self._asked_of_central(scope, attributes, named)
+        if asked is not None:
+            self._central.charge(asked)
 
     # Questions that no server answers -----------------------------------------------------------
 
@@ -193,12 +198,16 @@ class Deciding:
     def _meets_central(self, scope: str, attributes: Mapping[str, str], cost: Cost) -> bool:
         if not self._central.any:
             return False
-        cost = checked_cost(cost)
+        return self._asked_of_central(scope, attributes, checked_cost(cost)) is not None
+
+    def _asked_of_central(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost
+    ) -> Asked | None:
+        """Return the central limits that a request meets; ``cost``: a checked one."""
         try:
-            met = self._central.met_by(scope, attributes, cost, self._engine.generation)
+            return self._central.met_by(scope, attributes, cost, self._engine.generation)
         except Exception:  # noqa: BLE001  the engine answers unreadable attributes
-            return False
-        return met is not None
+            return None
 
     def _refuse_many(self, requests: Iterable[Request]) -> tuple[Request, ...]:
         """Return requests to be decided together, which is not possible on a server.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
     from ratectl.engine.explanation import Explanation
 
-__all__ = ["Charge", "Charger", "OnServer", "charged", "give_back", "refused", "slots_of"]
+__all__ = [
+    "Charge", "Charger", "OnServer", "charge_on", "charged", "give_back", "refused", "slots_of",
+]  # fmt: skip
 
 _NOTE: Final = "a server counts some of the limits: what these have left now is not known here"
 
@@ -118,6 +120,18 @@ def refused(decision: Decision, scope: str, cost: Cost) -> Decision:
     """Return a refusal that can be explained."""
     decision._asked = (_CHARGER, scope, None, cost, (), None)  # noqa: SLF001
     return decision
+
+
+def charge_on(service: Service, question: Question) -> None:
+    """Charge a request that is over, whatever is left, on the server soon. Never waits."""
+    changes = [
+        (count, count.cost, 0)
+        for count in question.counts
+        if count.cost and not count.plan.algorithm.holds
+    ]
+    if changes:
+        now = service.wall_us()
+        service.keeper.correct(correction(changes, now, now))
 
 
 def give_back(local: Decision, cost: Cost) -> None:

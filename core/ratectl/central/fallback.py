@@ -43,15 +43,24 @@ class Fallback:
         self, plans: PlanSet, processes: int, scope: str, attributes: Mapping[str, str], cost: Cost
     ) -> Decision:
         """Decide by this process's part of the central limits ``plans``."""
-        engine = self._engine
-        if engine is None or not self._follows(plans, processes):
-            engine = self._follow(plans, processes)
-        decision = engine.check(scope, attributes, cost)
+        decision = self._following(plans, processes).check(scope, attributes, cost)
         if decision.reason == "never" and processes > 1:
             # This part is too small; the limit may not be, and other processes have parts.
             decision = copy(decision)
             decision.reason, decision.retry_after_ns = "limited", None
         return decision
+
+    def charge(
+        self, plans: PlanSet, processes: int, scope: str, attributes: Mapping[str, str], cost: Cost
+    ) -> None:
+        """Charge a request that is over to this process's part, whatever is left."""
+        self._following(plans, processes).charge(scope, attributes, cost)
+
+    def _following(self, plans: PlanSet, processes: int) -> Engine:
+        engine = self._engine
+        if engine is None or not self._follows(plans, processes):
+            engine = self._follow(plans, processes)
+        return engine
 
     def keep_up(self, plans: PlanSet, processes: int) -> None:
         """Follow a change of the limits at once, if they were ever counted here."""

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.central.answer import admission, both, read_answer, refusal
-from ratectl.central.charge import OnServer, charged, give_back, refused, slots_of
+from ratectl.central.charge import OnServer, charge_on, charged, give_back, refused, slots_of
 from ratectl.central.failure import ServerFailed
 from ratectl.central.question import counts_of, decision_call
 from ratectl.engine.api import PlanSet
@@ -245,6 +245,19 @@ class CentralLimits:
             give_back(local, asked.cost)
             return own
         return charged(both(local, own), asked.scope, asked.cost, (local, own))
+
+    def charge(self, asked: Asked) -> None:
+        """Charge a request that is over, whatever is left. Never waits.
+
+        The server does it soon; while it fails, this process's part is charged.
+        """
+        service = self._service
+        if service is not None and not service.breaker.is_open:
+            charge_on(service, asked.question)
+        else:
+            self._fallback.charge(
+                asked.plans, self._live, asked.scope, asked.attributes, asked.cost
+            )
 
     @property
     def _live(self) -> int:

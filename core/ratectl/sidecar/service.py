@@ -108,16 +108,15 @@ class RateLimitService:
             if not self._refunds.give_back(question):
                 self._note_negative(question)
             return None
-        if question.is_late and not self._agent._meets_central(scope, attributes, cost):  # noqa: SLF001
+        if question.is_late:
             self._agent.charge(scope, attributes, cost)
             question = question._replace(cost=0)  # nothing of it is given back
         return question, self._agent.check_blocking(scope, attributes, question.cost)
 
     def _charge_refusal(self, question: Question) -> None:
-        """Charge what was refused, where the mapping wants that, and no server counts it."""
-        scope, attributes, cost, *_ = question
-        if question.charges_refusal and not self._agent._meets_central(scope, attributes, cost):  # noqa: SLF001
-            self._agent.charge(scope, attributes, cost)
+        """Charge what was refused, where the mapping wants that."""
+        if question.charges_refusal:
+            self._agent.charge(question.scope, question.attributes, question.cost)
 
     def _give_back(self, asked: Sequence[Asked | None]) -> None:
         for each in asked:
