@@ -13,7 +13,7 @@ from deploy.charts import VERSIONS, built
 from deploy.kubernetes_rules import findings
 
 ROOT = Path(__file__).parents[2]
-CONFIGURATION = ROOT / "docs" / "envoy" / "envoy-gateway.yaml"
+VALUES = ROOT / "docs" / "envoy" / "envoy-gateway.yaml"
 DEPLOYMENT = """\
 apiVersion: apps/v1
 kind: Deployment
@@ -23,7 +23,9 @@ metadata:
 spec:
   selector: {matchLabels: {app.kubernetes.io/name: envoy-ratelimit}}
   template:
-    metadata: {labels: {app.kubernetes.io/name: envoy-ratelimit}}
+    metadata:
+      labels: {app.kubernetes.io/name: envoy-ratelimit}
+      annotations: {prometheus.io/path: /metrics, prometheus.io/port: "19001"}
     spec:
       automountServiceAccountToken: false
       serviceAccountName: envoy-ratelimit
@@ -35,6 +37,10 @@ spec:
           env:
             - {name: CONFIG_TYPE, value: GRPC_XDS_SOTW}
           ports: [{name: grpc, containerPort: 8081, protocol: TCP}]
+          livenessProbe:
+            failureThreshold: 3
+            httpGet: {path: /healthcheck, port: 8080, scheme: HTTP}
+            periodSeconds: 10
           readinessProbe:
             failureThreshold: 1
             httpGet: {path: /healthcheck, port: 8080, scheme: HTTP}
@@ -55,7 +61,7 @@ spec:
 
 def patched(folder: Path) -> dict[str, Any]:
     """Return Envoy Gateway's Deployment with our patch, as kubectl merges them."""
-    provider = yaml.safe_load(CONFIGURATION.read_text())["provider"]
+    provider = yaml.safe_load(VALUES.read_text())["config"]["envoyGateway"]["provider"]
     patch = provider[provider["type"].lower()]["rateLimitDeployment"]["patch"]
     assert patch["type"] == "StrategicMerge"
     head = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "envoy-ratelimit"}}
@@ -81,7 +87,8 @@ def test_the_patched_deployment_is_accepted_and_hardened(version: str, tmp_path:
 
 @pytest.mark.helm
 def test_the_patched_deployment_runs_ratectl(tmp_path: Path) -> None:
-    pod = patched(tmp_path)["spec"]["template"]["spec"]
+    template = patched(tmp_path)["spec"]["template"]
+    pod = template["spec"]
     (container,) = pod["containers"]
     program, *words = container["command"]
     given = flags(words)
@@ -92,7 +99,11 @@ def test_the_patched_deployment_runs_ratectl(tmp_path: Path) -> None:
     files = given["--rls-tls"] + given["--xds-tls"] + [store.removeprefix("sqlite:///")]
     assert all(path.startswith(mounts) for path in files)
     assert given["--rls"] == [f"0.0.0.0:{container['ports'][0]['containerPort']}"]
-    for probe, path in (("startupProbe", "/healthz"), ("readinessProbe", "/readyz")):
+    probes = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert {name for name in container if name.endswith("Probe")} == probes.keys()
+    for probe, path in probes.items():
         asked = container[probe]["httpGet"]
         assert asked["path"] == path
         assert given["--metrics"] == [f"0.0.0.0:{asked['port']}"]
+    scraped = template["metadata"]["annotations"]["prometheus.io/port"]
+    assert given["--metrics"] == [f"0.0.0.0:{scraped}"]
