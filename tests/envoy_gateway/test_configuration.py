@@ -78,3 +78,16 @@ def test_nothing_at_all() -> None:
     assert sent() == {
         "envoy-mapping.yaml": "apiVersion: ratectl/v1\nkind: EnvoyMapping\ndomains: {}"
     }
+
+
+def test_the_order_of_resources_means_nothing() -> None:
+    limit = {"key": "a", "rate_limit": {"unit": "day", "requests_per_unit": 1}}
+    configs = [{"domain": name, "descriptors": [limit]} for name in ("x/y", "x-y", "x.y", "b")]
+    assert sent(*configs) == sent(*reversed(configs))
+    assert sorted(sent(*configs)) == [
+        "envoy-mapping.yaml",
+        "policies/b.yaml",
+        "policies/x-y-2.yaml",
+        "policies/x-y.yaml",
+        "policies/x.y.yaml",
+    ]
