@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from ratectl.errors import Refused, UsageError
 from ratectl.history.generations import read_history, read_live
 from ratectl.history.trees import live_tree
 from ratectl.publishing.propose import propose
+from ratectl.publishing.rollback import propose_rollback
 from ratectl.publishing.sets import SetChoice
 from ratectl.sidecar import Sidecar
 from ratectl.stores import open_store
 from ratectl.xds import GatewayFollower
+from ratectl.xds import follower as follower_module
 from support import once
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ HTTP = "default/eg/http"
 ROUTE = ("first-route", "first-route")
 RULE = ("rule-0-match-0", "rule-0-match-0")
 BY_CLIENT = "rule-1-match-0"
-SCOPE = "/default-eg-http/first-route_first-route/rule-0-match-0_rule-0-match-0"
+SCOPE = "/default-eg-http-bca9c50f/first-route_first-route/rule-0-match-0_rule-0-match-0"
 
 
 def gateway(count: int, *more: dict[str, Any]) -> Any:
@@ -235,13 +238,82 @@ def test_what_cannot_be_published_is_told_and_tried_again(
         problem = place.wait_for_problem(f"version 1 of {server.address} cannot be published")
         assert "does not belong to this set" in problem
         assert not server.accepted(1)
-        assert not server.refusals, "it may still be published"
+        wait_for(lambda: server.refusals, "it is told")
+        assert "does not belong to this set" in server.refusals[0]
         choice = SetChoice("team", prune=True)
         moved = propose(store, policy(tmp_path, "/own"), choice=choice)
         moved.apply({each.guard: "moved" for each in moved.objections})
     wait_for(lambda: server.accepted(1), "it is accepted", 20)
     place.wait_until_well()
     assert place.admits(HTTP, ROUTE, RULE) == 2
+
+
+def test_a_version_that_cannot_be_published_does_not_hold_up_the_next(
+    server: ManagementServer, start: Start, url: str, tmp_path: Path
+) -> None:
+    with open_store(url) as store:
+        propose(store, policy(tmp_path, SCOPE), choice=SetChoice("team")).apply()
+    place = start(server.address)
+    server.put(1, gateway(2))
+    place.wait_for_problem("version 1")
+    server.put(2, packed(config(HTTP, limit(BY_CLIENT, "1/DAY"))))
+    wait_for(lambda: server.accepted(2), "the next one is accepted", 20)
+    place.wait_until_well()
+    assert place.admits(HTTP, ROUTE, (BY_CLIENT, "a")) == 1
+
+
+def test_what_the_agent_does_not_enforce_is_not_accepted(
+    server: ManagementServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.put(1, gateway(2))
+    place = start(server.address)
+    wait_for(lambda: server.accepted(1), "it is accepted")
+    monkeypatch.setattr(follower_module, "_ADOPTION", 0.1)
+    monkeypatch.setattr(follower_module, "_LOOK", 0.05)
+    monkeypatch.setattr(place.follower, "_state", NeverAdopting())
+    server.put(2, gateway(3))
+    assert "does not enforce generation 2" in place.wait_for_problem("version 2")
+    assert not server.accepted(2)
+    monkeypatch.undo()
+    wait_for(lambda: server.accepted(2), "it is accepted later", 20)
+    place.wait_until_well()
+
+
+class NeverAdopting:
+    def wait_for_generation(self, at_least: int, timeout: float) -> bool:
+        time.sleep(timeout)
+        return False
+
+
+def test_the_same_content_again_undoes_no_rollback(
+    server: ManagementServer, start: Start, url: str
+) -> None:
+    server.put(1, gateway(2))
+    place = start(server.address)
+    wait_for(lambda: server.accepted(1), "it is accepted")
+    server.put(2, gateway(3))
+    wait_for(lambda: server.accepted(2), "it is accepted")
+    with open_store(url) as store:
+        assert propose_rollback(store, to=1).apply()
+    wait_for(lambda: place.agent.generation == 3, "the rollback")
+    server.put(7, gateway(3))
+    wait_for(lambda: server.accepted(7), "it is accepted")
+    with open_store(url) as store:
+        assert read_live(store).generation == 3
+    server.put(8, gateway(4))
+    wait_for(lambda: server.accepted(8), "a new one is published")
+    assert place.agent.generation == 4
+
+
+@pytest.mark.parametrize("pause", [0, 0.0005, 0.003])
+def test_a_follower_that_has_just_begun_ends(
+    server: ManagementServer, start: Start, pause: float
+) -> None:
+    for number in range(10):
+        place = start(server.address, state=f"state-{number}")
+        time.sleep(pause)
+        place.close()
+    assert not [each for each in threading.enumerate() if each.name == "ratectl-xds"]
 
 
 def test_a_follower_ends_at_once_whatever_it_does(
@@ -269,12 +341,13 @@ def test_a_follower_ends_at_once_whatever_it_does(
 def test_agents_that_cannot_follow(tmp_path: Path, url: str) -> None:
     keys = Keys(tmp_path, "platform")
     file = policy(tmp_path, "/own")
-    with (
-        Agent(file, state_dir=tmp_path / "s") as agent,
-        Sidecar(agent, "127.0.0.1:0") as sidecar,
-        pytest.raises(UsageError, match="an agent that follows a store"),
-    ):
-        GatewayFollower(agent, sidecar, "127.0.0.1:1")
+    for source in (file, "etcd://127.0.0.1:9/prod"):
+        with (
+            Agent(source, state_dir=tmp_path / "s", ready_timeout=0) as agent,
+            Sidecar(agent, "127.0.0.1:0") as sidecar,
+            pytest.raises(UsageError, match="a store of its own"),
+        ):
+            GatewayFollower(agent, sidecar, "127.0.0.1:1")
     signed = Agent(url, state_dir=tmp_path / "s", ready_timeout=0, public_keys=[keys.public])
     with (
         signed as agent,

@@ -115,14 +115,15 @@ def test_each_request_of_a_stream_is_answered(channel: grpc.Channel, path: str) 
     ("asked", "code"),
     [
         (Request(file_containing_symbol="shop.Shop").SerializeToString(), 5),
-        (Request(file_by_filename="x" * 60_000).SerializeToString(), 5),
+        (Request(file_by_filename="x" * 900).SerializeToString(), 5),
+        (Request(file_by_filename="x" * 1_100).SerializeToString(), 3),
         (Request(all_extension_numbers_of_type=RLS).SerializeToString(), 12),
         (Request(file_containing_extension={"containing_type": RLS}).SerializeToString(), 12),
         (b"", 12),
         (b"\xff", 3),
         (b"\x1a\x01\xff", 3),
     ],
-    ids=["symbol", "file", "extensions", "extension", "nothing", "no message", "no text"],
+    ids=["symbol", "file", "long", "extensions", "extension", "nothing", "no message", "no text"],
 )
 def test_what_is_not_there_is_told(
     channel: grpc.Channel, path: str, asked: bytes, code: int
@@ -178,6 +179,40 @@ def test_streams_stay_open_and_are_counted() -> None:
         wait_for(lambda: _is_answered(channel), "there is room again")
         for each in slow[2:]:
             each.call.cancel()
+
+
+def test_calls_that_were_ended_by_an_error_count_as_long_as_they_are_open() -> None:
+    """A client that does not read its answers must not make new ones without end."""
+    connection = GrpcConnection({METHOD: bytes}, streams=[METHOD])
+    connection.feed(PREFACE + SettingsFrame(0, settings={4: 0}).serialize())
+    for stream in range(1, 2 * 60, 2):
+        connection.feed(headers(stream).serialize())
+        content = whole(*([b"x" * 1_000] * (MOST_MESSAGES + 1)))
+        for at in range(0, len(content), 16_000):
+            part = content[at : at + 16_000]
+            connection.feed(data(stream, part, end=False).serialize())
+            connection.to_send()
+    assert len(connection._answered) == _MOST_OF_MANY
+    assert not connection._parts
+
+
+def test_one_call_at_a_time_leaves_threads_of_grpcio_to_others() -> None:
+    with (
+        Agent.from_policies(POLICIES) as agent,
+        Sidecar(agent, "127.0.0.1:0", server="grpcio") as sidecar,
+        grpc.insecure_channel(str(sidecar.rls)) as channel,
+    ):
+        first = Slow(channel)
+        first.ask(LIST)
+        assert Response.FromString(next(first.call)).list_services_response.service
+        for _ in range(10):
+            with pytest.raises(grpc.RpcError) as caught:
+                answers(channel, REFLECTION[0], LIST)
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert channel.unary_unary(f"/{HEALTH}/Check")(b"", timeout=10) == b"\x08\x01"
+        first.ask(None)
+        assert list(first.call) == []
+        wait_for(lambda: _is_answered(channel), "there is room again")
 
 
 def _is_answered(channel: grpc.Channel) -> bool:

@@ -98,7 +98,7 @@ def run(
             "--xds",
             metavar="HOST:PORT",
             help="With --rls: take limits and mapping from Envoy Gateway, or another server of "
-            "xDS. They are published to the store as the set `xds`.",
+            "xDS. They are published to the store, a SQLite file of its own, as the set `xds`.",
         ),
     ] = None,
     xds_tls: Annotated[

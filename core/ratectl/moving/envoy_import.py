@@ -60,11 +60,13 @@ def import_files(
     *,
     quota_mode: QuotaMode | None = None,
     across: str | None = None,
+    stable: bool = False,
 ) -> Imported:
     """Return policies and the mapping that decide as files of envoyproxy/ratelimit do.
 
     ``quota_mode``: the meaning of limits with ``quota_mode``. ``across``: who counts the limits
-    (``redis``); None: each agent.
+    (``redis``); None: each agent. ``stable``: names of scopes depend on nothing but what they are
+    made of; else they are shorter, and numbered where two are alike.
 
     :raises MovingError: something cannot be said; it has every finding.
     """
@@ -73,10 +75,10 @@ def import_files(
     names = UniqueNames()
     notes: dict[str, list[str]] = {}
     for file in files:
-        name = names.name(segment(file.config.domain))
+        name = names.name(segment(file.config.domain, stable=stable))
         rules = list(all_rules(file))
-        attributes = attribute_names(rule.model.key for rule in rules)
-        moved = _Domain(f"/{name}", attributes, quota_mode, across, notes)
+        attributes = attribute_names((rule.model.key for rule in rules), stable=stable)
+        moved = _Domain(f"/{name}", attributes, quota_mode, across, stable, notes)
         moved.note_unknown(rules)
         domains[file.config.domain] = moved.domain(file)
         findings += moved.findings
@@ -112,6 +114,7 @@ class _Domain:
     attributes: dict[str, str]
     quota_mode: QuotaMode | None
     across: str | None
+    stable: bool
     notes: dict[str, list[str]]
     """Places by message."""
     documents: list[str] = field(default_factory=list)
@@ -134,7 +137,7 @@ class _Domain:
         self.findings += problems
         self._note(rule)
         here = _Above(
-            f"{above.scope}/{names.name(_segment(model))}",
+            f"{above.scope}/{names.name(_segment(model, self.stable))}",
             (*above.keys, model.key),
             (*above.varies, _varies(model)),
             ", ".join(filter(None, (above.title, _title(model)))),
@@ -248,10 +251,10 @@ def _varies(model: DescriptorModel) -> bool:
     return not model.value or (model.value.endswith("*") and not model.share_threshold)
 
 
-def _segment(model: DescriptorModel) -> str:
+def _segment(model: DescriptorModel, stable: bool) -> str:
     if model.value.endswith("*"):
-        return segment(f"{model.key}_{model.value[:-1]}") + "-any"
-    return segment("_".join(filter(None, (model.key, model.value))))
+        return segment(f"{model.key}_{model.value[:-1]}", stable=stable) + "-any"
+    return segment("_".join(filter(None, (model.key, model.value))), stable=stable)
 
 
 def _title(model: DescriptorModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from ratectl.sidecar.questions import attributes_of
@@ -34,9 +35,20 @@ class UniqueNames:
         return name
 
 
-def segment(text: str) -> str:
-    """Return a segment of a scope that reads like a text."""
-    return _readable(text, r"[^A-Za-z0-9._-]+").replace("_-", "_") or "x"
+def segment(text: str, *, stable: bool = False) -> str:
+    """Return a segment of a scope that reads like a text.
+
+    ``stable``: no other text has the same one. Else the names that are given decide.
+    """
+    name = _readable(text, r"[^A-Za-z0-9._-]+").replace("_-", "_") or "x"
+    return _told_apart(name, text) if stable else name
+
+
+def _told_apart(name: str, text: str) -> str:
+    """Return a name that differs from those of other texts; upper case is no difference."""
+    if name == text.lower():
+        return name
+    return f"{name}-{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def limit_name(text: str) -> str:
@@ -44,13 +56,14 @@ def limit_name(text: str) -> str:
     return _readable(text, r"[^A-Za-z0-9_-]+").lstrip("_") or "requests"
 
 
-def attribute_names(keys: Iterable[str]) -> dict[str, str]:
-    """Return attributes for those keys that cannot be their names."""
+def attribute_names(keys: Iterable[str], *, stable: bool = False) -> dict[str, str]:
+    """Return attributes for those keys that cannot be their names; ``stable``: see ``segment``."""
     names, renamed = UniqueNames(), {}
     for key in sorted(set(keys), key=lambda key: (not _is_attribute(key), key)):
         name = key
         if not _is_attribute(key):
-            renamed[key] = name = _readable(key, r"[^A-Za-z0-9_.-]+") or "attribute"
+            name = _readable(key, r"[^A-Za-z0-9_.-]+") or "attribute"
+            renamed[key] = name = _told_apart(name, key) if stable else name
         unique = names.name(name)
         if unique != name and key in renamed:
             renamed[key] = unique

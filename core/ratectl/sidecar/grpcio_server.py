@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from ratectl.sidecar.methods import (
     MOST_HEADERS,
     MOST_MESSAGES,
     MOST_STREAMS,
+    RESOURCE_EXHAUSTED,
     TOO_MANY_MESSAGES,
     CallError,
 )
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GrpcioServer"]
 
-_THREADS: Final = 4
+_THREADS: Final = 5
+"""One of them may wait for the next message of a call with many."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_metadata_size", MOST_HEADERS),
@@ -97,8 +100,11 @@ def _credentials(tls: Tls) -> Any:
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types
     def __init__(self, methods: Methods) -> None:
+        one_at_a_time = threading.Semaphore(1)
         self._handlers = {
-            path: grpc.stream_stream_rpc_method_handler(partial(_answer_each, method))
+            path: grpc.stream_stream_rpc_method_handler(
+                partial(_answer_each, method, one_at_a_time)
+            )
             if path in methods.streams
             else grpc.unary_unary_rpc_method_handler(partial(_answer, method))
             for path, method in methods.by_path.items()
@@ -119,8 +125,15 @@ def _answer(method: Method, data: bytes, context: Any) -> bytes:
     raise AssertionError("abort raises")
 
 
-def _answer_each(method: Method, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
-    for number, data in enumerate(messages):
-        if number == MOST_MESSAGES:
-            context.abort(_CODES[TOO_MANY_MESSAGES.code], str(TOO_MANY_MESSAGES))
-        yield _answer(method, data, context)
+def _answer_each(
+    method: Method, one_at_a_time: threading.Semaphore, messages: Iterator[bytes], context: Any
+) -> Iterator[bytes]:
+    if not one_at_a_time.acquire(blocking=False):
+        context.abort(_CODES[RESOURCE_EXHAUSTED], "another call of this method is open")
+    try:
+        for number, data in enumerate(messages):
+            if number == MOST_MESSAGES:
+                context.abort(_CODES[TOO_MANY_MESSAGES.code], str(TOO_MANY_MESSAGES))
+            yield _answer(method, data, context)
+    finally:
+        one_at_a_time.release()

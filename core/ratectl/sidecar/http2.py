@@ -148,7 +148,7 @@ class GrpcConnection:
         """What has arrived of their messages."""
         self._open: set[int] = set()
         self._answered: dict[int, int] = {}
-        """Numbers of messages that were answered, of open calls with many."""
+        """Numbers of messages that were answered, of calls with many whose streams are open."""
         self.ended = 0
         """Calls that have ended."""
         self.is_over = False
@@ -268,7 +268,7 @@ class GrpcConnection:
 
     def _end_message(self, event: TrailersReceived) -> None:
         method = self._arriving.get(event.stream_id)
-        if event.stream_id in self._answered:
+        if method is not None and event.stream_id in self._answered:
             self._end_many(event.stream_id)
         elif method is not None:
             data = bytes(self._parts.get(event.stream_id, b""))
@@ -280,6 +280,7 @@ class GrpcConnection:
         if event.error_code == ErrorCode.PROTOCOL_ERROR and stream not in self._open:
             _tell_of_headers()
         self._forget(stream)
+        self._answered.pop(stream, None)
         self._open.discard(stream)
         self.ended += 1
 
@@ -294,7 +295,6 @@ class GrpcConnection:
         """Forget what has arrived of a call."""
         self._arriving.pop(stream, None)
         self._parts.pop(stream, None)
-        self._answered.pop(stream, None)
 
     def _answer_whole(self, stream: int, method: Method, message: bytes) -> None:
         answer: Answer | None

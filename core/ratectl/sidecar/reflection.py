@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reflect"]
 
+_MOST_BYTES: Final = 1_024
 _NOT_FOUND, _INVALID_ARGUMENT, _UNIMPLEMENTED = 5, 3, 12
 
 _MESSAGES: Final = Messages(
@@ -45,6 +46,9 @@ Response: valid_host 1 string, original_request 2 Request, file_descriptor_respo
 
 def reflect(data: bytes) -> bytes:
     """Answer one ``ServerReflectionRequest`` of a stream."""
+    if len(data) > _MOST_BYTES:  # an answer repeats its request
+        problem = f"a request has {_MOST_BYTES} bytes at most"
+        return _response(error_response=_error(_INVALID_ARGUMENT, problem))
     try:
         request: Any = _MESSAGES.message_class("Request").FromString(data)
     except DecodeError as error:

@@ -55,10 +55,11 @@ def configuration_of(
         if name in texts:
             raise ConfigurationRefused(f"two resources have the name {config.name!r}")
         texts[name] = block_text(_file(config)).encode()
-    # Servers send them in any order: names of scopes must not depend on it.
-    sources = Sources.of(dict(sorted(texts.items())))
+    # Servers send them in any order, and more of them later: names of scopes must not change.
+    files = Sources.of(dict(sorted(texts.items())))
+    options: dict[str, Any] = {"quota_mode": quota_mode, "across": across, "stable": True}
     try:
-        return import_files(read_sources(sources), quota_mode=quota_mode, across=across)
+        return import_files(read_sources(files), **options)
     except MovingError as error:
         raise ConfigurationRefused(_told(error)) from None
 

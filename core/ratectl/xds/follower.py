@@ -10,7 +10,8 @@ import random
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Self
 
 from google.protobuf.message import DecodeError
 
@@ -23,6 +24,7 @@ from ratectl.runtime.files import make_folder
 from ratectl.runtime.whole_files import write_whole
 from ratectl.sidecar.mapping import EnvoyMapping
 from ratectl.sidecar.mapping_file import parse_mapping, read_mapping
+from ratectl.stores.registry import is_server
 from ratectl.xds.configuration import ConfigurationRefused, configuration_of
 from ratectl.xds.publication import publish
 from ratectl.xds.stream import Server, Stream, StreamEnded
@@ -48,6 +50,8 @@ _LONGEST_REFUSAL: Final = 5.0
 
 _ADOPTION: Final = 10.0
 """Seconds in which an agent puts in force what was published."""
+_LOOK: Final = 0.5
+"""Seconds between two looks whether to end."""
 _PRIVATE: Final = 0o700
 
 
@@ -80,8 +84,8 @@ class GatewayFollower(Closing):
         None: each sidecar. ``quota_mode``: the meaning of limits with ``quota_mode`` (``shadow`` or
         ``enforce``); None: they are refused.
 
-        :raises UsageError: an argument cannot be used, the agent follows no store or obeys
-            signatures only, or the sidecar has a mapping of its own.
+        :raises UsageError: an argument cannot be used, the agent follows no store of its own or
+            obeys signatures only, or the sidecar has a mapping of its own.
         """
         if across not in (None, "redis"):
             raise UsageError(f"across is 'redis', or None, not {across!r}")
@@ -91,8 +95,11 @@ class GatewayFollower(Closing):
         parsed = parse_address(address)
         if parsed.path or not parsed.port:
             raise UsageError(f"a management server is reached by host:port, not by {address}")
-        if "://" not in settings.source:
-            raise UsageError("limits of a management server need an agent that follows a store")
+        if "://" not in settings.source or is_server(settings.source):
+            raise UsageError(
+                "a sidecar that follows a management server has a store of its own, which nobody "
+                "else publishes to: write --store sqlite:///PATH"
+            )
         if settings.trust is not None:
             raise UsageError(
                 "an agent with public keys obeys signed policies only, and nobody signs what a "
@@ -108,12 +115,16 @@ class GatewayFollower(Closing):
         self._problem = partial(self._state.problem, "xds")
         self._use = sidecar.map_by
         self._import = partial(configuration_of, across=across, quota_mode=quota_mode)
-        self._mapping = settings.state_dir / "xds" / f"{address.replace(':', '_')}.yaml"
+        name = sha256(self._url.encode()).hexdigest()[:16]
+        self._mapping = settings.state_dir / "xds" / f"{name}.yaml"
         self._restore()
+        self._accepted: dict[str, str] | None = None
+        """Files of the configuration that this process has put in force last."""
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._is_answered = False
+        """True if the server has sent something on this stream."""
         self._stream: Stream | None = None
-        self._refused = 0
-        """Responses refused in a row."""
         self._thread = threading.Thread(target=self._follow, name="ratectl-xds", daemon=True)
         self._thread.start()
         agent._companions.join(self)  # noqa: SLF001
@@ -132,15 +143,13 @@ class GatewayFollower(Closing):
 
     def _follow(self) -> None:
         failures = 0
-        while not self._stopped.is_set():
-            began, answered = time.monotonic(), False
+        while True:
+            began, self._is_answered = time.monotonic(), False
             try:
-                stream = self._stream = self._server.open()
-                for response in stream.responses():
-                    answered = True
-                    self._take(stream, response)
-                    if self._stopped.is_set():
-                        break
+                if not self._begin():
+                    return
+                self._serve()
+                return
             except (StreamEnded, DecodeError) as error:
                 why = f"the management server {self._server.address} is not reached: {error}"
             except Exception as error:  # noqa: BLE001  the thread goes on
@@ -153,85 +162,112 @@ class GatewayFollower(Closing):
             if time.monotonic() - began > _LONGEST:
                 failures = 0
             failures += 1
-            if failures > 1 or not answered:  # servers end streams now and then
+            if failures > 1 or not self._is_answered:  # servers end streams now and then
                 self._problem(why)
             self._stopped.wait(_pause(failures))
 
-    def _take(self, stream: Stream, response: DiscoveryResponse) -> None:
-        """Put a response in force, and answer it."""
+    def _begin(self) -> bool:
+        """Open a stream. Return False if this has ended."""
+        stream = self._server.open()
+        with self._lock:
+            self._stream = stream
+            return not self._stopped.is_set()
+
+    def _serve(self) -> None:
+        """Put responses in force, and answer them, until this ends.
+
+        A response that cannot be published yet is refused, so that the server may send a newer one,
+        and tried again. Envoy Gateway answers a refusal at once, with the same again: so a response
+        like the one before waits a little.
+
+        :raises StreamEnded, DecodeError: the stream is over.
+        """
+        stream = self._stream
+        assert stream is not None
+        pending: DiscoveryResponse | None = None
+        failed, failures = "", 0
+        while not self._stopped.is_set():
+            response = stream.receive(_pause(failures) if pending else None)
+            if response is not None:
+                self._is_answered = True
+                if failures and response.version_info == failed:
+                    self._stopped.wait(min(_pause(failures), _LONGEST_REFUSAL))
+            taken = response or pending
+            if taken is None or self._stopped.is_set():
+                continue
+            refusal = self._taken(taken)
+            if refusal is None:
+                stream.accept(taken)
+                pending, failures = None, 0
+                continue
+            failures = failures + 1 if taken.version_info == failed else 1
+            failed = taken.version_info
+            pending = taken if refusal.may_pass else None
+            self._problem(str(refusal))
+            if response is not None:
+                stream.refuse(response, str(refusal))
+
+    def _taken(self, response: DiscoveryResponse) -> _Refusal | None:
+        """Put a response in force; return why that is not possible."""
+        version, address = response.version_info, self._server.address
         try:
             imported = self._import(response)
         except ConfigurationRefused as refused:
-            self._refuse(stream, response, str(refused))
-            return
-        if not self._published(imported, response.version_info):
-            return
-        self._refused = 0
-        stream.accept(response)
-        self._problem(None)
-        log.info(
-            "version %s of %s is in force: %d scopes",
-            response.version_info, self._server.address, imported.scopes,
-        )  # fmt: skip
-        for note in imported.notes:
-            log.info("note: %s", note)
-
-    def _refuse(self, stream: Stream, response: DiscoveryResponse, reason: str) -> None:
-        """Refuse a response; one after another ever slower.
-
-        Envoy Gateway answers a refusal at once, with the same again.
-        """
-        version = response.version_info
-        self._problem(
-            f"version {version} of {self._server.address} is refused, and the limits before it "
-            f"stay: {reason}"
-        )
-        if self._refused:
-            self._stopped.wait(min(_pause(self._refused), _LONGEST_REFUSAL))
-        self._refused += 1
-        stream.refuse(response, reason)
-
-    def _published(self, imported: Imported, version: str) -> bool:
-        """Publish what a response says, and map by it. Return False if this ends meanwhile."""
-        address = self._server.address
-        failures = 0
-        while not self._stopped.is_set():
+            return _Refusal(
+                f"version {version} of {address} is refused, and the limits before it stay: "
+                f"{refused}",
+                may_pass=False,
+            )
+        if imported.files != self._accepted:
             try:
-                generation = publish(self._url, imported, f"xDS version {version}", address)
-                if generation is not None:
-                    self._await(generation)
-                self._map(imported.files[MAPPING])
+                self._put_in_force(imported, f"xDS version {version}")
             except RatectlError as error:
-                failures += 1
-                self._problem(f"version {version} of {address} cannot be published: {error}")
-                self._stopped.wait(_pause(failures))
-            else:
-                return True
-        return False
+                return _Refusal(f"version {version} of {address} cannot be published: {error}")
+            self._accepted = imported.files
+            log.info("version %s of %s is in force: %d scopes", version, address, imported.scopes)
+            for note in imported.notes:
+                log.info("note: %s", note)
+        self._problem(None)
+        return None
 
-    def _await(self, generation: int) -> None:
-        """Wait until the agent enforces a generation, so that the mapping names its scopes."""
-        if not self._state.wait_for_generation(generation, _ADOPTION):
-            log.warning("generation %d is not in force after %g s", generation, _ADOPTION)
+    def _put_in_force(self, imported: Imported, origin: str) -> None:
+        """Publish policies, and map by them once the agent enforces them.
 
-    def _map(self, text: str) -> None:
-        model, _ = parse_mapping(text.encode(), MAPPING)
-        self._use(EnvoyMapping(model))
+        :raises RatectlError: they cannot be published, or the agent does not enforce them.
+        """
+        text = imported.files[MAPPING]
+        mapping = EnvoyMapping(parse_mapping(text.encode(), MAPPING)[0])
+        generation = publish(self._url, imported, origin, self._server.address)
+        if generation is not None:
+            self._await(generation)
+        self._use(mapping)
         try:
             make_folder(self._mapping.parent, _PRIVATE)
             write_whole(self._mapping, text.encode())
         except OSError as error:
             log.warning("the mapping is not kept for a restart: %s", error)
 
+    def _await(self, generation: int) -> None:
+        """Wait until the agent enforces a generation, so that the mapping names its scopes.
+
+        :raises RatectlError: it does not, or this ends.
+        """
+        until = time.monotonic() + _ADOPTION
+        while not self._state.wait_for_generation(generation, _LOOK):
+            if self._stopped.is_set() or time.monotonic() > until:
+                raise RatectlError(f"the agent does not enforce generation {generation}")
+
     def _end_stream(self) -> None:
-        stream, self._stream = self._stream, None
+        with self._lock:
+            stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
     def close(self) -> None:
         """End. Safe to repeat."""
-        self._stopped.set()
-        stream = self._stream
+        with self._lock:
+            self._stopped.set()
+            stream = self._stream
         if stream is not None:
             stream.close()
         if self._thread is not threading.current_thread():
@@ -239,8 +275,23 @@ class GatewayFollower(Closing):
 
     def in_child(self) -> None:
         """Leave the stream to the parent."""
+        self._lock = threading.Lock()
         self._stopped.set()
         self._stream = None
+
+
+class _Refusal(str):
+    """Why a response is not in force."""
+
+    __slots__ = ("may_pass",)
+
+    may_pass: bool
+    """True if it may be put in force later."""
+
+    def __new__(cls, text: str, *, may_pass: bool = True) -> Self:
+        made = super().__new__(cls, text)
+        made.may_pass = may_pass
+        return made
 
 
 def _pause(failures: int) -> float:

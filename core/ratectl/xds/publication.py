@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from ratectl.errors import Conflict
 from ratectl.moving.envoy_import import MAPPING
 from ratectl.policy.loading.files import Sources
 from ratectl.policy.loading.loader import load_sources
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SET", "publish"]
 
+_ATTEMPTS: Final = 3
+
 SET: Final = "xds"
 """Name of the set: nobody changes its documents without taking them over."""
 
@@ -27,18 +30,25 @@ SET: Final = "xds"
 def publish(url: str, imported: Imported, origin: str, server: str) -> int | None:
     """Publish policies to a store as the set ``xds``; return the live generation, None for none.
 
-    Nothing is published if the same is live, as after a restart, or by another sidecar. What guards
-    object to is the server's decision: they are answered with ``origin``.
+    Nothing is published if the same is live, as after a restart. What guards object to is the
+    server's decision: they are answered with ``origin``.
 
     :raises RatectlError: it cannot be published, or not now.
     """
     with open_store(url) as store:
-        proposal = _proposal(store, imported, origin, server)
-        entry = proposal.apply({each.guard: origin for each in proposal.objections})
-        head = proposal.base.head
-        if entry is not None:
-            return entry.generation
-        return None if head is None else head.generation
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return _published(_proposal(store, imported, origin, server), origin)
+            except Conflict:  # another publisher was faster
+                continue
+        return _published(_proposal(store, imported, origin, server), origin)
+
+
+def _published(proposal: Proposal, origin: str) -> int | None:
+    entry = proposal.apply({each.guard: origin for each in proposal.objections})
+    if entry is not None:
+        return entry.generation
+    return None if proposal.base.head is None else proposal.base.head.generation
 
 
 def _proposal(store: Store, imported: Imported, origin: str, server: str) -> Proposal:

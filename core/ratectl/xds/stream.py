@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +15,6 @@ from ratectl.stores.etcd.failures import in_plain_words, text
 from ratectl.xds.messages import METHOD, decode_response, encode_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ratectl.agent.serving.tls import Tls
     from ratectl.xds.messages import DiscoveryResponse
 
@@ -87,7 +86,10 @@ def _pem(path: str | os.PathLike[str]) -> bytes:
 
 
 class Stream:
-    """One stream. ``close`` may be called from any thread, repeatedly."""
+    """One stream. A thread reads it; of responses that wait, the newest one counts.
+
+    ``close`` may be called from any thread, repeatedly.
+    """
 
     def __init__(self, channel: grpc.Channel, node: str) -> None:
         self._channel = channel
@@ -98,19 +100,40 @@ class Stream:
         # Without a version, the server sends what it has. One that restarts counts versions anew.
         self._requests.put(encode_request(node))
         self._call: Any = channel.stream_stream(METHOD)(iter(self._requests.get, None))
+        self._changed = threading.Condition()
+        self._newest: bytes | None = None
+        self._ended: str | None = None
+        reader = threading.Thread(target=self._read, name="ratectl-xds-stream", daemon=True)
+        reader.start()
 
-    def responses(self) -> Iterator[DiscoveryResponse]:
-        """Yield responses; answer each by ``accept`` or ``refuse``.
-
-        :raises StreamEnded: always, at the end.
-        :raises google.protobuf.message.DecodeError: the server sends something else.
-        """
+    def _read(self) -> None:
         try:
             for data in self._call:
-                yield decode_response(data)
+                with self._changed:
+                    self._newest = data
+                    self._changed.notify_all()
+            reason = "the server has ended the stream"
         except grpc.RpcError as error:
-            raise StreamEnded(in_plain_words(text(error))) from None
-        raise StreamEnded("the server has ended the stream")
+            reason = in_plain_words(text(error))
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        with self._changed:
+            self._ended = self._ended or reason
+            self._changed.notify_all()
+
+    def receive(self, seconds: float | None) -> DiscoveryResponse | None:
+        """Return the next response; None if there is none within ``seconds``.
+
+        :raises StreamEnded: there will be none.
+        :raises google.protobuf.message.DecodeError: the server sends something else.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._ended, seconds)
+            data, self._newest = self._newest, None
+            if data is None and self._ended is not None:
+                raise StreamEnded(self._ended)
+        return None if data is None else decode_response(data)
 
     def accept(self, response: DiscoveryResponse) -> None:
         """Tell the server that a response is in use."""
@@ -128,6 +151,7 @@ class Stream:
 
     def close(self) -> None:
         """End the stream."""
+        self._end("it was closed")
         self._requests.put(None)
         self._call.cancel()
         self._channel.close()
