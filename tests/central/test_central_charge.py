@@ -107,3 +107,13 @@ def test_wrong_costs(agent_of: Callable[..., Agent]) -> None:
     agent.charge("/", ACME, {})
     agent.charge("/", {"tenant": 7}, 3)  # type: ignore[dict-item]
     assert left(agent) == 10
+
+
+def test_a_burst_of_charges_is_counted_in_full(agent_of: Callable[..., Agent]) -> None:
+    agent = agent_of(f"{HEAD}limits:\n  each: {LIMITS['bucket'].replace('10', '90_000')}\n")
+    for number in range(40_000):
+        agent.charge("/", {"tenant": f"t{number % 300}"})
+    agent.charge("/", ACME, 7)
+    wait_for(lambda: left(agent) == 90_000 - 7, "the last charge", 30)
+    found = [90_000 - left(agent, {"tenant": f"t{number}"}) for number in range(300)]
+    assert sum(found) == 40_000

@@ -15,7 +15,7 @@ from ratectl.central.address import ServerAddress
 from ratectl.central.answer import Answer, admission, read_answer, refusal
 from ratectl.central.charge import OnServer as Charged
 from ratectl.central.charge import charge_on, charged, slots_of
-from ratectl.central.question import counts_of, decision_call
+from ratectl.central.question import Count, correction, counts_of, decision_call
 from ratectl.central.server import ThreadServer
 from ratectl.engine.algorithms.calendar import CalendarWindow
 from ratectl.engine.algorithms.concurrency import Concurrency
@@ -193,6 +193,9 @@ class AtOnce:
 
     def wall_us(self) -> int:
         return self.now
+
+    def charge(self, count: Count) -> None:
+        self.correct(correction([(count, count.cost or 0, 0)], self.now, self.now))
 
     def correct(self, call: Call) -> None:
         asked = {**json.loads(call.argument), "now": self.now}

@@ -124,14 +124,9 @@ def refused(decision: Decision, scope: str, cost: Cost) -> Decision:
 
 def charge_on(service: Service, question: Question) -> None:
     """Charge a request that is over, whatever is left, on the server soon. Never waits."""
-    changes = [
-        (count, count.cost, 0)
-        for count in question.counts
-        if count.cost and not count.plan.algorithm.holds
-    ]
-    if changes:
-        now = service.wall_us()
-        service.keeper.correct(correction(changes, now, now))
+    for count in question.counts:
+        if count.cost and not count.plan.algorithm.holds:
+            service.keeper.charge(count)
 
 
 def give_back(local: Decision, cost: Cost) -> None:

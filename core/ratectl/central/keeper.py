@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.central.failure import ServerFailed
 from ratectl.central.keys import alive_name
-from ratectl.central.question import freeing
+from ratectl.central.question import correction, freeing
 from ratectl.central.scripts import BEAT, Call
 from ratectl.central.server import ThreadServer
 from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ratectl.central.address import ServerAddress
     from ratectl.central.failure import Breaker
-    from ratectl.central.question import Slots
+    from ratectl.central.question import Count, Slots
 
 __all__ = ["Keeper"]
 
@@ -36,13 +36,23 @@ _LAST_PROBE: Final = 5.0
 _MOST_KEPT: Final = 10_000
 """Most slots to free, and most corrections, that wait for the server. More are dropped: slots end
 after their ``hold``."""
+_MOST_CHARGES: Final = 100_000
+"""Most charges that wait for the server. More are dropped."""
 _MOST_AT_ONCE: Final = 100
 
 
 class Keeper:
     """Thread and notes of one process. Only ``run`` waits for the server."""
 
-    def __init__(self, address: ServerAddress, deadline: float, breaker: Breaker) -> None:
+    def __init__(
+        self,
+        address: ServerAddress,
+        deadline: float,
+        breaker: Breaker,
+        wall_us: Callable[[], int],
+    ) -> None:
+        """``wall_us``: about the server's time, in microseconds since 1970."""
+        self._wall_us = wall_us
         self.server = ThreadServer(address, deadline)
         self._prefix = ""
         self.live: int | None = None
@@ -51,6 +61,7 @@ class Keeper:
         self._breaker = breaker
         self._freed: dict[Slots, None] = {}
         self._corrections: deque[Call] = deque()
+        self._charges: deque[Count] = deque()
         self._sending = False
         self._wakeup = Wakeup()
         self._stopped = threading.Event()
@@ -82,6 +93,12 @@ class Keeper:
             self._corrections.append(call)
             self._wakeup.set()
 
+    def charge(self, count: Count) -> None:
+        """Charge one bucket soon, once, whatever is left. Charges of one bucket are sent as one."""
+        if len(self._charges) < _MOST_CHARGES:
+            self._charges.append(count)
+            self._wakeup.set()
+
     def to_free(self, keys: Iterable[str]) -> list[Slots]:
         """Return slots that were released, and may not be free yet, of these counts."""
         if not self._freed:
@@ -97,7 +114,8 @@ class Keeper:
     @property
     def is_idle(self) -> bool:
         """True if nothing waits for the server."""
-        return not self._freed and not self._corrections and not self._sending
+        waiting = self._freed or self._corrections or self._charges
+        return not waiting and not self._sending
 
     # The thread ---------------------------------------------------------------------------------
 
@@ -145,8 +163,20 @@ class Keeper:
                 self.are_free(batch)
             while self._corrections and not self._breaker.is_open:
                 self._asked(self._corrections.popleft())
+            while self._charges and not self._breaker.is_open:
+                self._send_charges()
         finally:
             self._sending = False
+
+    def _send_charges(self) -> None:
+        """Send the oldest charges: one call for many buckets."""
+        sums: dict[str, tuple[Count, int]] = {}
+        while self._charges and len(sums) < _MOST_AT_ONCE:
+            count = self._charges.popleft()
+            _, before = sums.get(count.name, (count, 0))
+            sums[count.name] = count, before + (count.cost or 0)
+        now = self._wall_us()
+        self._asked(correction([(count, more, 0) for count, more in sums.values()], now, now))
 
     def _asked(self, call: Call) -> Any:
         """Return the answer of a script; None for a failure, which is noted."""

@@ -49,7 +49,7 @@ class Service:
 
     def _begin(self) -> None:
         self.breaker = Breaker(self._changed, self._deadline)
-        self.keeper = Keeper(self._address, self._deadline, self.breaker)
+        self.keeper = Keeper(self._address, self._deadline, self.breaker, self.wall_us)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, TaskServer] = (
             weakref.WeakKeyDictionary()
         )
