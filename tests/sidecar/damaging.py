@@ -115,7 +115,7 @@ def connection(seed: int) -> int:
     http2.to_send()
     assert http2.calls <= 256
     assert http2._parts.keys() <= http2._arriving.keys() <= http2._open
-    assert http2._answered.keys() <= http2._open
+    assert http2._streamed._calls.keys() <= http2._open
     return len(made)
 
 

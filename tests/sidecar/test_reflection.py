@@ -23,10 +23,12 @@ import ratectl.sidecar
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from ratectl.sidecar.http2 import _MOST_OF_MANY, GrpcConnection
+from ratectl.sidecar.grpcio_server import MOST_STREAMED
+from ratectl.sidecar.http2 import GrpcConnection
 from ratectl.sidecar.methods import MOST_BYTES, MOST_MESSAGES, REFLECTION, CallError
 from ratectl.sidecar.service import METHOD
 from ratectl.sidecar.sidecar import SERVERS
+from ratectl.sidecar.streamed_calls import MOST_CALLS
 from sidecar.protobuf_oracle import described
 
 if TYPE_CHECKING:
@@ -165,7 +167,7 @@ def test_streams_stay_open_and_are_counted() -> None:
         Sidecar(agent, "127.0.0.1:0", server="ngh2") as sidecar,
         grpc.insecure_channel(str(sidecar.rls)) as channel,
     ):
-        slow = [Slow(channel) for _ in range(_MOST_OF_MANY)]
+        slow = [Slow(channel) for _ in range(MOST_CALLS)]
         for _ in range(2):
             for each in slow:
                 each.ask(LIST)
@@ -192,19 +194,20 @@ def test_calls_that_were_ended_by_an_error_count_as_long_as_they_are_open() -> N
             part = content[at : at + 16_000]
             connection.feed(data(stream, part, end=False).serialize())
             connection.to_send()
-    assert len(connection._answered) == _MOST_OF_MANY
-    assert not connection._parts
+    assert len(connection._streamed) == MOST_CALLS
+    assert not any(call.parts for call in connection._streamed._calls.values())
 
 
-def test_one_call_at_a_time_leaves_threads_of_grpcio_to_others() -> None:
+def test_calls_that_wait_leave_threads_of_grpcio_to_others() -> None:
     with (
         Agent.from_policies(POLICIES) as agent,
         Sidecar(agent, "127.0.0.1:0", server="grpcio") as sidecar,
         grpc.insecure_channel(str(sidecar.rls)) as channel,
     ):
-        first = Slow(channel)
-        first.ask(LIST)
-        assert Response.FromString(next(first.call)).list_services_response.service
+        first, *others = [Slow(channel) for _ in range(MOST_STREAMED)]
+        for each in (first, *others):
+            each.ask(LIST)
+            assert Response.FromString(next(each.call)).list_services_response.service
         for _ in range(10):
             with pytest.raises(grpc.RpcError) as caught:
                 answers(channel, REFLECTION[0], LIST)
@@ -213,6 +216,8 @@ def test_one_call_at_a_time_leaves_threads_of_grpcio_to_others() -> None:
         first.ask(None)
         assert list(first.call) == []
         wait_for(lambda: _is_answered(channel), "there is room again")
+        for each in others:
+            each.call.cancel()
 
 
 def _is_answered(channel: grpc.Channel) -> bool:
@@ -296,8 +301,7 @@ def test_a_wrong_message_ends_the_call(content: bytes, status: str, ends: str) -
             trailers.flags.add(flag)
         feeding.connection.feed(trailers.serialize())
     assert feeding.end() == (whole(b"a"), status)
-    assert not feeding.connection._answered
-    assert not feeding.connection._parts
+    assert not feeding.connection._streamed
 
 
 # The file that is served --------------------------------------------------------------------------

@@ -7,11 +7,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
 
-from ratectl.agent.log import log
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address
 from ratectl.sidecar.certificate import FileCertificate
@@ -23,6 +22,7 @@ from ratectl.sidecar.methods import (
     RESOURCE_EXHAUSTED,
     TOO_MANY_MESSAGES,
     CallError,
+    answer_of,
 )
 
 if TYPE_CHECKING:
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.methods import Method, Methods
 
-__all__ = ["GrpcioServer"]
+__all__ = ["MOST_STREAMED", "GrpcioServer"]
 
-_THREADS: Final = 5
-"""One of them may wait for the next message of a call with many."""
+_THREADS: Final = 4
+MOST_STREAMED: Final = 4
+"""Open calls with many messages. Each has a thread of its own, which waits for the next message. One
+would be too few: clients begin a call before the server has seen the end of the one before."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_metadata_size", MOST_HEADERS),
@@ -55,7 +57,7 @@ class GrpcioServer:
         credentials = None if tls is None else _credentials(tls)
         address.listen().close()  # says what is wrong; grpcio does not
         self._server = grpc.server(
-            ThreadPoolExecutor(_THREADS, "ratectl-rls"),
+            ThreadPoolExecutor(_THREADS + MOST_STREAMED, "ratectl-rls"),
             handlers=[_Handlers(methods)],
             options=_OPTIONS,
         )
@@ -100,11 +102,9 @@ def _credentials(tls: Tls) -> Any:
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types
     def __init__(self, methods: Methods) -> None:
-        one_at_a_time = threading.Semaphore(1)
+        streamed = threading.Semaphore(MOST_STREAMED)
         self._handlers = {
-            path: grpc.stream_stream_rpc_method_handler(
-                partial(_answer_each, method, one_at_a_time)
-            )
+            path: grpc.stream_stream_rpc_method_handler(partial(_answer_each, method, streamed))
             if path in methods.streams
             else grpc.unary_unary_rpc_method_handler(partial(_answer, method))
             for path, method in methods.by_path.items()
@@ -115,25 +115,27 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no ty
 
 
 def _answer(method: Method, data: bytes, context: Any) -> bytes:
-    try:
-        return method(data)
-    except CallError as error:
-        context.abort(_CODES[error.code], str(error))
-    except Exception:  # noqa: BLE001  Envoy decides what a failure means
-        log.exception("a call of the sidecar failed")
-        context.abort(grpc.StatusCode.INTERNAL, "the limiter failed: see its log")
+    answer = answer_of(method, data)
+    if isinstance(answer, CallError):
+        _abort(context, answer)
+    return answer
+
+
+def _abort(context: Any, error: CallError) -> NoReturn:
+    context.abort(_CODES[error.code], str(error))
     raise AssertionError("abort raises")
 
 
 def _answer_each(
-    method: Method, one_at_a_time: threading.Semaphore, messages: Iterator[bytes], context: Any
+    method: Method, streamed: threading.Semaphore, messages: Iterator[bytes], context: Any
 ) -> Iterator[bytes]:
-    if not one_at_a_time.acquire(blocking=False):
-        context.abort(_CODES[RESOURCE_EXHAUSTED], "another call of this method is open")
+    if not streamed.acquire(blocking=False):
+        problem = f"{MOST_STREAMED} calls of this method are open"
+        _abort(context, CallError(RESOURCE_EXHAUSTED, problem))
     try:
         for number, data in enumerate(messages):
             if number == MOST_MESSAGES:
-                context.abort(_CODES[TOO_MANY_MESSAGES.code], str(TOO_MANY_MESSAGES))
+                _abort(context, TOO_MANY_MESSAGES)
             yield _answer(method, data, context)
     finally:
-        one_at_a_time.release()
+        streamed.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
-from urllib.parse import quote
 
 from ngh2 import (
     Configuration,
@@ -28,32 +27,38 @@ from ngh2 import (
 )
 
 from ratectl.agent.log import log
+from ratectl.sidecar.grpc_frames import (
+    HEADERS,
+    PREFIX,
+    TRAILERS,
+    TYPE,
+    error_headers,
+    framed,
+    prefix,
+)
 from ratectl.sidecar.methods import (
     INTERNAL,
     MOST_BYTES,
     MOST_HEADERS,
-    MOST_MESSAGES,
     MOST_STREAMS,
     RESOURCE_EXHAUSTED,
-    TOO_MANY_MESSAGES,
     UNIMPLEMENTED,
     CallError,
+    answer_of,
 )
+from ratectl.sidecar.streamed_calls import StreamedCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from ratectl.sidecar.methods import Method
+    from ratectl.sidecar.methods import Answer, Method
 
-    Answer = bytes | CallError
     Run = Callable[[Method, bytes, "GrpcConnection", int], Answer | None]
 
-__all__ = ["Answering", "GrpcConnection", "answer_of", "run_here"]
+__all__ = ["Answering", "GrpcConnection", "run_here"]
 
 _MOST_WAITING: Final = 1024 * 1024
 """Bytes of messages of one connection that have not arrived whole."""
-_PREFIX: Final = 5
-"""Bytes before a message: a flag of compression, and the length."""
 
 _CONFIGURATION: Final = Configuration(
     max_inbound_header_list_size=MOST_HEADERS,
@@ -64,14 +69,9 @@ _SETTINGS: Final = {
     Setting.MAX_CONCURRENT_STREAMS: MOST_STREAMS,
     Setting.MAX_HEADER_LIST_SIZE: MOST_HEADERS,
 }
-_TYPE: Final = b"application/grpc"
-_TYPES: Final = (_TYPE, b"application/grpc+proto")
-_HEADERS: Final = ((b":status", b"200"), (b"content-type", _TYPE))
-_TRAILERS: Final = ((b"grpc-status", b"0"),)
+_TYPES: Final = (TYPE, TYPE + b"+proto")
 _WRONG_TYPE: Final = ((b":status", b"415"),)
 _DRAIN: Final = b"draining"
-_MOST_OF_MANY: Final = 8
-"""Open calls of one connection with many messages."""
 _LONGEST_CALL: Final = 90.0
 """Seconds that a connection may have open calls of which none ends."""
 _LONGEST_IDLE: Final = 3_600.0
@@ -103,17 +103,6 @@ class Answering(NamedTuple):
         self.connection.answer(self.stream, answer)
 
 
-def answer_of(method: Method, message: bytes) -> Answer:
-    """Return the answer of a method, or its error. Never raises."""
-    try:
-        return method(message)
-    except CallError as error:
-        return error
-    except Exception:  # noqa: BLE001  the caller decides what a failure means
-        log.exception("a call of the sidecar failed")
-        return CallError(INTERNAL, "the limiter failed: see its log")
-
-
 def run_here(
     method: Method, message: bytes, _connection: GrpcConnection, _stream: int
 ) -> Answer | None:
@@ -137,18 +126,18 @@ class GrpcConnection:
 
         ``streams``: paths of methods with many messages in a call, of which each is answered.
         """
-        self._methods = {path.encode(): method for path, method in methods.items()}
-        self._streams = frozenset(path.encode() for path in streams)
+        by_path = {path.encode(): method for path, method in methods.items()}
+        streamed = {path.encode(): by_path.pop(path.encode()) for path in streams}
+        self._methods = by_path
         self._run = run
         self._connection = Connection(Role.SERVER, _CONFIGURATION)
         self._connection.initiate_connection(_SETTINGS)
+        self._streamed = StreamedCalls(self._connection, streamed)
         self._arriving: dict[int, Method] = {}
         """Methods of calls whose messages have not arrived whole."""
         self._parts: dict[int, bytearray] = {}
         """What has arrived of their messages."""
         self._open: set[int] = set()
-        self._answered: dict[int, int] = {}
-        """Numbers of messages that were answered, of calls with many whose streams are open."""
         self.ended = 0
         """Calls that have ended."""
         self.is_over = False
@@ -227,11 +216,11 @@ class GrpcConnection:
                 self._connection.send_response(stream, _WRONG_TYPE, end_stream=True)
             return
         path = headers.get(b":path", b"")
+        is_post = headers.get(b":method") == b"POST"
         method = self._methods.get(path)
-        if method is None or headers.get(b":method") != b"POST":
-            self.answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
-        elif path in self._streams:
-            self._begin_many(stream, method, is_end=event.end_stream)
+        if method is None or not is_post:
+            if not is_post or not self._streamed.begin(stream, path, is_end=event.end_stream):
+                self.answer(stream, CallError(UNIMPLEMENTED, "there is no such method here"))
         elif event.end_stream:
             self._answer_whole(stream, method, b"")
         else:
@@ -241,21 +230,19 @@ class GrpcConnection:
         """Take a part of a message; the usual one is whole."""
         stream, data = event.stream_id, event.data
         method = self._arriving.get(stream)
-        if method is None:
-            return  # it has been answered
-        if stream in self._answered:
-            self._add_to_many(stream, method, event)
+        if method is None:  # it has been answered, or has many messages
+            self._streamed.add(stream, data, is_end=event.end_stream)
             return
         if stream in self._parts or not event.end_stream:
             parts = self._parts.setdefault(stream, bytearray())
             parts.extend(data)
-            if len(parts) <= MOST_BYTES + _PREFIX and not event.end_stream:
+            if len(parts) <= MOST_BYTES + PREFIX and not event.end_stream:
                 if self._waiting_bytes() > _MOST_WAITING:
                     problem = "too many messages are not whole"
                     self._refuse(stream, CallError(RESOURCE_EXHAUSTED, problem))
                 return
             data = bytes(parts)
-        if len(data) > MOST_BYTES + _PREFIX:
+        if len(data) > MOST_BYTES + PREFIX:
             problem = f"a message has {MOST_BYTES} bytes at most"
             self._refuse(stream, CallError(RESOURCE_EXHAUSTED, problem))
             return
@@ -268,9 +255,9 @@ class GrpcConnection:
 
     def _end_message(self, event: TrailersReceived) -> None:
         method = self._arriving.get(event.stream_id)
-        if method is not None and event.stream_id in self._answered:
-            self._end_many(event.stream_id)
-        elif method is not None:
+        if method is None:
+            self._streamed.end(event.stream_id)
+        else:
             data = bytes(self._parts.get(event.stream_id, b""))
             self._forget(event.stream_id)
             self._answer_whole(event.stream_id, method, data)
@@ -280,7 +267,7 @@ class GrpcConnection:
         if event.error_code == ErrorCode.PROTOCOL_ERROR and stream not in self._open:
             _tell_of_headers()
         self._forget(stream)
-        self._answered.pop(stream, None)
+        self._streamed.closed(stream)
         self._open.discard(stream)
         self.ended += 1
 
@@ -300,60 +287,16 @@ class GrpcConnection:
         answer: Answer | None
         if message[:1] == b"\x01":
             answer = CallError(UNIMPLEMENTED, "compressed messages are not read")
-        elif message[:_PREFIX] != _prefix(len(message) - _PREFIX):
+        elif message[:PREFIX] != prefix(len(message) - PREFIX):
             answer = CallError(INTERNAL, "the call has not one whole message")
         else:
-            answer = self._run(method, message[_PREFIX:], self, stream)
+            answer = self._run(method, message[PREFIX:], self, stream)
         if answer is not None:
             self.answer(stream, answer)
 
     def _refuse(self, stream: int, error: CallError) -> None:
         self._forget(stream)
         self.answer(stream, error)
-
-    # Calls with many messages -------------------------------------------------------------------
-
-    def _begin_many(self, stream: int, method: Method, *, is_end: bool) -> None:
-        if len(self._answered) == _MOST_OF_MANY:
-            problem = f"{_MOST_OF_MANY} calls of this method are open"
-            self.answer(stream, CallError(RESOURCE_EXHAUSTED, problem))
-            return
-        self._arriving[stream] = method
-        self._answered[stream] = 0
-        self._parts[stream] = bytearray()
-        with suppress(StreamProtocolError):
-            self._connection.send_response(stream, _HEADERS)
-        if is_end:
-            self._end_many(stream)
-
-    def _add_to_many(self, stream: int, method: Method, event: DataReceived) -> None:
-        """Answer the messages that have arrived whole."""
-        parts = self._parts[stream]
-        parts.extend(event.data)
-        while len(parts) >= _PREFIX:
-            length = int.from_bytes(parts[1:_PREFIX])
-            if parts[0] or length > MOST_BYTES or self._answered[stream] == MOST_MESSAGES:
-                self._end_many(stream, _wrong_message(parts[0], length))
-                return
-            if len(parts) < _PREFIX + length:
-                break
-            answer = answer_of(method, bytes(parts[_PREFIX : _PREFIX + length]))
-            del parts[: _PREFIX + length]
-            if isinstance(answer, CallError):
-                self._end_many(stream, answer)
-                return
-            self._answered[stream] += 1
-            with suppress(StreamProtocolError):
-                self._connection.send_data(stream, _prefix(len(answer)) + answer)
-        if event.end_stream:
-            self._end_many(stream)
-
-    def _end_many(self, stream: int, error: CallError | None = None) -> None:
-        if error is None and self._parts[stream]:
-            error = CallError(INTERNAL, "the last message is not whole")
-        self._forget(stream)
-        with suppress(StreamProtocolError):
-            self._connection.send_trailers(stream, _TRAILERS if error is None else _status(error))
 
     # Answers ------------------------------------------------------------------------------------
 
@@ -368,11 +311,11 @@ class GrpcConnection:
         connection = self._connection
         try:
             if isinstance(answer, CallError):
-                connection.send_response(stream, _error_headers(answer), end_stream=True)
+                connection.send_response(stream, error_headers(answer), end_stream=True)
                 return
-            connection.send_response(stream, _HEADERS)
-            connection.send_data(stream, _prefix(len(answer)) + answer)
-            connection.send_trailers(stream, _TRAILERS)
+            connection.send_response(stream, HEADERS)
+            connection.send_data(stream, framed(answer))
+            connection.send_trailers(stream, TRAILERS)
         except StreamProtocolError:
             pass  # the peer's reset is here, and not heard of yet
 
@@ -384,25 +327,3 @@ class GrpcConnection:
         PingAcknowledged: _drained,
         ConnectionClosed: _close,
     }
-
-
-def _prefix(length: int) -> bytes:
-    """Return what comes before a message that is not compressed."""
-    return b"\0" + length.to_bytes(_PREFIX - 1) if length > 0 else bytes(_PREFIX)
-
-
-def _error_headers(error: CallError) -> tuple[tuple[bytes, bytes], ...]:
-    return (*_HEADERS, *_status(error))
-
-
-def _status(error: CallError) -> tuple[tuple[bytes, bytes], ...]:
-    message = quote(str(error), safe=" !#$&'()*+,/:;=?@[]<>^`{|}~\"").encode()
-    return (b"grpc-status", str(error.code).encode()), (b"grpc-message", message)
-
-
-def _wrong_message(is_compressed: int, length: int) -> CallError:
-    if is_compressed:
-        return CallError(UNIMPLEMENTED, "compressed messages are not read")
-    if length > MOST_BYTES:
-        return CallError(RESOURCE_EXHAUSTED, f"a message has {MOST_BYTES} bytes at most")
-    return TOO_MANY_MESSAGES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
+from ratectl.agent.log import log
 from ratectl.sidecar.health import Health, UnknownService
 from ratectl.sidecar.questions import InvalidRequest
 from ratectl.sidecar.service import METHOD, SERVICE, RateLimitService
@@ -25,9 +26,11 @@ __all__ = [
     "TOO_MANY_MESSAGES",
     "UNAVAILABLE",
     "UNIMPLEMENTED",
+    "Answer",
     "CallError",
     "Method",
     "Methods",
+    "answer_of",
 ]
 
 Method = Callable[[bytes], bytes]
@@ -68,6 +71,19 @@ class CallError(Exception):
 TOO_MANY_MESSAGES: Final = CallError(
     RESOURCE_EXHAUSTED, f"a call has {MOST_MESSAGES} messages at most"
 )
+
+Answer = bytes | CallError
+
+
+def answer_of(method: Method, message: bytes) -> Answer:
+    """Return the answer of a method, or its error. Never raises."""
+    try:
+        return method(message)
+    except CallError as error:
+        return error
+    except Exception:  # noqa: BLE001  the caller decides what a failure means
+        log.exception("a call of the sidecar failed")
+        return CallError(INTERNAL, "the limiter failed: see its log")
 
 
 class Methods:

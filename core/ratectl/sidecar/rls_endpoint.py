@@ -5,17 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ratectl.sidecar.http2 import Answering, GrpcConnection, answer_of
+from ratectl.sidecar.http2 import Answering, GrpcConnection
 from ratectl.sidecar.loop_server import Endpoint
-from ratectl.sidecar.methods import UNAVAILABLE, CallError
+from ratectl.sidecar.methods import UNAVAILABLE, CallError, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.agent.serving.tls import Tls
     from ratectl.runtime.address import Address
-    from ratectl.sidecar.http2 import Answer
-    from ratectl.sidecar.methods import Method, Methods
+    from ratectl.sidecar.methods import Answer, Method, Methods
     from ratectl.sidecar.waiting_calls import WaitingCalls
 
 __all__ = ["rls_endpoint"]
