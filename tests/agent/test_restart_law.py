@@ -1,7 +1,7 @@
 """Law of restarts: an agent that is restarted decides as one that has been running all the time.
 
 Two agents get the same requests. One of them is restarted now and then, on a machine whose clock
-began anew.
+has started again.
 """
 
 from __future__ import annotations

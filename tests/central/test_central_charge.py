@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from etcd_server import wait_for
 from ratectl import Agent, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from valkey_server import ValkeyServer
 
@@ -117,3 +118,22 @@ def test_a_burst_of_charges_is_counted_in_full(agent_of: Callable[..., Agent]) -
     wait_for(lambda: left(agent) == 90_000 - 7, "the last charge", 30)
     found = [90_000 - left(agent, {"tenant": f"t{number}"}) for number in range(300)]
     assert sum(found) == 40_000
+
+
+def test_a_cost_is_read_once(agent_of: Callable[..., Agent]) -> None:
+    class Changing(Mapping[str, int]):
+        reads = 0
+
+        def __getitem__(self, unit: str) -> int:
+            self.reads += 1
+            return 2 if self.reads == 1 else 10**6
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["requests"])
+
+        def __len__(self) -> int:
+            return 1
+
+    agent = agent_of(f"{HEAD}limits:\n  each: {LIMITS['bucket']}\n")
+    agent.charge("/", ACME, Changing())
+    wait_for(lambda: left(agent) == 8, "the first value")

@@ -79,6 +79,13 @@ class OnServer:
         self.server.close()
 
 
+def both_of(valkey: ValkeyServer, limits: list[LimitPlan]) -> tuple[PureEngine, OnServer]:
+    """Return an engine and a server that count the same limits."""
+    engine = PureEngine(lambda: 0)
+    engine.swap(PlanSet(1, {"/": ScopePlan("/", tuple(limits), True)}), now=START * 1000)
+    return engine, OnServer(valkey, limits)
+
+
 def limit(name: str, algorithm: Any, *per: str, **fields: Any) -> LimitPlan:
     return LimitPlan(
         scope="/",
@@ -161,9 +168,7 @@ def plans(draw: Any) -> list[LimitPlan]:
 def test_server_decides_as_the_engine_does(
     shared_valkey: ValkeyServer, limits: list[LimitPlan], requests: list[Any]
 ) -> None:
-    engine = PureEngine(lambda: 0)
-    engine.swap(PlanSet(1, {"/": ScopePlan("/", tuple(limits), True)}), now=START * 1000)
-    central = OnServer(shared_valkey, limits)
+    engine, central = both_of(shared_valkey, limits)
     held: list[tuple[Decision, Any]] = []
     now = START
     try:
@@ -215,10 +220,7 @@ ACTUAL = st.one_of(st.integers(0, 12), st.just(10**30))
 def test_server_settles_as_the_engine_does(
     shared_valkey: ValkeyServer, algorithm: Any, steps: list[Any]
 ) -> None:
-    limits = [limit("one", algorithm)]
-    engine = PureEngine(lambda: 0)
-    engine.swap(PlanSet(1, {"/": ScopePlan("/", tuple(limits), True)}), now=START * 1000)
-    central = OnServer(shared_valkey, limits)
+    engine, central = both_of(shared_valkey, [limit("one", algorithm)])
     service: Any = AtOnce(central.server)
     now = START
     try:
@@ -340,10 +342,7 @@ def test_a_changed_rate_keeps_the_tokens_that_there_are(valkey: ValkeyServer) ->
 def test_server_charges_as_the_engine_does(
     shared_valkey: ValkeyServer, algorithm: Any, steps: list[Any]
 ) -> None:
-    limits = [limit("one", algorithm)]
-    engine = PureEngine(lambda: 0)
-    engine.swap(PlanSet(1, {"/": ScopePlan("/", tuple(limits), True)}), now=START * 1000)
-    central = OnServer(shared_valkey, limits)
+    engine, central = both_of(shared_valkey, [limit("one", algorithm)])
     service: Any = AtOnce(central.server)
     now = START
     try:

@@ -151,7 +151,7 @@ class ManagementServer:
 
     @property
     def requests(self) -> Sequence[DiscoveryRequest]:
-        """What clients have sent, in order."""
+        """Requests of all clients, in order."""
         with self._cache.changed:
             return tuple(self._cache.requests)
 

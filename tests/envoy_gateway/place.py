@@ -12,9 +12,14 @@ from ratectl.xds import GatewayFollower
 from sidecar.envoys_messages import OK, asked, descriptor, request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Place"]
+    from google.protobuf.any_pb2 import Any as AnyMessage
+
+    from envoy_gateway.management_server import ManagementServer
+
+__all__ = ["Place", "begun"]
 
 
 class Place:
@@ -52,3 +57,13 @@ class Place:
 
     def wait_until_well(self) -> None:
         wait_for(lambda: self.problem is None, "no problem is left")
+
+
+def begun(
+    start: Callable[..., Place], server: ManagementServer, *resources: AnyMessage, **options: Any
+) -> Place:
+    """Return a place where version 1 of a server, with these resources, is in force."""
+    server.put(1, *resources)
+    place = start(server.address, **options)
+    wait_for(lambda: server.accepted(1), "version 1 is accepted")
+    return place

@@ -1,4 +1,4 @@
-"""What a management server sends means what the same configuration in a file does."""
+"""A configuration means the same, whether a management server sends it or a file has it."""
 
 from __future__ import annotations
 

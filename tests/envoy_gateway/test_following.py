@@ -11,6 +11,7 @@ import pytest
 
 from agent.signatures import Keys
 from envoy_gateway.management_server import NODE, TYPE, ManagementServer, config, limit, packed
+from envoy_gateway.place import begun
 from etcd_server import wait_for
 from ratectl import Agent, Tls
 from ratectl.errors import Refused, UsageError
@@ -65,9 +66,7 @@ def test_limits_are_in_force_and_accepted(server: ManagementServer, start: Start
 def test_a_change_is_followed_and_counters_go_on(
     server: ManagementServer, start: Start, url: str
 ) -> None:
-    server.put(1, gateway(5))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, gateway(5))
     for _ in range(3):
         assert place.ask(HTTP, ROUTE, RULE)
     server.put(2, gateway(5, limit(BY_CLIENT, "1/DAY")))
@@ -93,9 +92,7 @@ def test_overrides_of_a_value_and_addresses(server: ManagementServer, start: Sta
         ],
     }  # fmt: skip
     clients = limit(BY_CLIENT, "1/DAY"), limit(BY_CLIENT, "4/DAY", "gold")
-    server.put(1, packed(config(HTTP, networks, *clients)))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, packed(config(HTTP, networks, *clients)))
     network = ("rule-0-match--1",) * 2, ("masked_remote_address", "192.168.0.0/16")
     assert place.admits(HTTP, ROUTE, *network) == 1
     assert place.admits(HTTP, ROUTE, *network, ("remote_address", "192.168.0.1")) == 3
@@ -107,9 +104,7 @@ def test_overrides_of_a_value_and_addresses(server: ManagementServer, start: Sta
 def test_shadow_mode_and_costs_of_responses(server: ManagementServer, start: Start) -> None:
     shadow = limit("rule-2-match-0", "1/DAY", shadow_mode=True)
     tokens = limit("rule-3-match-0", "1000/DAY")
-    server.put(1, packed(config(HTTP, shadow, tokens)))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, packed(config(HTTP, shadow, tokens)))
     assert place.admits(HTTP, ROUTE, ("rule-2-match-0", "x")) == 100
     entry = ("rule-3-match-0", "alice")
     for used in (600, 600):
@@ -121,9 +116,7 @@ def test_shadow_mode_and_costs_of_responses(server: ManagementServer, start: Sta
 def test_an_invalid_configuration_is_refused_and_the_one_before_stays(
     server: ManagementServer, start: Start
 ) -> None:
-    server.put(1, gateway(2))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, gateway(2))
     server.put(2, packed(config(HTTP, limit("a", "1/YEAR"), limit("b", "1/UNKNOWN"))))
     problem = place.wait_for_problem("version 2")
     assert f"{server.address} is refused, and the limits before it stay: xds:{HTTP}:" in problem
@@ -172,9 +165,7 @@ def test_a_restart_while_the_server_is_away(start: Start) -> None:
 def test_a_kept_mapping_that_is_damaged_is_replaced(
     start: Start, server: ManagementServer, tmp_path: Path
 ) -> None:
-    server.put(1, gateway(2))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, gateway(2))
     (kept,) = (tmp_path / "state" / "xds").iterdir()
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     good = kept.read_bytes()
@@ -265,9 +256,7 @@ def test_a_version_that_cannot_be_published_does_not_hold_up_the_next(
 def test_what_the_agent_does_not_enforce_is_not_accepted(
     server: ManagementServer, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.put(1, gateway(2))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, gateway(2))
     monkeypatch.setattr(follower_module, "_ADOPTION", 0.1)
     monkeypatch.setattr(follower_module, "_LOOK", 0.05)
     monkeypatch.setattr(place.follower, "_state", NeverAdopting())
@@ -288,9 +277,7 @@ class NeverAdopting:
 def test_the_same_content_again_undoes_no_rollback(
     server: ManagementServer, start: Start, url: str
 ) -> None:
-    server.put(1, gateway(2))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, gateway(2))
     server.put(2, gateway(3))
     wait_for(lambda: server.accepted(2), "it is accepted")
     with open_store(url) as store:
@@ -319,7 +306,7 @@ def test_a_follower_that_has_just_begun_ends(
 def test_a_follower_ends_at_once_whatever_it_does(
     server: ManagementServer, start: Start, url: str, tmp_path: Path
 ) -> None:
-    """It waits for the server's next answer, for an attempt to connect, or to publish."""
+    """One waits for the server's answer, then to publish; the other waits to connect."""
     waits = start(server.address)
     wait_for(lambda: server.requests, "it asks")
     nobody = start("127.0.0.1:9", state="other")

@@ -15,6 +15,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from envoy_gateway.management_server import TYPE, ManagementServer, config, limit, packed
+from envoy_gateway.place import begun
 from etcd_server import wait_for
 from ratectl import Tls
 from ratectl.xds.messages import METHOD
@@ -80,9 +81,7 @@ WRONG: dict[str, tuple[list[AnyMessage], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_resource_is_refused(name: str, server: ManagementServer, start: Start) -> None:
     resources, words = WRONG[name]
-    server.put(1, GOOD)
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(start, server, GOOD)
     server.put(2, *resources)
     assert words in place.wait_for_problem("version 2")
     wait_for(lambda: server.refusals, "it is told")
@@ -98,12 +97,12 @@ def test_a_response_of_another_type_is_refused(server: ManagementServer, start: 
 
 
 def test_odd_texts_are_kept(server: ManagementServer, start: Start) -> None:
-    """What may stand in a header: quotes, signs of YAML, line ends, other scripts."""
+    """A header may hold quotes, signs of YAML, line ends and other scripts."""
     texts = ['"', "'", "a: b", "# no", "{x}", "[", "*x", "&x", "!x", "%", "\t", "a\nb", "ß→日"]
     texts += ["null", "true", "1e3", "2026-11-30", "-", "---", " ", "\U0010ffff"]
-    server.put(1, packed(config("http", *(limit("odd", "1/DAY", text) for text in texts))))
-    place = start(server.address)
-    wait_for(lambda: server.accepted(1), "it is accepted")
+    place = begun(
+        start, server, packed(config("http", *(limit("odd", "1/DAY", text) for text in texts)))
+    )
     for text in texts:
         assert place.admits("http", ("first-route", "first-route"), ("odd", text)) == 1, repr(text)
 
@@ -171,6 +170,12 @@ def test_a_stream_that_breaks_is_opened_again(data: bytes | None, words: str, st
         assert "is not reached" in place.wait_for_problem(words)
         place.wait_until_well()
         assert place.admits(*ASKED) == 2
+
+
+def test_an_empty_response_is_refused(start: Start) -> None:
+    with Raw(b"").serving() as address:
+        place = start(address)
+        assert "resources of type '' were not asked for" in place.wait_for_problem("is refused")
 
 
 def test_something_that_is_no_server_of_grpc(start: Start) -> None:

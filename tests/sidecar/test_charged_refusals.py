@@ -78,7 +78,7 @@ def test_a_cost_above_what_is_left_is_charged(
         assert code(service, domain, 8) == OVER
     assert not looks(service, domain)
     clock.advance(86_400)
-    assert looks(service, domain), "the next day begins anew"
+    assert looks(service, domain), "the next day has a full quota"
     assert code(service, domain, 10) == OK
 
 

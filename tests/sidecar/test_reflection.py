@@ -65,7 +65,7 @@ def answers(channel: grpc.Channel, path: str, *requests: bytes) -> list[Any]:
 
 
 def ask(channel: grpc.Channel, method: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Call a method in JSON, with nothing but what the server says of it."""
+    """Call a method in JSON. Its messages are known from the server alone."""
     pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     service, _, name = method.rpartition("/")
     found = pool.FindServiceByName(service).methods_by_name[name]

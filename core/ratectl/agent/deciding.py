@@ -172,12 +172,13 @@ class Deciding:
 
         :raises UsageError: ``cost`` is no cost.
         """
-        self._engine.charge(scope, attributes, cost)
         if not self._central.any:
+            self._engine.charge(scope, attributes, cost)
             return
-        actual = checked_actual(cost, 0)
+        cost = checked_actual(cost, 0)  # read once, for both
+        self._engine.charge(scope, attributes, cost)
         # Here a mapping of units counts no request.
-        named: Cost = actual if isinstance(actual, int) else {REQUESTS: 0, **actual}
+        named: Cost = cost if isinstance(cost, int) else {REQUESTS: 0, **cost}
         asked = self._asked_of_central(scope, attributes, named)
         if asked is not None:
             self._central.charge(asked)

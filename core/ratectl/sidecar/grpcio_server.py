@@ -35,8 +35,8 @@ __all__ = ["MOST_STREAMED", "GrpcioServer"]
 
 _THREADS: Final = 4
 MOST_STREAMED: Final = 4
-"""Open calls with many messages. Each has a thread of its own, which waits for the next message. One
-would be too few: clients begin a call before the server has seen the end of the one before."""
+"""Open calls with many messages. Each has a thread of its own, which waits for the next message.
+One would be too few: clients begin a call before the server has seen the end of the last one."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_metadata_size", MOST_HEADERS),

@@ -11,7 +11,7 @@ import threading
 import time
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -32,6 +32,7 @@ from ratectl.xds.stream import Server, Stream, StreamEnded
 if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
+    from ratectl.agent.settings import Settings
     from ratectl.moving.envoy_import import Imported
     from ratectl.moving.envoy_limits import QuotaMode
     from ratectl.sidecar import Sidecar
@@ -87,24 +88,8 @@ class GatewayFollower(Closing):
         :raises UsageError: an argument cannot be used, the agent follows no store of its own or
             obeys signatures only, or the sidecar has a mapping of its own.
         """
-        if across not in (None, "redis"):
-            raise UsageError(f"across is 'redis', or None, not {across!r}")
-        if quota_mode not in (None, "shadow", "enforce"):
-            raise UsageError(f"quota_mode is 'shadow' or 'enforce', or None, not {quota_mode!r}")
         settings = agent._following.settings  # noqa: SLF001
-        parsed = parse_address(address)
-        if parsed.path or not parsed.port:
-            raise UsageError(f"a management server is reached by host:port, not by {address}")
-        if "://" not in settings.source or is_server(settings.source):
-            raise UsageError(
-                "a sidecar that follows a management server has a store of its own, which nobody "
-                "else publishes to: write --store sqlite:///PATH"
-            )
-        if settings.trust is not None:
-            raise UsageError(
-                "an agent with public keys obeys signed policies only, and nobody signs what a "
-                "management server sends"
-            )
+        _checked(settings, address, across, quota_mode)
         self._server = Server(address, _NODE if node is None else node, tls)
         try:
             self._server.check()
@@ -200,12 +185,14 @@ class GatewayFollower(Closing):
                 stream.accept(taken)
                 pending, failures = None, 0
                 continue
+            if self._stopped.is_set():
+                return
             failures = failures + 1 if taken.version_info == failed else 1
             failed = taken.version_info
             pending = taken if refusal.may_pass else None
-            self._problem(str(refusal))
+            self._problem(refusal.reason)
             if response is not None:
-                stream.refuse(response, str(refusal))
+                stream.refuse(response, refusal.reason)
 
     def _taken(self, response: DiscoveryResponse) -> _Refusal | None:
         """Put a response in force; return why that is not possible."""
@@ -213,16 +200,14 @@ class GatewayFollower(Closing):
         try:
             imported = self._import(response)
         except ConfigurationRefused as refused:
-            return _Refusal(
-                f"version {version} of {address} is refused, and the limits before it stay: "
-                f"{refused}",
-                may_pass=False,
-            )
+            reason = f"version {version} of {address} is refused, and the limits before it stay"
+            return _Refusal(f"{reason}: {refused}", may_pass=False)
         if imported.files != self._accepted:
             try:
                 self._put_in_force(imported, f"xDS version {version}")
             except RatectlError as error:
-                return _Refusal(f"version {version} of {address} cannot be published: {error}")
+                reason = f"version {version} of {address} cannot be published: {error}"
+                return _Refusal(reason, may_pass=True)
             self._accepted = imported.files
             log.info("version %s of %s is in force: %d scopes", version, address, imported.scopes)
             for note in imported.notes:
@@ -280,18 +265,33 @@ class GatewayFollower(Closing):
         self._stream = None
 
 
-class _Refusal(str):
+class _Refusal(NamedTuple):
     """Why a response is not in force."""
 
-    __slots__ = ("may_pass",)
-
+    reason: str
     may_pass: bool
     """True if it may be put in force later."""
 
-    def __new__(cls, text: str, *, may_pass: bool = True) -> Self:
-        made = super().__new__(cls, text)
-        made.may_pass = may_pass
-        return made
+
+def _checked(settings: Settings, address: str, across: str | None, quota_mode: object) -> None:
+    """:raises UsageError: an argument cannot be used, or the agent is of the wrong kind."""
+    if across not in (None, "redis"):
+        raise UsageError(f"across is 'redis', or None, not {across!r}")
+    if quota_mode not in (None, "shadow", "enforce"):
+        raise UsageError(f"quota_mode is 'shadow' or 'enforce', or None, not {quota_mode!r}")
+    parsed = parse_address(address)
+    if parsed.path or not parsed.port:
+        raise UsageError(f"a management server is reached by host:port, not by {address}")
+    if "://" not in settings.source or is_server(settings.source):
+        raise UsageError(
+            "a sidecar that follows a management server has a store of its own, which nobody else "
+            "publishes to: write --store sqlite:///PATH"
+        )
+    if settings.trust is not None:
+        raise UsageError(
+            "an agent with public keys obeys signed policies only, and nobody signs what a "
+            "management server sends"
+        )
 
 
 def _pause(failures: int) -> float:

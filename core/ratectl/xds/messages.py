@@ -5,7 +5,7 @@ envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.stores.protobuf import Messages
 
@@ -85,14 +85,15 @@ def encode_request(
     configuration in use. ``nonce``: that of the response. ``refusal``: why it is refused; None if
     it is accepted.
     """
-    request = _MESSAGES.message_class("DiscoveryRequest")(
-        version_info=version, node={"id": node}, type_url=RESOURCE_TYPE, response_nonce=nonce
-    )
+    fields: dict[str, Any] = {
+        "version_info": version,
+        "node": {"id": node},
+        "type_url": RESOURCE_TYPE,
+        "response_nonce": nonce,
+    }
     if refusal is not None:
-        request.MergeFrom(
-            type(request)(error_detail={"code": _INVALID_ARGUMENT, "message": refusal})
-        )
-    return request.SerializeToString()
+        fields["error_detail"] = {"code": _INVALID_ARGUMENT, "message": refusal}
+    return _MESSAGES.message_class("DiscoveryRequest")(**fields).SerializeToString()
 
 
 def decode_response(data: bytes) -> DiscoveryResponse:

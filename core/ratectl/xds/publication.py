@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import Conflict
 from ratectl.moving.envoy_import import MAPPING
-from ratectl.policy.loading.files import Sources
+from ratectl.policy.loading.files import STDIN, Sources
 from ratectl.policy.loading.loader import load_sources
 from ratectl.publishing.propose import propose
 from ratectl.publishing.reading import PolicySource
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
 __all__ = ["SET", "publish"]
-
-_ATTEMPTS: Final = 3
 
 SET: Final = "xds"
 """Name of the set: nobody changes its documents without taking them over."""
@@ -36,12 +34,10 @@ def publish(url: str, imported: Imported, origin: str, server: str) -> int | Non
     :raises RatectlError: it cannot be published, or not now.
     """
     with open_store(url) as store:
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return _published(_proposal(store, imported, origin, server), origin)
-            except Conflict:  # another publisher was faster
-                continue
-        return _published(_proposal(store, imported, origin, server), origin)
+        try:
+            return _published(_proposal(store, imported, origin, server), origin)
+        except Conflict:  # another publisher was faster: once more, beside what is live now
+            return _published(_proposal(store, imported, origin, server), origin)
 
 
 def _published(proposal: Proposal, origin: str) -> int | None:
@@ -56,6 +52,6 @@ def _proposal(store: Store, imported: Imported, origin: str, server: str) -> Pro
     loaded = load_sources(Sources.of(texts or {"policies.yaml": b""}))
     if not texts:
         loaded = replace(loaded, diagnostics=())  # that there are no policies is no finding here
-    source = PolicySource("-", loaded)
+    source = PolicySource(STDIN, loaded)
     choice = SetChoice(SET, prune=True)
     return propose(store, source, message=origin, author=server, choice=choice, allow_empty=True)

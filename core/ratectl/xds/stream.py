@@ -97,7 +97,8 @@ class Stream:
         self._version = ""
         """Version of the last response on this stream that was accepted."""
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        # Without a version, the server sends what it has. One that restarts counts versions anew.
+        # It names no version, so the server sends what it has: after a restart of the server, the
+        # same version may have other contents.
         self._requests.put(encode_request(node))
         self._call: Any = channel.stream_stream(METHOD)(iter(self._requests.get, None))
         self._changed = threading.Condition()
@@ -129,11 +130,14 @@ class Stream:
         :raises google.protobuf.message.DecodeError: the server sends something else.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._ended, seconds)
+            self._changed.wait_for(self._has_news, seconds)
             data, self._newest = self._newest, None
             if data is None and self._ended is not None:
                 raise StreamEnded(self._ended)
         return None if data is None else decode_response(data)
+
+    def _has_news(self) -> bool:
+        return self._newest is not None or self._ended is not None
 
     def accept(self, response: DiscoveryResponse) -> None:
         """Tell the server that a response is in use."""
