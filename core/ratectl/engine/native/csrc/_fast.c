@@ -13,7 +13,7 @@
      counters.h    counts of requests              fill.h        how full buckets are
      timing.h      how long decisions took
      traffic.h     the busiest keys                witness.h     a record of crashes
-     rls.h         requests of Envoy
+     rls_read.h, rls_write.h, rls.h                requests of Envoy
 
    Under the GIL, C code that runs no Python is atomic, and needs no other lock. It is built on the
    limited API, which free-threaded Python lacks: there the build fails, and pure.py is used. */
