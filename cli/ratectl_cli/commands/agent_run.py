@@ -1,6 +1,5 @@
 """``ratectl agent run``."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
@@ -204,6 +203,7 @@ def run(
     from ratectl import Agent
     from ratectl.stores import in_one_process
     from ratectl_cli.inputs.serving import check_needs_admin, tls_of, token_in
+    from ratectl_cli.inputs.sidecars import SidecarOptions
 
     session = session_of(ctx)
     if session.options.timeout is not None:
@@ -214,24 +214,18 @@ def run(
         raise missing
     token, tls = token_in(admin_token), tls_of("--admin-tls", admin_tls)
     check_needs_admin(admin, token, tls)
-    rls_certificates = tls_of("--rls-tls", rls_tls)
-    http_certificates = tls_of("--http-tls", http_tls)
-    for_rls = {
-        "--rls-server": rls_server,
-        "--rls-tls": rls_certificates,
-        "--rls-mapping": rls_mapping,
-    }
-    _check_needs("--rls", rls, {**for_rls, "--xds": xds})
-    server_certificates = tls_of("--xds-tls", xds_tls)
-    for_xds = {
-        "--xds-tls": server_certificates,
-        "--xds-node": xds_node,
-        "--xds-across": xds_across,
-    }
-    _check_needs("--xds", xds, for_xds)
-    if xds is not None and rls_mapping is not None:
-        raise UsageError("the mapping comes from the server of --xds: leave out --rls-mapping")
-    _check_needs("--http", http, {"--http-tls": http_certificates})
+    sidecar = SidecarOptions(
+        rls=rls,
+        rls_server=rls_server,
+        rls_tls=rls_tls,
+        rls_mapping=rls_mapping,
+        xds=xds,
+        xds_tls=xds_tls,
+        xds_node=xds_node,
+        xds_across=xds_across,
+        http=http,
+        http_tls=http_tls,
+    )
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
@@ -248,33 +242,8 @@ def run(
                 log.info("generation %d is in force, from disk", status.generation)
             elif not status.generation:
                 log.info("no generation yet: %s", status.error)
-            with ExitStack() as sidecars:
-                if not rls is http is None:
-                    from ratectl.sidecar import Sidecar
-
-                    sidecar = Sidecar(
-                        agent,
-                        rls,
-                        server=rls_server,
-                        rls_tls=rls_certificates,
-                        rls_mapping=rls_mapping,
-                        http=http,
-                        http_tls=http_certificates,
-                    )
-                    for name, address in sidecars.enter_context(sidecar).addresses.items():
-                        log.info("%s on %s", name, address)
-                    if xds is not None:
-                        from ratectl.xds import GatewayFollower
-
-                        follower = GatewayFollower(
-                            agent,
-                            sidecar,
-                            xds,
-                            node=xds_node,
-                            tls=server_certificates,
-                            across=xds_across,
-                        )
-                        sidecars.enter_context(follower)
+            with ExitStack() as running:
+                sidecar.start(agent, running, log)
                 # After those: /readyz says that they listen.
                 if not metrics is admin is None:
                     served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)
@@ -287,13 +256,6 @@ def run(
         session.answer("AgentRun", data, list)
         log.info("stopped on generation %d", agent.generation)
     return 0
-
-
-def _check_needs(option: str, address: str | None, others: Mapping[str, object]) -> None:
-    """:raises UsageError: one of the other options is given, and no address that it is for."""
-    given = next((name for name, value in others.items() if value is not None), None)
-    if address is None and given is not None:
-        raise UsageError(f"{given} is for {option}: name its address")
 
 
 __all__ = ["run"]
