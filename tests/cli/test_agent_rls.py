@@ -144,7 +144,14 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: st
             ["--rls", "127.0.0.1:0", "--xds", "127.0.0.1:1", "--rls-mapping", "a"],
             "the mapping comes from the server of --xds: leave out --rls-mapping",
         ),
-        (["--rls", "127.0.0.1:0", "--xds", "gateway"], "it has no port"),
+        (
+            ["--rls", "127.0.0.1:0", "--xds", "gateway"],
+            "host:port, like envoy-gateway:18001; 'gateway' is no address: it has no port",
+        ),
+        (
+            ["--rls", "127.0.0.1:0", "--xds", "a:1", "--xds-tls", "a"],
+            "not 1: certificate, key, and the authority of the server",
+        ),
         (
             ["--rls", "127.0.0.1:0", "--xds", "a:1", *["--xds-tls", "no.pem"] * 3],
             "the management server a:1: cannot read no.pem: No such file",

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 
 from envoy_gateway.management_server import TYPE, packed
@@ -98,6 +99,14 @@ def test_names_of_scopes_depend_on_nothing_else_that_is_sent() -> None:
         assert scopes_in(sent(config)) <= scopes
         alone = {**config, "descriptors": config["descriptors"][number : number + 5 : 2]}
         assert scopes_in(sent(alone)) <= scopes
+        assert attributes_in(sent(alone)).items() <= attributes_in(whole, config["domain"]).items()
+
+
+def attributes_in(files: dict[str, str], domain: str | None = None) -> dict[str, str]:
+    """Return the names of attributes of a domain, by default of the only one."""
+    domains = yaml.safe_load(files["envoy-mapping.yaml"])["domains"]
+    found: dict[str, str] = domains[domain or next(iter(domains))].get("attributes", {})
+    return found
 
 
 def scopes_in(files: dict[str, str]) -> set[str]:

@@ -22,7 +22,7 @@ from ratectl.publishing.rollback import propose_rollback
 from ratectl.publishing.sets import SetChoice
 from ratectl.sidecar import Sidecar
 from ratectl.stores import open_store
-from ratectl.xds import GatewayFollower
+from ratectl.xds import GatewayFollower, publication
 from ratectl.xds import follower as follower_module
 from support import once
 
@@ -251,6 +251,31 @@ def test_a_version_that_cannot_be_published_does_not_hold_up_the_next(
     wait_for(lambda: server.accepted(2), "the next one is accepted", 20)
     place.wait_until_well()
     assert place.admits(HTTP, ROUTE, (BY_CLIENT, "a")) == 1
+
+
+def test_another_publisher_that_is_faster_is_no_problem(
+    server: ManagementServer,
+    start: Start,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = begun(start, server, gateway(2))
+    proposed = publication._proposal
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        proposal = proposed(*arguments)
+        with open_store(url) as store:
+            propose(store, policy(tmp_path, "/own"), choice=SetChoice("team")).apply()
+        return proposal
+
+    monkeypatch.setattr(publication, "_proposal", overtaken)
+    server.put(2, gateway(3))
+    wait_for(lambda: server.accepted(2), "it is accepted")
+    assert "cannot be published" not in caplog.text
+    assert place.agent.generation == 3
 
 
 def test_what_the_agent_does_not_enforce_is_not_accepted(

@@ -16,8 +16,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from envoy_gateway.management_server import TYPE, ManagementServer, config, limit, packed
 from envoy_gateway.place import begun
+from envoy_gateway.test_following import policy
 from etcd_server import wait_for
 from ratectl import Tls
+from ratectl.publishing.propose import propose
+from ratectl.publishing.sets import SetChoice
+from ratectl.stores import open_store
 from ratectl.xds.messages import METHOD
 from support import once
 
@@ -168,6 +172,20 @@ def test_a_stream_that_breaks_is_opened_again(data: bytes | None, words: str, st
     with Raw(data).serving() as address:
         place = start(address)
         assert "is not reached" in place.wait_for_problem(words)
+        place.wait_until_well()
+        assert place.admits(*ASKED) == 2
+
+
+def test_a_server_that_sends_each_version_once(start: Start, url: str, tmp_path: Path) -> None:
+    """A refusal brings no second response, so the follower tries again by itself."""
+    scope = "/http/first-route_first-route/rule_rule"
+    good = DiscoveryResponse(version_info="1", resources=[GOOD], type_url=TYPE, nonce="n")
+    with open_store(url) as store, Raw(good.SerializeToString()).serving() as address:
+        propose(store, policy(tmp_path, scope), choice=SetChoice("team")).apply()
+        place = start(address)
+        place.wait_for_problem("version 1")
+        moved = propose(store, policy(tmp_path, "/own"), choice=SetChoice("team", prune=True))
+        moved.apply({each.guard: "moved" for each in moved.objections})
         place.wait_until_well()
         assert place.admits(*ASKED) == 2
 

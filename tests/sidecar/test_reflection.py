@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
-from test_rls_attacks import PREFACE, data, headers
+from test_rls_attacks import HEADERS, PREFACE, data, headers
 
 import ratectl.sidecar
 from etcd_server import wait_for
@@ -190,6 +190,7 @@ def test_calls_that_were_ended_by_an_error_count_as_long_as_they_are_open() -> N
     for stream in range(1, 2 * 60, 2):
         connection.feed(headers(stream).serialize())
         content = whole(*([b"x" * 1_000] * (MOST_MESSAGES + 1)))
+        content += b"x" * 20_000  # after the end
         for at in range(0, len(content), 16_000):
             part = content[at : at + 16_000]
             connection.feed(data(stream, part, end=False).serialize())
@@ -233,10 +234,11 @@ def _is_answered(channel: grpc.Channel) -> bool:
 class Feeding:
     """A connection without a socket, with a method that answers each message by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: HeadersFrame | None = None) -> None:
         self.connection = GrpcConnection({METHOD: self._answer}, streams=[METHOD])
-        self.connection.feed(PREFACE + SettingsFrame(0).serialize() + headers(1).serialize())
         self.asked: list[bytes] = []
+        settings = SettingsFrame(0).serialize()
+        self.connection.feed(PREFACE + settings + (begin or headers(1)).serialize())
 
     def _answer(self, message: bytes) -> bytes:
         self.asked.append(message)
@@ -276,6 +278,16 @@ def test_messages_may_come_in_any_parts() -> None:
         feeding.feed(b"", end=True)
         assert feeding.end() == (content, "0")
         assert feeding.connection.calls == 0
+
+
+def test_only_post_begins_a_call() -> None:
+    fields = [(name, "GET" if name == ":method" else value) for name, value in HEADERS]
+    begin = HeadersFrame(1, hpack.Encoder().encode(fields, huffman=False))
+    begin.flags.add("END_HEADERS")
+    feeding = Feeding(begin)
+    feeding.feed(whole(b"a"), end=True)
+    assert feeding.end() == (b"", "12")
+    assert not feeding.asked
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,12 @@ def check_needs_admin(admin: str | None, token: str | None, tls: Tls | None) -> 
     raise error
 
 
-def tls_of(option: str, paths: Sequence[str] | None) -> Tls | None:
+def tls_of(
+    option: str, paths: Sequence[str] | None, authority: str = "of clients' certificates"
+) -> Tls | None:
     """Return the certificates of an option; None without one.
+
+    ``authority``: whose authority the third file has, for the error.
 
     :raises UsageError: there are not two or three files.
     """
@@ -74,6 +78,6 @@ def tls_of(option: str, paths: Sequence[str] | None) -> Tls | None:
     if len(paths) not in (2, 3):
         raise UsageError(
             f"{option} is given two or three times, not {len(paths)}: certificate, key, and the "
-            "authority of clients' certificates"
+            f"authority {authority}"
         )
     return Tls(*paths)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from ratectl import Agent
+    from ratectl.agent.serving.tls import Tls
 
 __all__ = ["SidecarOptions"]
 
@@ -37,8 +38,9 @@ class SidecarOptions:
     http_tls: Sequence[str] | None
 
     def __post_init__(self) -> None:
-        for option in ("rls", "http", "xds"):
-            tls_of(f"--{option}-tls", getattr(self, f"{option}_tls"))
+        self._rls_certificates()
+        self._http_certificates()
+        self._xds_certificates()
         for_rls = {
             "--rls-server": self.rls_server,
             "--rls-tls": self.rls_tls,
@@ -56,6 +58,15 @@ class SidecarOptions:
             raise UsageError("the mapping comes from the server of --xds: leave out --rls-mapping")
         _check_needs("--http", self.http, {"--http-tls": self.http_tls})
 
+    def _rls_certificates(self) -> Tls | None:
+        return tls_of("--rls-tls", self.rls_tls)
+
+    def _http_certificates(self) -> Tls | None:
+        return tls_of("--http-tls", self.http_tls)
+
+    def _xds_certificates(self) -> Tls | None:
+        return tls_of("--xds-tls", self.xds_tls, "of the server")
+
     def start(self, agent: Agent, running: ExitStack, log: logging.Logger) -> None:
         """Start the sidecar beside an agent, if an address is given; ``running`` ends it.
 
@@ -69,10 +80,10 @@ class SidecarOptions:
             agent,
             self.rls,
             server=self.rls_server,
-            rls_tls=tls_of("--rls-tls", self.rls_tls),
+            rls_tls=self._rls_certificates(),
             rls_mapping=self.rls_mapping,
             http=self.http,
-            http_tls=tls_of("--http-tls", self.http_tls),
+            http_tls=self._http_certificates(),
         )
         for name, address in running.enter_context(sidecar).addresses.items():
             log.info("%s on %s", name, address)
@@ -84,7 +95,7 @@ class SidecarOptions:
                 sidecar,
                 self.xds,
                 node=self.xds_node,
-                tls=tls_of("--xds-tls", self.xds_tls),
+                tls=self._xds_certificates(),
                 across=self.xds_across,
             )
             running.enter_context(follower)

@@ -12,7 +12,7 @@ from ratectl.agent.waiting import checked_wait
 from ratectl.central.charge import give_back
 from ratectl.central.fallback import Fallback
 from ratectl.central.limits import CentralLimits
-from ratectl.engine.cost import REQUESTS, checked_actual, checked_cost
+from ratectl.engine.cost import checked_actual, checked_cost
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ class Deciding:
             return
         cost = checked_actual(cost, 0)  # read once, for both
         self._engine.charge(scope, attributes, cost)
-        # Here a mapping of units counts no request.
-        named: Cost = cost if isinstance(cost, int) else {REQUESTS: 0, **cost}
-        asked = self._asked_of_central(scope, attributes, named)
+        asked = self._asked_of_central(scope, attributes, cost)
         if asked is not None:
             self._central.charge(asked)
 
@@ -204,7 +202,10 @@ class Deciding:
     def _asked_of_central(
         self, scope: str, attributes: Mapping[str, str], cost: Cost
     ) -> Asked | None:
-        """Return the central limits that a request meets; ``cost``: a checked one."""
+        """Return the central limits that a request meets.
+
+        ``cost``: a checked one. A mapping counts a request only if it names ``requests``.
+        """
         try:
             return self._central.met_by(scope, attributes, cost, self._engine.generation)
         except Exception:  # noqa: BLE001  the engine answers unreadable attributes

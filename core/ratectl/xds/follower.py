@@ -131,9 +131,7 @@ class GatewayFollower(Closing):
         while True:
             began, self._is_answered = time.monotonic(), False
             try:
-                if not self._begin():
-                    return
-                self._serve()
+                self._serve(self._opened())
                 return
             except (StreamEnded, DecodeError) as error:
                 why = f"the management server {self._server.address} is not reached: {error}"
@@ -151,14 +149,14 @@ class GatewayFollower(Closing):
                 self._problem(why)
             self._stopped.wait(_pause(failures))
 
-    def _begin(self) -> bool:
-        """Open a stream. Return False if this has ended."""
+    def _opened(self) -> Stream:
+        """Return a new stream, which ``close`` ends."""
         stream = self._server.open()
         with self._lock:
             self._stream = stream
-            return not self._stopped.is_set()
+        return stream
 
-    def _serve(self) -> None:
+    def _serve(self, stream: Stream) -> None:
         """Put responses in force, and answer them, until this ends.
 
         A response that cannot be published yet is refused, so that the server may send a newer one,
@@ -167,8 +165,6 @@ class GatewayFollower(Closing):
 
         :raises StreamEnded, DecodeError: the stream is over.
         """
-        stream = self._stream
-        assert stream is not None
         pending: DiscoveryResponse | None = None
         failed, failures = "", 0
         while not self._stopped.is_set():
@@ -279,9 +275,13 @@ def _checked(settings: Settings, address: str, across: str | None, quota_mode: o
         raise UsageError(f"across is 'redis', or None, not {across!r}")
     if quota_mode not in (None, "shadow", "enforce"):
         raise UsageError(f"quota_mode is 'shadow' or 'enforce', or None, not {quota_mode!r}")
-    parsed = parse_address(address)
+    wanted = "a management server is reached by host:port, like envoy-gateway:18001"
+    try:
+        parsed = parse_address(address)
+    except UsageError as error:
+        raise UsageError(f"{wanted}; {error}") from None
     if parsed.path or not parsed.port:
-        raise UsageError(f"a management server is reached by host:port, not by {address}")
+        raise UsageError(f"{wanted}, and not by {address}")
     if "://" not in settings.source or is_server(settings.source):
         raise UsageError(
             "a sidecar that follows a management server has a store of its own, which nobody else "
