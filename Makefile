@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# pytest rewrites 500 modules in each of its processes if it may not keep them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint docs format unit soak simulate bench fuzz instructions sanitize clean
 .DEFAULT_GOAL := help
@@ -44,7 +46,7 @@ unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready .venv/envoy-ready
 	else RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS) $(AGAIN); fi
 
 # More than the cores of a small machine: many tests wait.
-WORKERS ?= -n 5 --dist loadgroup
+WORKERS ?= -n 4 --dist loadgroup
 # A test that fails runs once more, as one of 18,000 may meet a busy moment; five in a run may. Each is listed with its traceback: mend it.
 AGAIN ?= --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
 DECIDING_TESTS := $(addprefix tests/, agent callers cli/test_explained_is_enforced.py cli/test_conditions.py cli/test_simulate.py compiler conformance engine \
@@ -56,10 +58,10 @@ soak: .venv/dev
 	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 -o faulthandler_timeout=7200 $(SOAKED_TESTS) || exit 1; \
 	done
 
-SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \
-    tests/agent/test_cluster_machines.py tests/publishing/test_pushers.py \
-    tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py \
-    tests/moving
+# Folders with tests whose size is `scaled` (tests/soak.py).
+SOAKED_TESTS ?= $(addprefix tests/, agent/test_acquire_storms.py agent/test_cluster_machines.py agent/test_crashes.py agent/test_servers.py \
+    callers cluster conformance/test_engine_concurrency.py conformance/test_engine_settle.py engine moving policy/resolution/test_laws.py \
+    publishing/test_pushers.py simulation/test_cluster_liveness.py)
 
 # Schedules of the simulated cluster; a failing one is printed in short. Token buckets, or windows.
 SEEDS ?= 10000

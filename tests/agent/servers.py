@@ -17,6 +17,7 @@ import pytest
 
 from etcd_server import free_port, wait_for
 from ratectl.engine import engine_type
+from soak import scaled
 from support import CRASHING
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUNDS", "Service", "witnessed"]
 
-ROUNDS: Final = 10 if os.environ.get("RATECTL_SOAK") == "1" else 1
+ROUNDS: Final = scaled(1, 10)
 """Factor for loops: the long ones run with ``RATECTL_SOAK=1``."""
 
 witnessed = pytest.mark.skipif(

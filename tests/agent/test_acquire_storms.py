@@ -13,6 +13,8 @@ import pytest
 from hall import Hall, each_hall
 from virtual import SECOND
 
+from soak import scaled
+
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
 
@@ -80,7 +82,7 @@ class Storm:
                 raise error
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(scaled(15, 300)))
 def test_cancelled_requests_lose_nothing(make: MakeEngine, seed: int) -> None:
     storm = Storm(make, seed)
     hall = storm.hall
@@ -96,7 +98,7 @@ def test_cancelled_requests_lose_nothing(make: MakeEngine, seed: int) -> None:
         assert (left.remaining, left.reason) == (left.capacity, "ok")
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(scaled(15, 300)))
 def test_publications_hang_nobody(make: MakeEngine, seed: int) -> None:
     storm = Storm(make, seed)
     storm.hall.run(storm.blow(120, publications=6))

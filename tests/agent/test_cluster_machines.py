@@ -22,6 +22,7 @@ from ratectl.health import examine
 from ratectl.health.cluster import limits_of
 from ratectl.history.generations import read_live
 from ratectl.stores import open_store
+from soak import SOAK
 from support import publish_policies
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ OUTAGE = float(os.environ.get("RATECTL_OUTAGE", "600"))
 """Seconds."""
 
 
-@pytest.mark.skipif(os.environ.get("RATECTL_SOAK") != "1", reason="it takes more than ten minutes")
+@pytest.mark.skipif(not SOAK, reason="it takes more than ten minutes")
 def test_a_store_that_is_gone_for_ten_minutes(fleet: Fleet, etcd_server: EtcdServer) -> None:
     """Members go on with their shares, and share them again when the store is back."""
     fleet.start(3, OUTAGE + 40)

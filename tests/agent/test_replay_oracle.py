@@ -223,9 +223,9 @@ PLAYS: dict[str, Any] = {
 def test_generated_traffic_is_decided_as_by_the_oracle(
     followed: tuple[Agent, Callable[[str, int], None]], clock: Clock, play: str
 ) -> None:
-    """20,000 generated requests through reloads, thousands of times faster than real time."""
-    requests = list(islice(generate(20), 20_000))
-    reasons = replay(followed, clock, requests, PLAYS[play], 5_000)
+    """8,000 generated requests through reloads, thousands of times faster than real time."""
+    requests = list(islice(generate(20), 8_000))
+    reasons = replay(followed, clock, requests, PLAYS[play], 2_000)
     assert reasons.keys() >= {"ok", "limited", "never", "shadow"}
     assert all(count > 20 for count in reasons.values()), reasons
 

@@ -12,17 +12,17 @@ from engine.engines import ENGINES
 from policy.trees import tree
 from ratectl.compiler.plans import compile_tree
 from ratectl.engine.decision import Decision
+from soak import scaled
 
 if TYPE_CHECKING:
     from ratectl.engine.api import Engine
 
-__all__ = ["BURST", "KINDS", "ROUNDS", "SANITIZED", "SOAK", "House", "guarded"]
+__all__ = ["BURST", "KINDS", "ROUNDS", "SANITIZED", "House", "guarded"]
 
 SANITIZED: Final = os.environ.get("RATECTL_SANITIZED") == "1"
-SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
 
-ROUNDS: Final = 600 if SOAK else 60
-"""Number of repetitions of a caller's action."""
+ROUNDS: Final = scaled(45, 600)
+"""Number of repetitions of a caller's action: more than BURST."""
 
 BURST: Final = 40
 """Capacity of the limit; it does not refill during a test."""

@@ -9,15 +9,16 @@ from collections import UserDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from callers.house import BURST, SANITIZED, SOAK
+from callers.house import BURST, SANITIZED
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from callers.house import House
 
-LEAK_ROUNDS: Final = 1_000_000 if SOAK else 5_000
-WARM_UP: Final = 100_000 if SOAK else 40_000
+LEAK_ROUNDS: Final = scaled(5_000, 1_000_000)
+WARM_UP: Final = scaled(40_000, 100_000)
 """Rounds after which tables, free decisions and the logs of windows no longer grow."""
 
 FEW_OBJECTS: Final = 500

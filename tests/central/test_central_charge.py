@@ -143,3 +143,18 @@ def test_a_cost_is_read_once(agent_of: Callable[..., Agent]) -> None:
     agent = agent_of(f"{HEAD}limits:\n  each: {LIMITS['bucket']}\n")
     agent.charge("/", ACME, Changing())
     wait_for(lambda: left(agent) == 8, "the first value")
+
+
+def test_a_charge_that_finds_no_room_is_told(
+    agent_of: Callable[..., Agent],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("ratectl.central.keeper._MOST_CHARGES", 0)
+    agent = agent_of(f"{HEAD}limits:\n  each: {{rate: 1/h, burst: 10, across: redis}}\n")
+    for _ in range(2):
+        agent.charge("/", {}, 4)
+    wait_for(lambda: "too many wait for the server" in caplog.text, "the warning")
+    told = [int(found.getMessage().split()[0]) for found in caplog.records]
+    assert sum(told) == 2, "each dropped charge is counted once"
+    assert left(agent, {}) == 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from engine.engines import ENGINES
 from ratectl.cluster.keeper import Keeper
 from ratectl.cluster.node import Node
 from ratectl.cluster.pools import PooledLimits, _pool_name
@@ -19,7 +20,6 @@ from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
-from ratectl.engine.pure import PureEngine
 from ratectl.errors import RatectlError, StoreError
 from ratectl.records import OwnerHint, owner_name
 from ratectl.stores.memory import MemoryStore
@@ -251,7 +251,7 @@ class Machine:
         self.moved = 0
         """Tokens that a tenant may have beyond its limit: shares move, or processes add some."""
         self.tenants: dict[tuple[str, str], Central] = {}
-        self.make_engine: MakeEngine = PureEngine
+        self.make_engine: MakeEngine = list(ENGINES.values())[-1]
         self.store: Store = MemoryStore(f"memory://machine-{next(_numbers)}")
         self.members: dict[str, Member] = {}
         self._names = itertools.count()

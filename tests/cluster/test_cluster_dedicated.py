@@ -16,6 +16,7 @@ from ratectl.cluster.protocol.messages import OwnerId, Welcome
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.roster import Roster
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,7 +195,7 @@ def test_the_first_application_begins_with_full_buckets() -> None:
     assert owner_of(machine) == "d"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(scaled(2, 40)))
 def test_never_too_much_whatever_fails(seed: int) -> None:
     """Members and dedicated owners freeze, lose messages or the store, leave and come."""
     machine = Machine(lasts=3 * SECOND, **ONE)

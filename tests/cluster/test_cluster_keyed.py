@@ -18,6 +18,7 @@ from ratectl.cluster.entries import RosterState
 from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +183,7 @@ def test_without_an_owner_members_use_their_shares(machine: Machine) -> None:
     assert min(used(machine, ["a"], 4 * SECOND)) > 0.97
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(2, 30)))
 def test_no_key_exceeds_its_limit_whatever_happens(machine: Machine, seed: int) -> None:
     """Members come, are killed, cut off and stopped, owners hand over, and shares move."""
     random_ = random.Random(seed)

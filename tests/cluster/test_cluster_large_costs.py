@@ -18,6 +18,7 @@ from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.wholes import Wholes
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
+from soak import scaled
 
 if TYPE_CHECKING:
     from machine import Limit
@@ -114,7 +115,7 @@ def test_a_process_alone_keeps_no_other_part() -> None:
 
 
 @pytest.mark.parametrize("window", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(1, 30)))
 def test_no_key_exceeds_its_limit_as_parts_go_and_come_back(seed: int, window: bool) -> None:
     random_ = random.Random(seed)
     limit = SlidingWindow(100, SECOND) if window else (100, 100)

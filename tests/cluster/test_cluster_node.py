@@ -12,6 +12,7 @@ from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.sharding import SHARD_NAMES
 from ratectl.records import owner_name
+from soak import scaled
 
 if TYPE_CHECKING:
     from machine import Member
@@ -240,7 +241,7 @@ def test_each_owner_of_a_process_is_another_incarnation() -> None:
     assert len(seen) == 6
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(scaled(2, 60)))
 def test_never_too_much_whatever_fails(seed: int) -> None:
     """Members freeze, lose messages or the store, leave and come; limits come and go."""
     machine = Machine(lasts=3 * SECOND, **ONE)

@@ -19,6 +19,7 @@ from ratectl.cluster.protocol.capacity import WHOLE, Size
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
+from soak import scaled
 from support import once
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def test_no_request_costs_more_than_the_burst(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("optimistic", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(2, 30)))
 def test_no_window_of_a_key_holds_too_many(machine: Machine, seed: int, optimistic: bool) -> None:
     """Members come, are killed, cut off and stopped, owners hand over, and shares move."""
     random_ = random.Random(f"{seed} {optimistic}")

@@ -12,6 +12,7 @@ from ratectl.cluster.protocol.messages import PoolId
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from simulation.buckets import Central, DictWallets
+from soak import scaled
 
 ONE = PoolId("one", "")
 SIZE = Size(100 * SECOND, 50)
@@ -120,7 +121,7 @@ def test_a_new_size_takes_tokens_back() -> None:
     assert spent_at_once(wallets, 0) == 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(scaled(10, 200)))
 def test_never_more_than_one_bucket_of_the_largest_size(seed: int) -> None:
     random_ = random.Random(seed)
     own, wallets = own_share(full=True)

@@ -21,6 +21,7 @@ from ratectl.cluster.protocol.timing import SECOND
 from ratectl.engine.algorithms.refunds import NOTHING, Refund, Refunds
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from simulation.buckets import Central, CentralWindow, DictWallets
+from soak import scaled
 
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.messages import Drawn
@@ -186,7 +187,7 @@ def test_the_least_room_of_a_slice_counts() -> None:
     assert Rooms(10, 50).take(40, 10) == 0, "nothing is known of the time until then"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(scaled(10, 200)))
 def test_few_slices_never_allow_more_than_the_room_there_was(seed: int) -> None:
     random_ = random.Random(seed)
     rooms, known, now = Rooms(0, 1_000), [[1, 1_000]], 0

@@ -17,6 +17,7 @@ from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.sharding import Parts, parts_of, shard_of_owner
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.pure import PureEngine
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -232,7 +233,7 @@ def publish_another(machine: Machine, random_: random.Random) -> None:
     member.publish(sizes)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(scaled(2, 60)))
 def test_never_too_much_whatever_fails(seed: int) -> None:
     """Members freeze, lose messages or the store, leave and come; limits become large or small."""
     machine = Machine(lasts=3 * SECOND, **LARGE_ONE)

@@ -25,6 +25,7 @@ from ratectl.cluster.transport.codec import decode, encode
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.pure import PureEngine
 from simulation.buckets import CentralWindow, DictWallets
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -384,7 +385,7 @@ def windows(machine: Machine) -> list[bool]:
     return [member.ask() for member in machine.members.values()]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(scaled(2, 40)))
 def test_members_that_come_and_go_share_a_window(seed: int) -> None:
     random_ = random.Random(seed)
     machine = Machine(one=SlidingWindow(40, SECOND))

@@ -15,6 +15,7 @@ from conformance.engine_rig import ENGINES, Rig
 from conformance.test_engine_threads import EACH, THREADS, together
 from engine.plans import verdict
 from ratectl.engine.algorithms.concurrency import Concurrency
+from soak import scaled
 
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
@@ -413,7 +414,7 @@ SHAPES: list[Policies] = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(scaled(20, 400)))
 def test_publications_never_exceed_max_and_lose_no_slot(rig: Rig, seed: int) -> None:
     """One tenant sends requests at one scope. Scopes are declared and keys change."""
     chance = random.Random(seed)

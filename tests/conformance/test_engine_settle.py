@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from conformance.engine_rig import ENGINES, Rig
 from conformance.test_engine_threads import together
 from ratectl.errors import UsageError
+from soak import scaled
 
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
@@ -405,7 +406,7 @@ def test_a_refund_never_makes_a_bucket_fuller(
     _twins(Rig(ENGINES[name]), done, lambda: {"/": one(**fields)})
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(scaled(30, 600)))
 def test_refund_never_makes_a_bucket_fuller_through_publications(rig: Rig, seed: int) -> None:
     chance = random.Random(seed)
     per, scopes = [[], ["t"], ["u"]], 0

@@ -21,6 +21,7 @@ from engine.plans import by_scope, plan_set, rate, verdict, window
 from policy.trees import tree
 from ratectl.compiler.plans import compile_tree
 from ratectl.errors import UsageError
+from soak import scaled
 
 fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
@@ -69,7 +70,7 @@ def _mixed(of: FastEngine, request: tuple[str, dict[str, str]]) -> Callable[[], 
     return round_
 
 
-DECISIONS: Final = 10**7 if os.environ.get("RATECTL_SOAK") == "1" else 10**6
+DECISIONS: Final = scaled(5 * 10**5, 10**7)
 
 
 def test_millions_of_decisions_leave_no_reference_behind() -> None:

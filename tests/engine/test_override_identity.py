@@ -9,9 +9,10 @@ import pytest
 from engine.test_overrides_oracle import Documents, policies
 from ratectl.policy.language.model import PolicyTree
 from ratectl.policy.resolution.resolver import Resolver
+from soak import scaled
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(scaled(20, 400)))
 def test_one_bucket_identity_has_one_set_of_parameters(seed: int) -> None:
     documents = Documents(random.Random(seed))
     shared = 0

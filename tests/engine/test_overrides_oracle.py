@@ -7,7 +7,6 @@ for every limit, and keeps all buckets for ever (see ``oracle.py``).
 from __future__ import annotations
 
 import itertools
-import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,13 @@ from oracle import Answer, Oracle
 from ratectl.compiler.plans import compile_tree
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.policy.validation.tree import check_tree
+from soak import scaled
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
     from ratectl.engine.decision import Decision
 
-SEEDS = 3_000 if os.environ.get("RATECTL_SOAK") == "1" else 100
+SEEDS = scaled(40, 3_000)
 STEPS = (1, 999, 10**6, 7 * 10**6, 3, 20 * 10**6, 10**9)
 MATCHES: list[dict[str, Any]] = [
     {"tier": "gold"},

@@ -19,6 +19,7 @@ from engine.engines import each_engine
 from engine.model import Limit, Oracle
 from engine.plans import by_scope, plan_set, rate, verdict, window
 from engine.rules import SECOND
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +100,7 @@ def test_every_decision_matches_the_oracle_in_serial_order(make: MakeEngine) -> 
     assert {"ok", "limited", "never"} <= reasons
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(scaled(8, 200)))
 @each_engine
 def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, seed: int) -> None:
     """The test above cannot choose the order of generations, as threads race; this one does."""
@@ -117,7 +118,7 @@ def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, s
 
 
 @each_engine
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(scaled(8, 200)))
 def test_requests_during_a_swap_see_it_as_done(
     seed: int, make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
 from engine.test_twins import SCOPES, Pair
+from soak import scaled
 
 LIMITS = (("l", False), ("m", False), ("n", False), ("bl", True), ("bm", True))
 PERS = ((), ("tenant",), ("route",), ("tenant", "route"))
@@ -43,7 +44,7 @@ class ResetPair(Pair):
         super().step()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(scaled(15, 400)))
 def test_both_engines_reset_alike(seed: int) -> None:
     pair = ResetPair(seed)
     pair.publish()

@@ -19,6 +19,7 @@ from policy.trees import tree
 from ratectl.compiler.plans import compile_tree
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.pure import PureEngine
+from soak import scaled
 
 fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
@@ -235,7 +236,7 @@ class Pair:
             self.check()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(scaled(20, 600)))
 def test_both_engines_decide_alike(seed: int) -> None:
     pair = Pair(seed)
     pair.publish()

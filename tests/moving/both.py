@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Both", "both", "imported", "serving", "written"]
 
 OK: Final = 1
-SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
 
 
 def written(folder: Path, *configs: dict[str, Any]) -> Path:

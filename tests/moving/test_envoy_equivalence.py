@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moving.both import SOAK, both
+from moving.both import both
 from moving.envoy_random import configuration, descriptor, pause
 from ratectl import FakeClock
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from moving.envoy_reference import Asked
 
 CONFIGURATIONS = 200
-REQUESTS = 100_000 if SOAK else 200
+REQUESTS = scaled(200, 100_000)
 GROUP = 10
 """Configurations of one test."""
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from moving.both import SOAK, Both, imported, serving, written
+from moving.both import Both, imported, serving, written
 from moving.envoy_random import configuration, descriptor, pause
 from moving.envoy_reference import Reference
 from ratectl import FakeClock
 from ratectl.moving.envoy_export import Exported, export_policies
 from ratectl.moving.envoy_files import MovingError
 from ratectl.policy.read import load_valid
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ def test_what_was_imported_is_exported_with_equal_decisions(seed: int, tmp_path:
     with serving(first, clock) as ours, serving(imported(folder), clock) as again:
         one = Both(ours, Reference({config["domain"]: config}), clock)
         two = Both(again, Reference({config["domain"]: theirs}), clock)
-        for _ in range(100_000 if SOAK else 150):
+        for _ in range(scaled(150, 100_000)):
             clock.advance(pause(chance))
             asked = descriptor(chance, config)
             before, meant = one.decide(config["domain"], asked)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from moving.both import SOAK, Both, imported, serving, written
+from moving.both import Both, imported, serving, written
 from moving.envoy_random import configuration, descriptor, pause
 from moving.envoy_reference import Asked, Reference
 from ratectl import FakeClock
@@ -20,6 +20,7 @@ from ratectl.policy.format import format_text
 from ratectl.policy.language.field_types import check_scope
 from ratectl.policy.read import load_valid_text
 from ratectl.sidecar.mapping_file import parse_mapping
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ def test_requests_by_chance_for_every_feature(services: Both) -> None:
     chance = Random(1)
     config = services._theirs.domains[DOMAIN]
     refused = 0
-    for number in range(100_000 if SOAK else 2_000):
+    for number in range(scaled(2_000, 100_000)):
         services._clock.advance(pause(chance))
         asked = descriptor(chance, config, chance.choice((1, 1, 1, 2, 4)))
         ours, theirs = services.decide(DOMAIN, asked)
@@ -138,7 +139,7 @@ def test_an_unlimited_descriptor_replaces_a_limit(services: Both) -> None:
 def test_every_feature_by_chance(services: Both) -> None:
     chance = Random(5)
     config = services._theirs.domains[DOMAIN]
-    for _ in range(100_000 if SOAK else 1_000):
+    for _ in range(scaled(1_000, 100_000)):
         services._clock.advance(pause(chance))
         ours, theirs = services.decide(DOMAIN, descriptor(chance, config))
         assert ours == theirs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from ratectl.policy.bundle import digest, encode_policies
 from ratectl.publishing._publish import publish
 from ratectl.records import HEAD, history_key
 from ratectl.stores import open_store
+from soak import scaled
 from support import ME, policies
 
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Compare, Op, Store, TxnResult
 
-SOAK = os.environ.get("RATECTL_SOAK") == "1"
-PUSHERS = {"etcd": 50, "sqlite": 20} if SOAK else {"etcd": 20, "sqlite": 10}
+PUSHERS = {"etcd": scaled(12, 50), "sqlite": scaled(8, 20)}
 """Publishers by kind of store: a file on one machine has fewer writers."""
-PUSHES = 20 if SOAK else 10
+PUSHES = scaled(8, 20)
 SEED = 20_261_125
 LOST = 0.1
 """Share of head swaps whose request is lost, and of applied swaps whose reply is lost."""

@@ -12,6 +12,7 @@ from simulation.invariants import World
 from simulation.schedule import Schedule, Step, random_schedule
 from simulation.traffic import Traffic
 from simulation.world import ENTRY_LASTS, LEASE, POOLS, Member
+from soak import scaled
 
 FAULTS = 1_500 * MS
 
@@ -61,14 +62,14 @@ def healed(seed: int, *, roster: bool = False) -> tuple[Healed, int]:
     return world, end
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(scaled(12, 300)))
 def test_all_is_pooled_again_when_the_faults_are_over(seed: int) -> None:
     world, end = healed(seed, roster=seed % 2 == 1)
     assert world.pooled(end) == world.shares()
     assert world.shares() > 0.6 * world.schedule.whole
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(scaled(12, 300)))
 def test_rate_is_admitted_again_when_the_faults_are_over(seed: int) -> None:
     world, start = healed(seed)
     before, end = world.admitted, start + 20 * LEASE

@@ -8,7 +8,7 @@ from simulation.schedule import random_schedule, window_schedule
 from simulation.shrinking import explained, failure, shrunk
 from simulation.world import Violation
 
-SEEDS = 500
+SEEDS = 400
 WINDOW_SEEDS = 100
 AT_ONCE = 20
 

@@ -4,6 +4,7 @@ corrects costs, and probes a server that failed."""
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import threading
@@ -19,13 +20,15 @@ from ratectl.central.server import ThreadServer
 from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sized
 
     from ratectl.central.address import ServerAddress
     from ratectl.central.failure import Breaker
     from ratectl.central.question import Count, Slots
 
 __all__ = ["Keeper"]
+
+log = logging.getLogger("ratectl.redis")
 
 _BEAT: Final = 1.0
 """Seconds between two beats."""
@@ -62,6 +65,8 @@ class Keeper:
         self._freed: dict[Slots, None] = {}
         self._corrections: deque[Call] = deque()
         self._charges: deque[Count] = deque()
+        self._dropped = 0
+        """Notes that were dropped, and were not told of yet."""
         self._sending = False
         self._wakeup = Wakeup()
         self._stopped = threading.Event()
@@ -83,21 +88,28 @@ class Keeper:
 
     def free(self, slots: Slots) -> None:
         """Free slots soon. A decision of this process about the same count frees them as well."""
-        if len(self._freed) < _MOST_KEPT:
+        if self._has_room(self._freed, _MOST_KEPT):
             self._freed[slots] = None
             self._wakeup.set()
 
     def correct(self, call: Call) -> None:
         """Correct costs soon, once: a correction whose outcome is unknown is not repeated."""
-        if len(self._corrections) < _MOST_KEPT:
+        if self._has_room(self._corrections, _MOST_KEPT):
             self._corrections.append(call)
             self._wakeup.set()
 
     def charge(self, count: Count) -> None:
         """Charge one bucket soon, once, whatever is left. Charges of one bucket are sent as one."""
-        if len(self._charges) < _MOST_CHARGES:
+        if self._has_room(self._charges, _MOST_CHARGES):
             self._charges.append(count)
             self._wakeup.set()
+
+    def _has_room(self, notes: Sized, most: int) -> bool:
+        """Return True if one more note may wait; else count it as dropped."""
+        if len(notes) < most:
+            return True
+        self._dropped += 1
+        return False
 
     def to_free(self, keys: Iterable[str]) -> list[Slots]:
         """Return slots that were released, and may not be free yet, of these counts."""
@@ -127,6 +139,7 @@ class Keeper:
         """Work until ``close``. Never raises."""
         pause, beat_at = _FIRST_PROBE, time.monotonic()
         while not self._stopped.is_set():
+            self._tell_of_dropped()
             if self._breaker.is_open:
                 if self._stopped.wait(self._pause(pause)):
                     return
@@ -140,6 +153,15 @@ class Keeper:
                 self._beat()
                 beat_at = time.monotonic() + self._pause(_BEAT)
             self._wakeup.wait(beat_at - time.monotonic())
+
+    def _tell_of_dropped(self) -> None:
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            log.warning(
+                "%d releases, charges or corrections of limits across: redis were dropped, because "
+                "too many wait for the server: the limits may admit more for a while",
+                dropped,
+            )
 
     @staticmethod
     def _pause(seconds: float) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from engine.engines import MakeEngine
-
-SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
 
 
 @lru_cache(maxsize=64)

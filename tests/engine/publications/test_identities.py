@@ -13,12 +13,13 @@ import pytest
 
 from engine.engines import each_engine
 from engine.publications.drawing import LIMITS
-from engine.publications.seeds import SOAK, play
+from engine.publications.seeds import play
+from soak import scaled
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
 
-SEEDS = 600 if SOAK else 8
+SEEDS = scaled(4, 600)
 """Stories for each algorithm."""
 
 

@@ -13,12 +13,13 @@ import pytest
 
 from engine.engines import each_engine
 from engine.publications.drawing import KINDS
-from engine.publications.seeds import SOAK, play
+from engine.publications.seeds import play
+from soak import scaled
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
 
-SEEDS = 640 if SOAK else 40
+SEEDS = scaled(20, 640)
 """Stories for each of the five kinds, with 30 edits each."""
 GROUPS = 8
 """Tests that share the seeds of a kind."""
@@ -30,7 +31,7 @@ GROUPS = 8
 def test_no_request_is_over_its_bound_and_untouched_ones_notice_nothing(
     make: MakeEngine, kind: str, group: int
 ) -> None:
-    """200 stories of 30 edits; 3,200 with ``RATECTL_SOAK=1``. What was stricter is counted."""
+    """100 stories of 30 edits; 3,200 with ``RATECTL_SOAK=1``. What was stricter is counted."""
     counts: Counter[str] = Counter()
     for seed in range(group, SEEDS, GROUPS):
         counts += play(make, seed, kind)

@@ -33,6 +33,7 @@ from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.loading.files import Sources
 from ratectl.policy.loading.loader import load_sources
 from ratectl.policy.resolution.resolver import Resolver, resolve
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -266,7 +267,7 @@ LAWS = (
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=scaled(300, 3_000))
 @given(cases)
 def test_every_law_holds(case: Case) -> None:
     for law in LAWS:
