@@ -236,6 +236,12 @@ def test_clients_need_a_certificate_with_mutual_tls(agent: Agent, tmp_path: Path
     with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
         status(ssl.create_default_context())
 
+    renewed = trustme.CA().issue_cert("localhost")
+    renewed.cert_chain_pems[0].write_to_path(files["cert"])
+    renewed.private_key_pem.write_to_path(files["key"])
+    with pytest.raises(ssl.SSLCertVerificationError):  # of an authority that is not known here
+        status(known)
+
 
 @pytest.mark.parametrize(
     ("names", "why"),

@@ -12,7 +12,7 @@ from ratectl.cluster.transport.bounds import Bounds
 from ratectl.cluster.transport.codec import decode, encode
 from ratectl.cluster.transport.frames import Frames, framed
 from ratectl.cluster.transport.hello import VERSION, Hello
-from ratectl.cluster.transport.identity import Tls
+from ratectl.cluster.transport.identity import Tls, TlsContexts
 from ratectl.runtime.address import Address
 
 if TYPE_CHECKING:
@@ -157,4 +157,4 @@ def contexts(authority: trustme.CA, *names: str, common_name: str | None = None)
         context.verify_mode = ssl.CERT_REQUIRED
         certificate.configure_cert(context)
         authority.configure_trust(context)
-    return Tls(server, client)
+    return TlsContexts(server, client)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from link_support import converse
 
 from ratectl.cluster.peers import TlsPeers, UnixPeers, peers_of
 from ratectl.errors import UsageError
@@ -124,3 +125,48 @@ def test_a_certificate_without_a_usable_name(tmp_path: Path, authority: trustme.
     variables = {**LISTEN, **files(tmp_path, authority, "a" * 61 + ".example")}
     with pytest.raises(UsageError, match="has no name of 1 to 60 characters"):
         peers_of(server=True, variables=variables)
+
+
+def test_links_use_renewed_certificates(
+    tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    (one := tmp_path / "1").mkdir()
+    (other := tmp_path / "2").mkdir()
+    peers = [tls_peers(folder, authority) for folder in (one, other)]
+    with (
+        peers[0].links("a.1@1", "env") as (owner, _),
+        peers[1].links("b.2@2", "env") as (member, _),
+    ):
+        converse(member, owner)
+        renewed = trustme.CA()
+        for folder in (one, other):
+            files(folder, renewed, folder.name)
+        with tls_peers(tmp_path, renewed, "3").links("c.3@3", "env") as (newer, _):
+            converse(newer, owner)
+            converse(member, newer)
+        for path in one.iterdir():
+            path.write_text("nothing")
+        with tls_peers(tmp_path, renewed, "4").links("d.4@4", "env") as (newest, _):
+            converse(newest, owner)
+        assert "cannot be used" in caplog.text
+        assert "the certificate before stays" in caplog.text
+
+
+def test_a_renewed_certificate_names_the_same_member(
+    tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers = tls_peers(tmp_path, authority, "host-1")
+    (other := tmp_path / "other").mkdir()
+    with peers.links("a.1@host-1", "env") as (owner, _):
+        files(tmp_path, authority, "host-2")
+        with tls_peers(other, authority).links("b.2@other", "env") as (member, _):
+            converse(member, owner)
+    assert "names host-2, and this process has joined as host-1" in caplog.text
+    assert peers.member("a", "2") == "a.2@host-1"
+
+
+def tls_peers(folder: Path, authority: trustme.CA, name: str | None = None) -> TlsPeers:
+    variables = {**LISTEN, **files(folder, authority, name or folder.name)}
+    peers = peers_of(server=True, variables=variables)
+    assert isinstance(peers, TlsPeers)
+    return peers

@@ -13,7 +13,7 @@ from link_support import Raw, address_of, contexts, converse, grants, poll, unti
 
 from ratectl.cluster.transport.bounds import Bounds
 from ratectl.cluster.transport.hello import VERSION, Hello, Refusal
-from ratectl.cluster.transport.identity import Tls, certificate_names
+from ratectl.cluster.transport.identity import TlsContexts, certificate_names
 from ratectl.cluster.transport.links import Links
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address
@@ -173,7 +173,7 @@ def test_a_member_without_a_certificate_is_refused(authority: trustme.CA, owner:
     bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bare.check_hostname = False
     authority.configure_trust(bare)
-    with Links("member", "env", tls=Tls(known.server, bare)) as member:
+    with Links("member", "env", tls=TlsContexts(known.server, bare)) as member:
         member.send(address_of(owner), poll())
         until(lambda: member.problem(address_of(owner)), member, owner)
         until(lambda: owner.counters.lost, member, owner)

@@ -110,6 +110,27 @@ def test_new_files_are_used_and_wrong_ones_are_not(
         assert is_new()
 
 
+def test_a_new_authority_of_clients_is_used(server: Any, files: Files) -> None:
+    tls = Tls(files.certificate, files.key, files.ca)
+    with (
+        Agent.from_policies(POLICIES) as agent,
+        Sidecar(agent, "127.0.0.1:0", server=server, rls_tls=tls) as sidecar,
+    ):
+        other = trustme.CA()
+        newer = other.issue_cert("envoy")
+
+        def is_served() -> bool:
+            try:
+                return bool(files.asked(sidecar, own=newer) == SERVING)
+            except grpc.RpcError:
+                return False
+
+        assert not is_served()
+        other.cert_pem.write_to_path(files.ca, append=True)
+        wait_for(is_served, "the new authority", 30)
+        assert files.asked(sidecar, own=files.authority.issue_cert("envoy")) == SERVING
+
+
 def test_files_that_cannot_be_used(server: Any, files: Files, tmp_path: Path) -> None:
     for tls, message in (
         (Tls(tmp_path / "none", files.key), "the certificate of --rls cannot be used: .*none: No"),

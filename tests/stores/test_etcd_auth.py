@@ -16,6 +16,7 @@ from ratectl.stores.etcd.rpc import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.etcd
 
@@ -161,3 +162,27 @@ def test_authentication_may_be_enabled_while_the_store_is_open(credentials: None
             store.put("k", b"2")
     finally:
         server.stop()
+
+
+def test_a_password_may_change_while_the_store_is_open(
+    server: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("hunter2\n")
+    monkeypatch.setenv("RATECTL_ETCD_USER", "agent")
+    monkeypatch.setenv("RATECTL_ETCD_PASSWORD_FILE", str(file))
+    with EtcdStore.from_url(server.store_url("prod")) as store:
+        store.put("k", b"1")
+        try:
+            change_password(server, "hunter3")
+            with pytest.raises(StoreUnauthenticated):
+                store.get("k")
+            file.write_text("hunter3\n")
+            assert store.get("k") is not None
+        finally:
+            change_password(server, "hunter2")
+
+
+def change_password(server: EtcdServer, password: str) -> None:
+    body = {"name": "agent", "password": password}
+    server.call("/v3/auth/user/changepw", body, server.token())

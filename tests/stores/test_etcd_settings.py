@@ -86,6 +86,13 @@ def test_secrets_are_read_from_files_and_not_shown(tmp_path: Path) -> None:
     assert "BEGIN" not in repr(settings)
 
 
+def test_a_line_end_is_no_part_of_a_variable() -> None:
+    """Secrets are made from files, and files end with one."""
+    variables = {"RATECTL_ETCD_USER": "agent\n", "RATECTL_ETCD_PASSWORD": "hunter2 \r\n"}
+    settings = Settings.from_url("etcd://localhost/prod", variables)
+    assert (settings.user, settings.password) == ("agent", "hunter2 ")
+
+
 @pytest.mark.parametrize(
     ("scheme", "environ", "message"),
     [

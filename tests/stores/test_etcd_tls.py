@@ -8,7 +8,7 @@ import pytest
 import trustme
 from etcd_helpers import Recorder
 
-from etcd_server import EtcdServer, Tls
+from etcd_server import EtcdServer, Tls, wait_for
 from ratectl.errors import OutcomeUnknown, StoreUnavailable
 from ratectl.stores.etcd import EtcdStore
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.etcd
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """Certificates: one of a server (127.0.0.1 and ``etcd.example``), and one of a client."""
-    folder = tmp_path_factory.mktemp("tls")
+def issued(folder: Path) -> Tls:
+    """Write certificates: one of a server (127.0.0.1 and ``etcd.example``), and one of a client."""
     ca = trustme.CA()
     server, client = ca.issue_cert("127.0.0.1", "etcd.example"), ca.issue_cert("agent@example.org")
     files = Tls(
@@ -42,6 +40,11 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 
 @pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return issued(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
 def server(tls: Tls) -> Iterator[EtcdServer]:
     """A server that demands client certificates."""
     server = EtcdServer.start(tls=tls)
@@ -52,10 +55,15 @@ def server(tls: Tls) -> Iterator[EtcdServer]:
 @pytest.fixture
 def settings(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Settings with the right certificates."""
+    use(monkeypatch, tls)
+    return monkeypatch
+
+
+def use(monkeypatch: pytest.MonkeyPatch, tls: Tls) -> None:
+    """Let stores use the client's files."""
     monkeypatch.setenv("RATECTL_ETCD_CA", str(tls.ca))
     monkeypatch.setenv("RATECTL_ETCD_CERT", str(tls.client_cert))
     monkeypatch.setenv("RATECTL_ETCD_KEY", str(tls.client_key))
-    return monkeypatch
 
 
 def failure(url: str) -> str:
@@ -137,3 +145,31 @@ def test_several_addresses_are_checked_against_the_first_host(
         store.put("k", b"1")
         (problem,) = store.status().problems
         assert "127.0.0.1:1 does not answer" in problem
+
+
+def test_an_open_store_uses_renewed_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = issued(tmp_path)
+    assert files.client_key is not None
+    server = EtcdServer.start(tls=files)
+    try:
+        use(monkeypatch, files)
+        with EtcdStore.from_url(server.store_url("prod")) as store:
+            store.put("k", b"1")
+            issued(tmp_path)  # of another authority: nothing of before is accepted
+            server.restart()
+            wait_for(lambda: reads(store), "the new certificates", 30)
+            files.client_key.write_text("half a f")
+            server.restart(wait=False)
+            wait_for(lambda: reads(store), "what the files held before", 30)
+            assert caplog.text.count(f"{files.client_key} is not a PEM file") == 1
+    finally:
+        server.stop()
+
+
+def reads(store: EtcdStore) -> bool:
+    try:
+        return store.get("k") is not None
+    except StoreUnavailable:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import ssl
@@ -9,16 +10,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ratectl.cluster.sockets import SocketPlace
-from ratectl.cluster.transport.identity import Tls, certificate_names
+from ratectl.cluster.transport.identity import TlsContexts, certificate_names
 from ratectl.cluster.transport.links import Links
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address, parse_address
+from ratectl.runtime.file_version import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from ratectl.runtime.file_version import Version
+
 __all__ = ["VARIABLES", "Peers", "TlsPeers", "UnixPeers", "peers_of"]
+
+log = logging.getLogger("ratectl.cluster")
 
 VARIABLES: Final = {
     "RATECTL_CLUSTER_LISTEN": "address for peers, such as 10.0.0.5:7946",
@@ -64,6 +70,51 @@ class _Files(NamedTuple):
     key: str
 
 
+class _FileTls:
+    """Contexts of the files as they are when a connection begins: certificates are renewed."""
+
+    def __init__(self, files: _Files) -> None:
+        self._files = files
+        self._seen = self._versions()
+        self._contexts = _contexts(files)
+        self.name: Final = _own_name(self._contexts)
+        """Name in the certificate, which is part of the member's id."""
+
+    @property
+    def server(self) -> ssl.SSLContext:
+        return self._newest().server
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        return self._newest().client
+
+    def _newest(self) -> TlsContexts:
+        """Return the contexts; files that cannot be used are told of, and those before stay."""
+        versions = self._versions()
+        if versions != self._seen:
+            self._seen = versions
+            try:
+                contexts = _contexts(self._files)
+                name = _own_name(contexts)
+            except UsageError as error:
+                log.warning("%s: the certificate before stays", error)
+            else:
+                if name == self.name:
+                    self._contexts = contexts
+                    log.info("the certificate of this member is a new one")
+                else:
+                    log.warning(
+                        "the new certificate names %s, and this process has joined as %s: the "
+                        "certificate before stays until a restart",
+                        name,
+                        self.name,
+                    )
+        return self._contexts
+
+    def _versions(self) -> list[Version]:
+        return [version_of(path) for path in self._files]
+
+
 class TlsPeers:
     """Members on several machines. Their certificates name them.
 
@@ -73,11 +124,10 @@ class TlsPeers:
     def __init__(self, listen: Address, address: str | None, files: _Files) -> None:
         self._listen = listen
         self._address = address
-        self._tls = _contexts(files)
-        self._name = _own_name(self._tls)
+        self._tls = _FileTls(files)
 
     def member(self, agent_id: str, suffix: str) -> str:
-        return f"{agent_id[:50]}.{suffix}@{self._name}"
+        return f"{agent_id[:50]}.{suffix}@{self._tls.name}"
 
     @contextmanager
     def links(self, member: str, environment: str) -> Iterator[tuple[Links, str]]:
@@ -132,7 +182,7 @@ def _file(variables: Mapping[str, str], what: str) -> str:
     return path
 
 
-def _contexts(files: _Files) -> Tls:
+def _contexts(files: _Files) -> TlsContexts:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False  # certificates name members, which may move
@@ -152,7 +202,7 @@ def _contexts(files: _Files) -> Tls:
             raise UsageError(
                 f"the authorities {files.ca} of the cluster cannot be used: {_why(error)}"
             ) from None
-    return Tls(server, client)
+    return TlsContexts(server, client)
 
 
 def _why(error: OSError) -> str:
@@ -161,7 +211,7 @@ def _why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _own_name(tls: Tls) -> str:
+def _own_name(tls: TlsContexts) -> str:
     """Return the name in this member's certificate, as a peer would read it.
 
     A handshake with itself: it fails now, and not at each peer, if the certificate is not for both

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
 
+from ratectl.agent.serving.certificate import FileCertificate
 from ratectl.errors import UsageError
 from ratectl.runtime.address import Address
-from ratectl.sidecar.certificate import FileCertificate
 from ratectl.sidecar.methods import (
     MOST_BYTES,
     MOST_HEADERS,

@@ -15,8 +15,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ratectl.agent.log import log
+from ratectl.agent.serving.certificate import FileCertificate
 from ratectl.runtime.address import Address, remove_socket
-from ratectl.sidecar.certificate import FileCertificate
 from ratectl.sidecar.waiting_calls import WaitingCalls
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.agent.serving.certificate import FileCertificate
 from ratectl.agent.serving.queries import query_in
 from ratectl.agent.serving.server import Answer, Endpoint, Server
-from ratectl.agent.serving.tls import context_of
 from ratectl.errors import UsageError
 from ratectl.runtime.address import is_loopback, parse_address
 from ratectl.runtime.cooperative import cooperative, paced
@@ -76,7 +76,7 @@ def serve(
         raise UsageError("name an address: serve(metrics='127.0.0.1:9464')")
     if agent._closed:  # noqa: SLF001
         raise UsageError("the agent is closed")
-    context = None if tls is None else context_of(tls, "the admin endpoint")
+    certificate = None if tls is None else FileCertificate(tls, "the admin endpoint")
     started: list[Server] = []
     try:
         pages = None if metrics is None else _metrics_pages(agent)
@@ -91,7 +91,7 @@ def serve(
             except BaseException:
                 listener.close()
                 raise
-            started.append(Server(endpoint, address, listener, context))
+            started.append(Server(endpoint, address, listener, certificate))
     except BaseException:
         for server in started:
             server.close()

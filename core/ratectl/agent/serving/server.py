@@ -24,7 +24,8 @@ from ratectl.runtime.address import Address, remove_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from ssl import SSLContext
+
+    from ratectl.agent.serving.certificate import FileCertificate
 
 __all__ = ["Answer", "Endpoint", "Page", "Server"]
 
@@ -84,14 +85,18 @@ class Server(ThreadingMixIn, HTTPServer):
     block_on_close = False
 
     def __init__(
-        self, endpoint: Endpoint, address: Address, listener: socket.socket, tls: SSLContext | None
+        self,
+        endpoint: Endpoint,
+        address: Address,
+        listener: socket.socket,
+        certificate: FileCertificate | None,
     ) -> None:
         super().__init__(("", 0), _Handler, bind_and_activate=False)
         self.socket.close()
         self.endpoint = endpoint
         self.socket = listener
         self.server_name, self.server_port = address.host, address.port
-        self._tls = tls
+        self._certificate = certificate
         self._open: dict[socket.socket, float] = {}
         """Connections, the oldest first, and when each began."""
         self._silent: dict[socket.socket, None] = {}
@@ -113,8 +118,9 @@ class Server(ThreadingMixIn, HTTPServer):
     def get_request(self) -> tuple[Any, Any]:
         connection, peer = self.socket.accept()
         connection.settimeout(_LONGEST)
-        if self._tls is not None:  # the handshake is the handler's first step
-            connection = self._tls.wrap_socket(
+        if self._certificate is not None:  # the handshake is the handler's first step
+            self._certificate.has_changed()
+            connection = self._certificate.context.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
         return connection, peer or ("local", 0)

@@ -10,7 +10,7 @@ import stat
 import struct
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ratectl.errors import UsageError
 from ratectl.runtime.files import CLOSED, make_folder
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "Tls", "certificate_names", "check_tls", "locked_folder", "why_wrong_user",
+    "Tls", "TlsContexts", "certificate_names", "check_tls", "locked_folder", "why_wrong_user",
 ]  # fmt: skip
 
 _LINUX: Final = struct.Struct("=iII")
@@ -32,12 +32,26 @@ _LOCAL_PEERCRED: Final = 1
 """Level and option of macOS, which has no SO_PEERCRED."""
 
 
-class Tls(NamedTuple):
+class Tls(Protocol):
     """TLS contexts of one member. Each side must show a certificate that the other side trusts."""
+
+    @property
+    def server(self) -> ssl.SSLContext:
+        """Context for the next peer that connects."""
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """Context for the next peer to connect to.
+
+        If it checks host names, certificates must name the hosts or IP addresses as well.
+        """
+
+
+class TlsContexts(NamedTuple):
+    """Contexts that stay the same."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
-    """If it checks host names, certificates must name the hosts or IP addresses as well."""
 
 
 def check_tls(tls: Tls) -> None:

@@ -236,7 +236,9 @@ class Links(Closing):
         return True
 
     def _add(self, link: socket.socket, address: Address | None, now: float) -> Connection:
-        tls = self._tls and (self._tls.server if address is None else self._tls.client)
+        tls = None
+        if self._tls is not None:
+            tls = self._tls.server if address is None else self._tls.client
         most = self.bounds.queued
         connection = Connection(
             link, address, tls, self._hello, self.counters, most_queued=most, now=now

@@ -55,4 +55,5 @@ def adopt(etcd3_client: Any) -> tuple[str, Client]:
     pairs = dict(getattr(etcd3_client, "metadata", None) or ())
     connection = _Borrowed(Channel(raw, owned=False))
     token = str(pairs.get("token", ""))
-    return str(address), Client(connection, str(address), user=user, password=password, token=token)
+    client = Client(connection, str(address), user=user, password=lambda: password, token=token)
+    return str(address), client

@@ -24,7 +24,7 @@ from ratectl.stores.etcd.fork import GATE
 from ratectl.stores.etcd.rpc import AUTHENTICATE, ChannelClosed, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.errors import RatectlError
     from ratectl.stores.etcd.rpc import Call, Channel, Metadata, Method
@@ -54,7 +54,8 @@ class Connection(Protocol):
 class Client:
     """A client of one etcd cluster. Thread-safe; a forked child cannot use it.
 
-    ``members`` is the number of members to try. ``token`` is used where no password is known.
+    ``members`` is the number of members to try. ``password`` is called for each authentication.
+    ``token`` is used where no password is known.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Client:
         address: str,
         *,
         user: str | None = None,
-        password: str | None = None,
+        password: Callable[[], str | None] | None = None,
         token: str = "",
         members: int = 1,
     ) -> None:
@@ -197,7 +198,8 @@ class Client:
         return reply
 
     def _authenticate(self, scope: Scope) -> str:
-        request = m.AuthenticateRequest(name=self._user or "", password=self._password or "")
+        password = None if self._password is None else self._password()
+        request = m.AuthenticateRequest(name=self._user or "", password=password or "")
         seconds, began = scope.remaining(), time.monotonic()
         try:
             return self._send(AUTHENTICATE, request, scope, "", seconds).token

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.errors import StoreUnavailable
+from ratectl.errors import StoreUnavailable, UsageError
 from ratectl.stores.etcd.channel import open_channel, silent_members, target
 from ratectl.stores.etcd.fork import GATE
 from ratectl.stores.etcd.rpc import ChannelClosed
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ratectl.stores.etcd.settings import Settings
 
 __all__ = ["Link"]
+
+log = logging.getLogger("ratectl.stores")
 
 _REPLACE_EVERY: Final = 0.25
 
@@ -31,6 +34,8 @@ class Link:
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         self._settings = settings
+        self._unread: str | None = None
+        """Why the files of the settings could not be read again, as far as it was told."""
         self._timeout = timeout
         self._lock = threading.Lock()
         self._channel: Channel | None = None
@@ -76,6 +81,11 @@ class Link:
         if channel is not None:
             channel.close()
 
+    def password(self) -> str | None:
+        """Return the password that the settings name, as it is now."""
+        self._read_again()
+        return self._settings.password
+
     def problems(self, scope: Scope) -> list[str]:
         """Return problems as sentences: silent members, a password without TLS."""
         settings = self._settings
@@ -88,7 +98,17 @@ class Link:
                 problems.extend(silent_members(settings, self._timeout, scope))
         return problems
 
+    def _read_again(self) -> None:
+        """Use what the files hold now: certificates and passwords are replaced while this runs."""
+        try:
+            self._settings, self._unread = self._settings.read_again(), None
+        except UsageError as error:
+            if str(error) != self._unread:
+                log.warning("%s: what the file held before is used", error)
+            self._unread = str(error)
+
     def _replace(self, scope: Scope) -> None:
+        self._read_again()
         name = target(self._settings, scope)
         old, self._channel = self._channel, open_channel(self._settings, name, self._timeout)
         self._opened = time.monotonic()

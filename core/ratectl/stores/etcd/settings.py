@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import UsageError
 from ratectl.runtime.files import read_file
@@ -42,6 +42,13 @@ VARIABLES: Final[Mapping[str, str]] = {
 """Environment variables and their meanings."""
 
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
+_FILES: Final = {
+    "RATECTL_ETCD_PASSWORD_FILE": "password",
+    "RATECTL_ETCD_CA": "ca",
+    "RATECTL_ETCD_CERT": "cert",
+    "RATECTL_ETCD_KEY": "key",
+}
+"""Fields of the settings, by the variables that name their files."""
 _MAX_BYTES: Final = 1_000_000
 """Largest file that is read for a password, a certificate or a key."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -61,6 +68,8 @@ class Settings:
     cert: bytes | None = field(default=None, repr=False)
     key: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files that hold the password, the certificates and the key, by variable."""
 
     @property
     def address(self) -> str:
@@ -93,41 +102,60 @@ class Settings:
         location = etcd_location(url)
         values = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
         user, password = credentials(values)
+        server_name = values.get("RATECTL_ETCD_SERVER_NAME")
         if not location.tls:
             for name in _TLS_VARIABLES:
                 _check(
                     f"RATECTL_ETCD_{name}" not in values,
                     f"RATECTL_ETCD_{name} is set, but {shown(url)!r} is plaintext; use etcds://",
                 )
-        ca, cert, key = (_file(values, f"RATECTL_ETCD_{name}") for name in ("CA", "CERT", "KEY"))
-        _check((cert is None) == (key is None), "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY")
-        server_name = values.get("RATECTL_ETCD_SERVER_NAME")
-        return cls(
+        files = {variable: values[variable] for variable in _FILES if variable in values}
+        settings = cls(
             url,
             location.addresses,
             location.environment,
             location.tls,
             user,
             password,
-            ca,
-            cert,
-            key,
-            server_name,
+            server_name=server_name,
+            files=files,
+        ).read_again()
+        _check(
+            (settings.cert is None) == (settings.key is None),
+            "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY",
         )
+        return settings
+
+    def read_again(self) -> Settings:
+        """Return the settings with what their files hold now: certificates are renewed.
+
+        :raises UsageError: a file cannot be read, or is not what its variable says.
+        """
+        found: dict[str, Any] = {
+            _FILES[variable]: _password(path)
+            if variable == "RATECTL_ETCD_PASSWORD_FILE"
+            else _pem(variable, path)
+            for variable, path in self.files.items()
+        }
+        return replace(self, **found)
 
 
 def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return user and password from environment variables: both or neither."""
+    """Return user and password from environment variables: both or neither.
+
+    A line end behind them is no part of them: files from which Secrets are made have one.
+    """
     values = {k: v for k, v in environ.items() if v}
-    user = values.get("RATECTL_ETCD_USER")
-    password = values.get("RATECTL_ETCD_PASSWORD")
+    user, password = (
+        values[name].rstrip("\r\n") if name in values else None
+        for name in ("RATECTL_ETCD_USER", "RATECTL_ETCD_PASSWORD")
+    )
     if "RATECTL_ETCD_PASSWORD_FILE" in values:
         _check(
             password is None,
             "set RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE, not both",
         )
-        content = _read("RATECTL_ETCD_PASSWORD_FILE", values["RATECTL_ETCD_PASSWORD_FILE"])
-        password = content.decode("utf-8", "replace").rstrip("\r\n")
+        password = _password(values["RATECTL_ETCD_PASSWORD_FILE"])
     _check(
         (user is None) == (password is None),
         "set RATECTL_ETCD_USER together with RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE",
@@ -147,11 +175,14 @@ def parse_environment(name: str) -> str:
     return name
 
 
-def _file(values: Mapping[str, str], variable: str) -> bytes | None:
-    if variable not in values:
-        return None
-    content = _read(variable, values[variable])
-    _check(b"-----BEGIN " in content, f"{variable}: {values[variable]} is not a PEM file")
+def _password(path: str) -> str:
+    content = _read("RATECTL_ETCD_PASSWORD_FILE", path)
+    return content.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _pem(variable: str, path: str) -> bytes:
+    content = _read(variable, path)
+    _check(b"-----BEGIN " in content, f"{variable}: {path} is not a PEM file")
     return content
 
 

@@ -69,7 +69,7 @@ class EtcdStore(Store):
             link,
             settings.address,
             user=settings.user,
-            password=settings.password,
+            password=link.password,
             members=len(settings.addresses),
         )
         return cls(client, url, settings.environment, timeout, link)

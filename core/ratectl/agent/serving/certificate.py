@@ -19,9 +19,12 @@ __all__ = ["FileCertificate"]
 
 
 class FileCertificate:
-    """A context of TLS for one protocol, with the certificate that its files have now."""
+    """A context of TLS for one endpoint, with the certificate that its files have now.
 
-    def __init__(self, tls: Tls, endpoint: str, protocol: str) -> None:
+    New authorities of clients are trusted beside those that it began with.
+    """
+
+    def __init__(self, tls: Tls, endpoint: str, protocol: str | None = None) -> None:
         """Read the files.
 
         :param endpoint: what it is for, in errors.
@@ -31,7 +34,8 @@ class FileCertificate:
         self._tls = tls
         self._endpoint = endpoint
         self.context: SSLContext = context_of(tls, endpoint)
-        self.context.set_alpn_protocols([protocol])
+        if protocol is not None:
+            self.context.set_alpn_protocols([protocol])
         self._seen = self._version()
 
     def has_changed(self) -> bool:
@@ -46,6 +50,8 @@ class FileCertificate:
         try:
             context_of(self._tls, self._endpoint)  # a certificate without its key changes nothing
             self.context.load_cert_chain(self._tls.certificate, self._tls.key)
+            if self._tls.client_ca is not None:
+                self.context.load_verify_locations(self._tls.client_ca)
         except (UsageError, OSError) as error:
             log.warning("%s: the one before stays", error)
             return False
@@ -53,4 +59,5 @@ class FileCertificate:
         return True
 
     def _version(self) -> list[Version]:
-        return [version_of(path) for path in (self._tls.certificate, self._tls.key)]
+        files = (self._tls.certificate, self._tls.key, self._tls.client_ca)
+        return [version_of(path) for path in files if path is not None]
