@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,6 +151,7 @@ def test_several_addresses_are_checked_against_the_first_host(
 def test_an_open_store_uses_renewed_certificates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("ratectl.stores.etcd.link._REPLACE_EVERY", 0.0)
     files = issued(tmp_path)
     assert files.client_key is not None
     server = EtcdServer.start(tls=files)
@@ -161,8 +163,9 @@ def test_an_open_store_uses_renewed_certificates(
             server.restart()
             wait_for(lambda: reads(store), "the new certificates", 30)
             files.client_key.write_text("half a f")
-            server.restart(wait=False)
-            wait_for(lambda: reads(store), "what the files held before", 30)
+            for _ in range(2):
+                store.client.lost(time.monotonic())  # it opens another connection
+                wait_for(lambda: reads(store), "what the file held before", 30)
             assert caplog.text.count(f"{files.client_key} is not a PEM file") == 1
     finally:
         server.stop()
