@@ -18,6 +18,7 @@ __all__ = [
     "CHART",
     "EXAMPLE",
     "KUSTOMIZE",
+    "LAST_SAVE",
     "ROOT",
     "VERSIONS",
     "built",
@@ -36,6 +37,8 @@ ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy" / "helm" / "ratectl"
 KUSTOMIZE: Final = ROOT / "deploy" / "kustomize"
 EXAMPLE: Final = ROOT / "docs" / "examples" / "sidecar-chart"
+LAST_SAVE: Final = 15
+"""Seconds that the last save of a full table took."""
 VERSIONS: Final = ("1.30", "1.37")
 """The oldest version of Kubernetes that the chart is for, and the newest with a known schema."""
 

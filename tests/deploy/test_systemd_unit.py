@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agent_commands import known_flags
+from charts import LAST_SAVE
 
 from ratectl.sidecar import Sidecar
-from ratectl_cli.errors import USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,13 +78,18 @@ def test_the_command_exists_and_writes_into_the_folder_of_the_service() -> None:
         assert given[flag].startswith("127.0.0.1:"), "whoever reaches it can use up limits"
 
 
-def test_wrong_arguments_do_not_start_it_again() -> None:
-    assert setting("RestartPreventExitStatus") == str(USAGE)
+def test_no_fault_stops_it_for_good() -> None:
+    """The exit status of wrong arguments is also that of a port in use, and of a damaged file."""
+    given = dict(settings())
+    assert given["Restart"] == "always"
+    assert "RestartPreventExitStatus" not in given
+    assert given["StartLimitIntervalSec"] == "0", "no limit of starts"
+    assert 1 <= int(given["RestartSec"]) <= 10
 
 
-def test_calls_that_have_begun_may_end() -> None:
+def test_calls_that_have_begun_may_end_and_counters_are_saved() -> None:
     drain = inspect.signature(Sidecar.close).parameters["grace"].default
-    assert int(setting("TimeoutStopSec")) >= 2 * drain
+    assert int(setting("TimeoutStopSec")) >= drain + LAST_SAVE
 
 
 def verified(unit: Path) -> None:
