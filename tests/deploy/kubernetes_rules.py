@@ -14,6 +14,7 @@ __all__ = ["findings", "hardening_findings", "pod_of", "schema_findings"]
 OPERATOR: Final = "monitoring.coreos.com/v1"
 """API of the Prometheus operator, which the schemas of Kubernetes lack."""
 USER: Final = 10001
+WRITABLE: Final = {"/var/lib/ratectl", "/tmp"}
 
 
 def findings(objects: list[dict[str, Any]], version: str) -> list[str]:
@@ -70,7 +71,7 @@ def _container_findings(container: dict[str, Any], volumes: set[str]) -> Iterato
     for mount in mounts:
         if mount["name"] not in volumes:
             yield f"{mount['name']} is mounted, and is no volume"
-        if not mount.get("readOnly") and mount["mountPath"] != "/var/lib/ratectl":
+        if not mount.get("readOnly") and mount["mountPath"] not in WRITABLE:
             yield f"{mount['mountPath']} may be written"
     places = [mount["mountPath"] for mount in mounts]
     if len(set(places)) < len(places):

@@ -10,9 +10,20 @@ import pytest
 import yaml
 from agent_commands import flags, known_flags
 from chart_cases import CASES, EVERYTHING
-from charts import CHART, ROOT, VERSIONS, by_kind, container, lint, render_example, with_values
+from charts import (
+    CHART,
+    LAST_SAVE,
+    ROOT,
+    VERSIONS,
+    by_kind,
+    container,
+    lint,
+    render_example,
+    with_values,
+)
 from kubernetes_rules import findings, pod_of
 
+from ratectl.engine import DEFAULT_MAX_BYTES
 from ratectl.sidecar import Sidecar
 from ratectl.version import __version__
 
@@ -21,6 +32,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.helm
 
+LONGEST_START = 120
+"""Seconds: a slow machine restored a full table in 32."""
+BUCKET, SAVED_BUCKET = 58, 78.5
+"""Bytes in memory and in the file of counters: docs/buckets.md, docs/operations.md."""
 ALERTS = ROOT / "docs" / "examples" / "prometheus" / "alerts.yaml"
 
 
@@ -89,6 +104,7 @@ def test_credentials_are_from_the_secret() -> None:
 def test_ports_of_flags_service_probes_and_policies_agree() -> None:
     objects = with_values(
         rls={"port": 7001},
+        http={"port": 7004},
         metrics={"port": 7002},
         cluster={"port": 7003, "tlsSecret": "c"},
         monitoring={"serviceMonitor": True},
@@ -96,21 +112,30 @@ def test_ports_of_flags_service_probes_and_policies_agree() -> None:
     found, kinds = container(objects), by_kind(objects)
     given = flags(found["args"])
     assert given["--rls"] == ["0.0.0.0:7001"]
+    assert given["--http"] == ["0.0.0.0:7004"]
     assert given["--metrics"] == ["0.0.0.0:7002"]
     env = {each["name"]: each.get("value") for each in found["env"]}
     assert env["RATECTL_CLUSTER_LISTEN"] == "0.0.0.0:7003"
     assert env["RATECTL_CLUSTER_ADDRESS"] == "$(POD_IP):7003"
     assert found["readinessProbe"]["grpc"] == {"port": 7001}
-    assert found["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": 7002}
+    for probe in ("startupProbe", "livenessProbe"):
+        assert found[probe]["httpGet"] == {"path": "/healthz", "port": 7002}
     ports = {each["name"]: each["containerPort"] for each in found["ports"]}
-    assert ports == {"rls": 7001, "ratectl-metrics": 7002, "ratectl-cluster": 7003}
+    assert ports == {
+        "rls": 7001,
+        "ratectl-http": 7004,
+        "ratectl-metrics": 7002,
+        "ratectl-cluster": 7003,
+    }
     service = {each["name"]: each for each in kinds["Service"]["spec"]["ports"]}
     assert {name: (each["port"], ports[each["targetPort"]]) for name, each in service.items()} == {
         "rls": (7001, 7001),
+        "http": (7004, 7004),
         "metrics": (7002, 7002),
     }
     rules = kinds["NetworkPolicy"]["spec"]["ingress"]
-    assert [each["ports"] for each in rules] == [[{"port": port}] for port in (7001, 7002, 7003)]
+    opened = [[port["port"] for port in each["ports"]] for each in rules]
+    assert opened == [[7001, 7004], [7002], [7003]]
     (scraped,) = kinds["ServiceMonitor"]["spec"]["endpoints"]
     assert scraped["port"] in service
 
@@ -141,13 +166,44 @@ def test_objects_select_the_pods_and_the_service() -> None:
     assert "replicas" not in kinds["Deployment"]["spec"], "the autoscaler decides"
 
 
-def test_a_pod_ends_later_than_its_calls() -> None:
-    """The pause before SIGTERM, the calls that have begun, and as long again to leave the store."""
-    objects = with_values()
-    drain = inspect.signature(Sidecar.close).parameters["grace"].default
-    pause = container(objects)["lifecycle"]["preStop"]["sleep"]["seconds"]
+@pytest.mark.parametrize(
+    ("changes", "pause"),
+    [
+        ({}, 5),
+        ({"service": {"headless": True}}, 40),
+        ({"service": {"headless": True}, "drainSeconds": 7}, 7),
+        ({"drainSeconds": 90}, 90),
+    ],
+)
+def test_a_pod_ends_later_than_its_calls_and_its_last_save(
+    changes: dict[str, Any], pause: int
+) -> None:
+    """First Envoys hear of it, then open calls are answered, then the counters are saved."""
+    objects = with_values(**changes)
+    assert container(objects)["lifecycle"]["preStop"] == {"sleep": {"seconds": pause}}
     ends = pod_of(by_kind(objects)["Deployment"])["terminationGracePeriodSeconds"]
-    assert ends >= pause + 2 * drain
+    assert ends == pause + 55
+    assert ends - pause >= inspect.signature(Sidecar.close).parameters["grace"].default + LAST_SAVE
+
+
+def test_a_start_may_take_as_long_as_counters_are_restored() -> None:
+    probe = container(with_values())["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= LONGEST_START
+
+
+def test_the_volume_of_the_counters_holds_two_files_of_a_full_table() -> None:
+    (state,) = (
+        each for each in pod_of(by_kind(with_values())["Deployment"])["volumes"]
+        if each["name"] == "ratectl-state"
+    )  # fmt: skip
+    size = state["emptyDir"]["sizeLimit"]
+    assert size.endswith("Gi")
+    assert int(size[:-2]) * 2**30 > 2 * DEFAULT_MAX_BYTES / BUCKET * SAVED_BUCKET
+
+
+def test_ids_have_the_prefix() -> None:
+    found = container(with_values(idPrefix="eu-1-"))
+    assert flags(found["args"])["--id"] == ["eu-1-$(POD_NAME)"]
 
 
 def test_with_certificates_the_probe_is_one_that_needs_none() -> None:
@@ -203,5 +259,8 @@ def test_a_sidecar_has_all_but_what_is_of_the_service(tmp_path: Path) -> None:
     found = sidecar(tmp_path, **{**EVERYTHING, "sidecar": {"gatesReadiness": True}})
     assert found["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 9464}
     places = {each["mountPath"].rpartition("/")[2] for each in found["volumeMounts"]}
-    assert places == {"ratectl", "store", "cluster", "public-keys", "mapping"}
+    assert places == {"ratectl", "tmp", "store", "cluster", "public-keys", "mapping"}
+    assert found["startupProbe"] == container(with_values())["startupProbe"]
     assert "--rls-tls" not in flags(found["args"])
+    assert flags(found["args"])["--http"] == ["127.0.0.1:8082"]
+    assert not {"rls", "ratectl-http"} & {each["name"] for each in found["ports"]}

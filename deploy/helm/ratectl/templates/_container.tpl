@@ -9,7 +9,9 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
 {{/* Volumes of the sidecar: include "ratectl.volumes" .Subcharts.ratectl */}}
 {{- define "ratectl.volumes" -}}
 - name: ratectl-state
-  emptyDir: {sizeLimit: 256Mi}
+  emptyDir: {sizeLimit: {{ .Values.state.sizeLimit }}}
+- name: ratectl-tmp
+  emptyDir: {sizeLimit: 64Mi}
 {{- range $name, $secret := include "ratectl.certificates" . | fromYaml }}
 - name: ratectl-{{ $name }}-tls
   secret: {secretName: {{ $secret | quote }}}
@@ -35,6 +37,15 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
 {{/* The container. root: context of this chart; inPod: true for a sidecar in a pod with Envoy. */}}
 {{- define "ratectl.container" -}}
 {{- $values := .root.Values -}}
+{{- $http := int $values.http.port -}}
+{{- $ports := list (int $values.rls.port) (int $values.metrics.port) (int $values.cluster.port) -}}
+{{- if $http }}{{ $ports = append $ports $http }}{{ end -}}
+{{- if lt (uniq $ports | len) (len $ports) }}
+{{- fail "rls.port, http.port, metrics.port and cluster.port must differ: choose another one" }}
+{{- end -}}
+{{- range $values.extraVolumeMounts }}{{ if has .mountPath (list "/tmp" "/var/lib/ratectl") }}
+{{- fail (printf "extraVolumeMounts: the chart mounts a volume at %s: choose another mountPath" .mountPath) }}
+{{- end }}{{ end -}}
 {{- $tls := and (not .inPod) $values.rls.tlsSecret -}}
 - name: ratectl
   image: {{ include "ratectl.image" .root | quote }}
@@ -45,9 +56,12 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
   args:
     - agent
     - run
-    - --id=$(POD_NAME)
+    - --id={{ $values.idPrefix }}$(POD_NAME)
     - --state-dir=/var/lib/ratectl
     - --rls={{ ternary "127.0.0.1" $values.bindAddress .inPod }}:{{ $values.rls.port }}
+    {{- if $http }}
+    - --http={{ ternary "127.0.0.1" $values.bindAddress .inPod }}:{{ $http }}
+    {{- end }}
     - --metrics={{ $values.bindAddress }}:{{ $values.metrics.port }}
     {{- if $tls }}
     - --rls-tls=/etc/ratectl/rls/tls.crt
@@ -95,11 +109,18 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
   ports:
     {{- if not .inPod }}
     - {name: rls, containerPort: {{ $values.rls.port }}}
+    {{- if $http }}
+    - {name: ratectl-http, containerPort: {{ $http }}}
+    {{- end }}
     {{- end }}
     - {name: ratectl-metrics, containerPort: {{ $values.metrics.port }}}
     {{- if $values.cluster.tlsSecret }}
     - {name: ratectl-cluster, containerPort: {{ $values.cluster.port }}}
     {{- end }}
+  startupProbe: # it answers when its counters are restored, for which it has 3 minutes
+    httpGet: {path: /healthz, port: {{ $values.metrics.port }}}
+    periodSeconds: 2
+    failureThreshold: 90
   livenessProbe:
     httpGet: {path: /healthz, port: {{ $values.metrics.port }}}
     periodSeconds: 10
@@ -116,7 +137,8 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
   {{- end }}
   {{- if not .inPod }}
   lifecycle:
-    preStop: {sleep: {seconds: 5}} # until Envoys have heard that the pod goes; then calls have 5 s to end
+    # Until Envoys have heard that the pod goes. Then open calls have 5 s, and the counters are saved.
+    preStop: {sleep: {seconds: {{ include "ratectl.drainSeconds" .root }}}}
   {{- end }}
   securityContext:
     runAsNonRoot: true
@@ -130,6 +152,7 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
     {{- toYaml $values.resources | nindent 4 }}
   volumeMounts:
     - {name: ratectl-state, mountPath: /var/lib/ratectl}
+    - {name: ratectl-tmp, mountPath: /tmp}
     {{- range $name, $_ := include "ratectl.certificates" .root | fromYaml }}
     - {name: ratectl-{{ $name }}-tls, mountPath: /etc/ratectl/{{ $name }}, readOnly: true}
     {{- end }}

@@ -20,6 +20,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{/* Seconds between the end of a pod in DNS and SIGTERM. */}}
+{{- define "ratectl.drainSeconds" -}}
+{{- if not (kindIs "invalid" .Values.drainSeconds) -}}
+{{ int .Values.drainSeconds }}
+{{- else if .Values.service.headless -}}
+40
+{{- else -}}
+5
+{{- end -}}
+{{- end }}
+
 {{- define "ratectl.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
