@@ -30,6 +30,7 @@ __all__ = [
     "render",
     "render_example",
     "values",
+    "with_set",
     "with_values",
 ]
 
@@ -67,6 +68,16 @@ def refusal(**changes: Any) -> str:
     done = _template(CHART, changes)
     assert done.returncode != 0, done.stdout
     return done.stderr
+
+
+def with_set(*assignments: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the objects that Helm renders with ``--set``, and its error, if it refuses that.
+
+    Helm reads numbers of ``--set`` as integers, and numbers of files as floating-point numbers.
+    """
+    options = [word for each in assignments for word in ("--set", each)]
+    done = _template(CHART, {}, *options)
+    return (_objects(done.stdout), "") if done.returncode == 0 else ([], done.stderr)
 
 
 def with_values(**changes: Any) -> list[dict[str, Any]]:
@@ -135,8 +146,10 @@ def _objects(text: str) -> list[dict[str, Any]]:
     return [each for each in yaml.safe_load_all(text) if each]
 
 
-def _template(chart: Path, changes: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    words = ("helm", "template", "ratectl", chart, "--namespace", "infra")
+def _template(
+    chart: Path, changes: dict[str, Any], *options: str
+) -> subprocess.CompletedProcess[str]:
+    words = ("helm", "template", "ratectl", chart, "--namespace", "infra", *options)
     return _run(*words, "--kube-version", VERSIONS[0], "--values", "-", given=json.dumps(changes))
 
 

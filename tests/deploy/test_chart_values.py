@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chart_cases import PEER
-from charts import CHART, refusal, render, values
+from charts import CHART, by_kind, refusal, render, values, with_set
+from kubernetes_rules import pod_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,14 +155,18 @@ BAD: list[tuple[str, Any, str]] = [
     ("rls.tlsSecret", "Not_A_Name", "/rls/tlsSecret"),
     ("bindAddress", "127.0.0.1", "/bindAddress"),
     ("bindAddress", "::", "/bindAddress"),
+    ("bindAddress", None, "missing property 'bindAddress'"),
     ("image.tag", "latest", "/image/tag"),
     ("image.tag", "a b", "/image/tag"),
     ("image.digest", "sha256:12", "/image/digest"),
     ("image.repository", "", "/image/repository"),
+    ("image.repository", None, "missing property 'repository'"),
     ("image.pullPolicy", "Sometimes", "/image/pullPolicy"),
     ("replicas", 0, "/replicas"),
     ("autoscaling", {"enabled": True, "minReplicas": 7}, "maxReplicas (6) is less than"),
     ("autoscaling.cpuPercent", 0, "/autoscaling/cpuPercent"),
+    ("autoscaling.minReplicas", None, "missing property 'minReplicas'"),
+    ("autoscaling.maxReplicas", None, "missing property 'maxReplicas'"),
     ("store.secret", "", "/store/secret"),
     ("store.secret", None, "missing property 'secret'"),
     ("idPrefix", "eu 1", "/idPrefix"),
@@ -184,11 +189,29 @@ BAD: list[tuple[str, Any, str]] = [
     ("extraEnv", [{"value": "b"}], "missing property 'name'"),
     ("resources.limits.memory", None, "/resources/limits"),
     ("resources.limits.memory", "much", "/resources/limits/memory"),
+    ("resources.limits.memory", "512m", "/resources/limits/memory"),
+    ("resources.limits.memory", 512, "want string"),
+    ("resources.requests.memory", "128", "/resources/requests/memory"),
+    ("resources.requests.cpu", "1Gi", "/resources/requests/cpu"),
+    ("resources", None, "missing property 'resources'"),
     ("resources.limits.gpu", 1, "additional properties 'gpu' not allowed"),
     ("podLabels", {"a": 1}, "/podLabels/a"),
+    *(
+        ("podLabels", {f"app.kubernetes.io/{name}": "x"}, f"sets app.kubernetes.io/{name} itself")
+        for name in ("name", "instance", "component")
+    ),
+    *(
+        ("extraVolumes", [{"name": f"ratectl-{name}"}], f"has a volume ratectl-{name} itself")
+        for name in ("state", "tmp", "public-keys", "store-tls", "cluster-tls", "rls-tls")
+    ),
+    *(
+        ("extraVolumeMounts", [{"name": "x", "mountPath": path}], f"mounts a volume at {path}")
+        for path in ("/tmp", "/var/lib/ratectl")
+    ),
     ("networkPolicy.clients", {"podSelector": {}}, "want array"),
     ("podDisruptionBudget.maxUnavailable", 0, "/podDisruptionBudget/maxUnavailable"),
     ("podDisruptionBudget.maxUnavailable", "0%", "/podDisruptionBudget/maxUnavailable"),
+    ("podDisruptionBudget.maxUnavailable", None, "missing property 'maxUnavailable'"),
     ("monitoring.interval", "5m", "/monitoring/interval"),
     ("monitoring.interval", "61s", "/monitoring/interval"),
     ("monitoring.environment", "", "/monitoring/environment"),
@@ -199,3 +222,50 @@ BAD: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("path", "value", "error"), BAD)
 def test_wrong_values_are_refused(path: str, value: Any, error: str) -> None:
     assert error in refusal(**tree_of({path: value}))
+
+
+def test_names_that_only_look_like_those_of_the_chart_are_accepted() -> None:
+    text = render(
+        podLabels={"app.kubernetes.io/part-of": "edge"},
+        extraVolumes=[{"name": "ratectl-mapping", "configMap": {"name": "mapping"}}],
+    )
+    assert "app.kubernetes.io/part-of: edge" in text
+    assert "name: ratectl-mapping" in text
+
+
+def test_an_autoscaler_needs_the_cpu_that_it_compares_with() -> None:
+    values = {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}
+    assert "autoscaling needs resources.requests.cpu" in refusal(**values)
+
+
+# Numbers of --set are integers, those of files are floating-point numbers ------------------------
+
+
+@pytest.mark.parametrize(
+    "equal", ["rls.port=9464", "metrics.port=8081", "cluster.port=8081", "http.port=9464"]
+)
+def test_equal_ports_of_set_are_refused(equal: str) -> None:
+    assert PORTS in with_set(equal)[1]
+
+
+def test_different_ports_of_set_are_accepted() -> None:
+    objects, error = with_set("rls.port=7001", "http.port=7002", "cluster.port=7003")
+    assert not error
+    ports = [each["port"] for each in by_kind(objects)["Service"]["spec"]["ports"]]
+    assert ports == [7001, 7002, 9464]
+
+
+@pytest.mark.parametrize("name", ["minReplicas", "maxReplicas"])
+def test_replicas_of_set_are_compared_with_those_of_the_chart(name: str) -> None:
+    objects, error = with_set("autoscaling.enabled=true", f"autoscaling.{name}=5")
+    assert not error
+    assert by_kind(objects)["HorizontalPodAutoscaler"]["spec"][name] == 5
+    wrong = {"minReplicas": 7, "maxReplicas": 1}[name]
+    error = with_set("autoscaling.enabled=true", f"autoscaling.{name}={wrong}")[1]
+    assert "is less than autoscaling.minReplicas" in error
+
+
+def test_seconds_of_set_are_added() -> None:
+    objects, error = with_set("drainSeconds=20")
+    assert not error
+    assert pod_of(by_kind(objects)["Deployment"])["terminationGracePeriodSeconds"] == 75

@@ -8,6 +8,11 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
 
 {{/* Volumes of the sidecar: include "ratectl.volumes" .Subcharts.ratectl */}}
 {{- define "ratectl.volumes" -}}
+{{- range .Values.extraVolumes }}
+{{- if regexMatch "^ratectl-(state|tmp|public-keys|(store|cluster|rls)-tls)$" .name }}
+{{- fail (printf "extraVolumes: the chart has a volume %s itself: choose another name" .name) }}
+{{- end }}
+{{- end -}}
 - name: ratectl-state
   emptyDir: {sizeLimit: {{ .Values.state.sizeLimit }}}
 - name: ratectl-tmp
