@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import yaml
 
 from deploy.agent_commands import flags, known_flags
-from deploy.charts import VERSIONS, built
-from deploy.kubernetes_rules import findings
+from deploy.charts import VERSIONS, built, by_kind, with_values
+from deploy.charts import container as chart_container
+from deploy.kubernetes_rules import findings, pod_of
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "docs" / "envoy" / "envoy-gateway.yaml"
@@ -76,6 +78,12 @@ def patched(folder: Path) -> dict[str, Any]:
     return found
 
 
+def test_the_page_does_not_upgrade_envoy_gateway() -> None:
+    page = (ROOT / "docs" / "envoy-gateway.md").read_text("utf-8")
+    (upgrade,) = re.findall(r"^\$ helm upgrade .*", page, re.MULTILINE)
+    assert " --version VERSION " in upgrade
+
+
 @pytest.mark.helm
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_patched_deployment_is_accepted_and_hardened(version: str, tmp_path: Path) -> None:
@@ -105,5 +113,12 @@ def test_the_patched_deployment_runs_ratectl(tmp_path: Path) -> None:
         asked = container[probe]["httpGet"]
         assert asked["path"] == path
         assert given["--metrics"] == [f"0.0.0.0:{asked['port']}"]
+    usual = with_values()
+    for field in ("periodSeconds", "failureThreshold"):
+        own = chart_container(usual)["startupProbe"][field]
+        assert container["startupProbe"][field] == own
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    for each in pod_of(by_kind(usual)["Deployment"])["volumes"]:
+        assert volumes[each["name"]] == each, "as in the chart"
     scraped = template["metadata"]["annotations"]["prometheus.io/port"]
     assert given["--metrics"] == [f"0.0.0.0:{scraped}"]
