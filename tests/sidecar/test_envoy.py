@@ -6,12 +6,13 @@ import json
 import re
 import threading
 from collections import Counter
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
 
-from etcd_server import wait_for
+from etcd_server import free_port, wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratectl.stores.base import Store
-    from sidecar.meshes import Mesh
+    from sidecar.meshes import Config, Mesh
 
 pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
 
@@ -86,6 +87,33 @@ def test_without_a_sidecar_envoys_setting_decides(
         for name in ("ok", "error"):
             line = rf'^envoy_cluster_ratelimit_{name}{{envoy_cluster_name="shop"}} [1-9]'
             assert re.search(line, metrics, re.MULTILINE), name
+
+
+def test_of_two_sidecars_one_that_has_ended_is_not_asked(tmp_path: Path) -> None:
+    """As with DNS of a service whose pod has gone: its address stays in the cluster."""
+    second = free_port()
+
+    def with_second(config: Config) -> Config:
+        (cluster,) = (
+            each for each in config["static_resources"]["clusters"] if each["name"] == "ratectl"
+        )
+        (group,) = cluster["load_assignment"]["endpoints"]
+        other = deepcopy(group["lb_endpoints"][0])
+        other["endpoint"]["address"]["socket_address"]["port_value"] = second
+        group["lb_endpoints"].append(other)
+        return config
+
+    with (
+        mesh(tmp_path, with_second) as run,
+        Agent.from_policies(POLICIES) as agent,
+        Sidecar(agent, f"127.0.0.1:{run.rls}"),
+    ):
+        healthy = "cluster.ratectl.membership_healthy"
+        with Sidecar(agent, f"127.0.0.1:{second}"):
+            wait_for(lambda: run.envoy.counters(healthy)[healthy] == 2, "both", 60)
+        wait_for(lambda: run.envoy.counters(healthy)[healthy] == 1, "the end of one", 60)
+        # Its thread for requests hears of it a moment later.
+        wait_for(lambda: all("ratelimit" in run.get("a").headers for _ in range(10)), "answers", 60)
 
 
 class Load:
