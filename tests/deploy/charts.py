@@ -29,6 +29,7 @@ __all__ = [
     "refusal",
     "render",
     "render_example",
+    "secret_of",
     "values",
     "with_set",
     "with_values",
@@ -124,6 +125,15 @@ def built(folder: Path) -> list[dict[str, Any]]:
     return _objects(done.stdout)
 
 
+def secret_of(words: list[str], folder: Path) -> dict[str, Any]:
+    """Return the Secret that ``kubectl create secret`` makes of words, in the namespace infra."""
+    given = ("kubectl", "-n", "infra", "create", "secret", *words)
+    done = _run(*given, "--dry-run=client", "--output=yaml", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (found,) = _objects(done.stdout)
+    return found
+
+
 def by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return objects by kind. There must be one of each."""
     found = {each["kind"]: each for each in objects}
@@ -153,10 +163,12 @@ def _template(
     return _run(*words, "--kube-version", VERSIONS[0], "--values", "-", given=json.dumps(changes))
 
 
-def _run(program: str, *words: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+def _run(
+    program: str, *words: str | Path, given: str = "", folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [_require(program), *map(str, words)],
-        input=given, capture_output=True, text=True, timeout=60, check=False,
+        input=given, capture_output=True, text=True, timeout=60, check=False, cwd=folder,
     )  # fmt: skip
 
 

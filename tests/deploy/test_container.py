@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from charts import by_kind, container, with_values
+from charts import ROOT, by_kind, container, with_values
 from kubernetes_rules import pod_of
 
 from etcd_server import _die_with_parent, free_port, wait_for
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = [once, pytest.mark.helm]
 
 PROGRAM = Path(sys.executable).parent / "ratectl"
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 HEALTH = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 
@@ -80,6 +82,34 @@ def is_alive(found: dict[str, Any]) -> bool:
             return bool(answer.status == 200)
     except urllib.error.URLError:
         return False
+
+
+def test_the_kill_switch_of_the_runbook_reaches_it_without_the_store(tmp_path: Path) -> None:
+    (command,) = set(re.findall(r"`kubectl -n \w+ exec POD -c ratectl -- ([^`]+)`", RUNBOOK))
+    for state_dir in re.findall(r"panic \w+ --local --state-dir\s(\S+?)[ `]", RUNBOOK):
+        assert f"--state-dir={state_dir}" in container(with_values())["args"]
+    assert RUNBOOK.count("--local") == RUNBOOK.count("--local --state-dir"), "else another folder"
+    with pod(tmp_path) as (objects, _):
+        found = container(objects)
+        wait_for(lambda: is_alive(found), "the liveness probe", 60)
+        assert "ratectl_kill_switches 0.0" in metrics(found)
+        state = str(tmp_path / "state")
+        words = command.replace("/var/lib/ratectl", state).replace("SCOPE", "/").split()
+        done = subprocess.run(
+            [str(PROGRAM), *words[1:]],
+            capture_output=True, text=True, timeout=60, check=False, cwd="/",
+            env={**os.environ, "RATECTL_STORE": "etcd://127.0.0.1:1/none", "HOME": "/nonexistent"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: "ratectl_kill_switches 1.0" in metrics(found), "the kill switch", 30)
+
+
+def metrics(found: dict[str, Any]) -> str:
+    """Return the page that Prometheus reads."""
+    port = found["livenessProbe"]["httpGet"]["port"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def test_it_is_alive_at_once_ready_with_a_generation_and_ends_in_time(tmp_path: Path) -> None:
