@@ -48,7 +48,7 @@ def test_sigterm_ends_idle_connections_soon(tmp_path: Path) -> None:
     with agent_run(url, tmp_path, "--http", "127.0.0.1:0") as running:
         port = int(running.logged(r"http on 127.0.0.1:([0-9]+)")[1])
         with connected(Address("127.0.0.1", port)) as idle:
-            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: l\r\n\r\n")
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert idle.recv(1_000).endswith(b"ok\n")
             running.process.send_signal(signal.SIGTERM)
             assert idle.recv(1_000) == b""
@@ -65,7 +65,7 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path) -> None:
     with agent_run(f"sqlite:///{tmp_path}/rates.db", tmp_path, *options) as running:
         port = int(running.logged(r"http on 127.0.0.1:([0-9]+)")[1])
         with connected(Address("127.0.0.1", port)) as plain:
-            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: l\r\n\r\n")
+            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"HTTP" not in plain.recv(1_000)
 
 

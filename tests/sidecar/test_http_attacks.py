@@ -102,6 +102,33 @@ def look(server: Any, seconds: float) -> None:
     assert done.wait(20)
 
 
+# Pages of foreign sites -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8082", "127.0.0.1.evil", "l", ""])
+def test_a_name_of_another_machine_is_refused_on_loopback(caller: Caller, host: str) -> None:
+    caller.send(encoded(ASKED).replace(b"localhost", host.encode(), 1))
+    status, _, body = caller.answer()
+    assert status == 421
+    assert "ask 127.0.0.1, [::1] or localhost" in json.loads(body)["detail"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:81", "127.0.0.1", "[::1]:9", "a.localhost"]
+)
+def test_names_of_this_machine(caller: Caller, host: str) -> None:
+    caller.send(encoded(ASKED).replace(b"localhost", host.encode(), 1))
+    assert caller.answer()[0] == 200
+
+
+def test_other_machines_may_use_any_name() -> None:
+    with Agent.from_policies(POLICIES) as agent, Sidecar(agent, http="0.0.0.0:0") as sidecar:
+        caller = Caller(sidecar)
+        with caller.socket:
+            caller.send(encoded(ASKED).replace(b"localhost", b"limits.example", 1))
+            assert caller.answer()[0] == 200
+
+
 # Framing ----------------------------------------------------------------------------------------
 
 
@@ -174,7 +201,7 @@ def test_unusual_requests(caller: Caller, request_: bytes) -> None:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"\0" * 100, 400),
-        (b"GET /\x80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET /\x80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (HEAD + b"Expect: 200-ok\r\nContent-Length: 5\r\n\r\n", 417),
         (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
     ],
@@ -213,7 +240,7 @@ def test_an_offer_of_another_protocol_is_left_alone(caller: Caller) -> None:
 
 
 def test_many_offers_at_once(caller: Caller) -> None:
-    get = b"GET /healthz HTTP/1.1\r\nHost: l\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     caller.send(get * 2_000)
     for _ in range(2_000):
         assert caller.answer()[0] == 200
@@ -290,7 +317,7 @@ def test_a_caller_that_waits_for_leave_to_send(caller: Caller) -> None:
 
 def test_many_requests_at_once_are_answered_in_order(caller: Caller) -> None:
     paths = [random.choice(["/healthz", "/readyz", "/none"]) for _ in range(3_000)]
-    sent = b"".join(b"GET %b HTTP/1.1\r\nHost: l\r\n\r\n" % path.encode() for path in paths)
+    sent = b"".join(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode() for path in paths)
     sending = threading.Thread(target=caller.send, args=[sent])
     sending.start()
     kinds = {b"ok\n": "/healthz", b"gen": "/readyz", b'{"t': "/none"}
@@ -301,7 +328,7 @@ def test_many_requests_at_once_are_answered_in_order(caller: Caller) -> None:
 @pytest.mark.parametrize("path", [b"/v1/openapi.json", b"/healthz"])
 def test_a_caller_that_does_not_read(server: Any, caller: Caller, path: bytes) -> None:
     """Its answers are bounded, and it is cut off after a while."""
-    flood = b"GET %b HTTP/1.1\r\nHost: l\r\n\r\n" % path * 1_000
+    flood = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path * 1_000
     caller.socket.settimeout(0.5)
     with suppress(OSError):
         for _ in range(1_000):
@@ -355,7 +382,9 @@ def test_an_idle_connection_is_closed_after_two_minutes(server: Any, caller: Cal
 
 
 def test_a_caller_that_stays_after_the_last_answer_is_closed(server: Any, caller: Caller) -> None:
-    caller.send(b"GET /healthz HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n" + b"more" * 1_000)
+    caller.send(
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" + b"more" * 1_000
+    )
     assert caller.answer()[1]["connection"] == "close"
     assert caller.is_cut()
     look(server, 0)
@@ -364,7 +393,7 @@ def test_a_caller_that_stays_after_the_last_answer_is_closed(server: Any, caller
 
 
 def test_a_slow_reader_of_the_last_answer_has_its_time(server: Any, caller: Caller) -> None:
-    caller.send(b"GET /healthz HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n")
+    caller.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert caller.answer()[0] == 200
     (connection,) = server.listeners[0].connections
     server._loop.call_soon_threadsafe(connection.pause_writing)
@@ -406,7 +435,8 @@ def test_http_1_0_has_one_request_for_each_connection(caller: Caller) -> None:
 
 def test_an_answer_to_head_has_no_body(caller: Caller) -> None:
     caller.send(
-        b"HEAD /healthz HTTP/1.1\r\nHost: l\r\n\r\nGET /healthz HTTP/1.1\r\nHost: l\r\n\r\n"
+        b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     )
     head = caller._until(b"\r\n\r\n")
     assert b"content-length: 3" in head
@@ -450,6 +480,6 @@ def test_damaged_requests(sidecar: Sidecar) -> None:
             with suppress(ConnectionError, EOFError):
                 while True:
                     status, _, body = caller.answer()
-                    assert status in (200, 400, 404, 405, 411, 413, 415, 417, 431, 501, 505)
+                    assert status in (200, 400, 404, 405, 411, 413, 415, 417, 421, 431, 501, 505)
                     assert json.loads(body)
         assert re.fullmatch(rb"", caller._read)

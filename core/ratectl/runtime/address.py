@@ -15,7 +15,7 @@ from typing import Final
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
 
-__all__ = ["Address", "parse_address", "remove_socket"]
+__all__ = ["Address", "is_loopback", "names_this_machine", "parse_address", "remove_socket"]
 
 _FORMS: Final = "127.0.0.1:9464, [::1]:9464, 0.0.0.0:9464 (all interfaces) or unix:/run/app.sock"
 _BACKLOG: Final = 64
@@ -149,6 +149,22 @@ def _problem(host: str, bare: str, colon: str, port: str) -> str | None:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
         return "its port is no number from 0 to 65535"
     return None
+
+
+def names_this_machine(host: str) -> bool:
+    """Return True if a name or an IP address, perhaps with a port, is one of loopback."""
+    name, _, port = host.rpartition(":")
+    return _is_loopback_name(host) or (port.isdigit() and _is_loopback_name(name))
+
+
+def _is_loopback_name(name: str) -> bool:
+    name = name.lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
 
 
 def is_loopback(listener: socket.socket) -> bool:

@@ -74,9 +74,14 @@ class _Whole(NamedTuple):
 class HttpConnection:
     """One connection of a server. Not for several threads."""
 
-    def __init__(self, run: Run) -> None:
-        """:param run: answers a request, perhaps later."""
+    def __init__(self, run: Run, *, is_local: bool = False) -> None:
+        """Begin.
+
+        :param run: answers a request, perhaps later.
+        :param is_local: requests must name this machine (see ``Head.problem``).
+        """
         self._run = run
+        self._is_local = is_local
         self._parser = HttpRequestParser(self)
         self._head = Head()
         self._body = bytearray()
@@ -226,7 +231,7 @@ class HttpConnection:
         self._head.is_whole = True
         version = self._parser.get_http_version()
         self._keeps = self._parser.should_keep_alive() and version == "1.1"
-        refused = self._head.problem(version)
+        refused = self._head.problem(version, is_local=self._is_local)
         if refused is not None:
             self._stop(refused)
         if self._head.expects and self._head.has_body and self._answered is None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
+from ratectl.runtime.address import names_this_machine
 from ratectl.sidecar.api import Api
 from ratectl.sidecar.loop_server import Endpoint
 from ratectl.sidecar.replies import problem
@@ -37,6 +38,7 @@ def http_endpoint(agent: Agent, health: Health, address: Address, tls: Tls | Non
             "--http needs the package httptools: pip install 'ratectl[sidecar]'"
         ) from None
     api = Api(agent, health)
+    is_local = tls is None and names_this_machine(address.host)
 
     def speaker(threads: WaitingCalls, sent: Callable[[], None]) -> HttpConnection:
         def run(request: Request, answering: Answering) -> None:
@@ -45,6 +47,6 @@ def http_endpoint(agent: Agent, health: Health, address: Address, tls: Tls | Non
             elif not threads.begin(partial(api.answer, request), answering, sent):
                 answering(problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many calls wait"))
 
-        return HttpConnection(run)
+        return HttpConnection(run, is_local=is_local)
 
     return Endpoint("http", address, tls, "http/1.1", speaker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from ratectl.runtime.address import names_this_machine
 from ratectl.sidecar.replies import MOST_BYTES, MOST_HEADERS, problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Head:
         "coding",
         "expects",
         "fields",
+        "host",
         "hosts",
         "is_whole",
         "kind",
@@ -35,6 +37,7 @@ class Head:
         self.url = b""
         self.size = 0
         self.fields = 0
+        self.host = ""
         self.hosts = 0
         self.kind = b""
         self.length: bytes | None = None
@@ -46,7 +49,7 @@ class Head:
         """Take a field."""
         name = name.lower()
         if name == b"host":
-            self.hosts += 1
+            self.host, self.hosts = value.strip().decode("latin-1"), self.hosts + 1
         elif name == b"content-type":
             self.kind = value
         elif name == b"content-length":
@@ -73,8 +76,12 @@ class Head:
             return b"Transfer-Encoding: chunked"
         return b"Content-Length: " + (self.length or b"0")
 
-    def problem(self, version: str) -> Reply | None:
-        """Return the answer to a request whose body need not be read; None if it must be."""
+    def problem(self, version: str, *, is_local: bool = False) -> Reply | None:
+        """Return the answer to a request whose body need not be read; None if it must be.
+
+        :param is_local: the caller must name this machine. A page of a foreign site, whose name
+            was made to lead here, does not.
+        """
         if version == "1.0":
             self.expects = b""
         if version not in ("1.0", "1.1"):
@@ -82,6 +89,9 @@ class Head:
             return problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, told)
         if self.hosts != 1 and (self.hosts or version == "1.1"):
             return problem(HTTPStatus.BAD_REQUEST, "a request has one Host header")
+        if is_local and self.hosts and not names_this_machine(self.host):
+            told = "the Host header names another machine: ask 127.0.0.1, [::1] or localhost"
+            return problem(HTTPStatus.MISDIRECTED_REQUEST, told)
         if self.coding is not None and (self.coding != b"chunked" or version == "1.0"):
             told = "the only transfer coding is chunked, in HTTP/1.1"
             return problem(HTTPStatus.NOT_IMPLEMENTED, told)

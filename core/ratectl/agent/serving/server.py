@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from ratectl.agent.log import log
-from ratectl.runtime.address import Address, remove_socket
+from ratectl.runtime.address import Address, names_this_machine, remove_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +35,6 @@ _LONGEST: Final = 15.0
 
 _LONGEST_SILENCE: Final = 5.0
 """Seconds until a connection must have sent its request."""
-
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 _MOST_FIELDS: Final = 200
 """Most fields of a query."""
@@ -230,11 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _host_is_own(self) -> bool:
         hosts = self.headers.get_all("Host") or []
-        if len(hosts) != 1:
-            return False
-        host, colon, port = hosts[0].rpartition(":")
-        name = host if colon and port.isdigit() and host else hosts[0]
-        return name.lower() in _LOOPBACK_NAMES
+        return len(hosts) == 1 and names_this_machine(hosts[0])
 
     def _knows(self, token: str) -> bool:
         given = self.headers.get("Authorization", "")
