@@ -315,5 +315,6 @@ def test_sockets_of_killed_processes_are_removed(short_folder: Path) -> None:
     other = dead.parent / "notes.txt"
     other.touch()
     SocketPlace().close()
-    assert sorted(short_folder.glob("*/*")) == sorted([young, alive, other])
+    locks = [Path(f"{path}.lock") for path in (young, alive)]
+    assert sorted(short_folder.glob("*/*")) == sorted([young, alive, *locks, other])
     listeners[2].close()

@@ -70,6 +70,21 @@ def test_the_owner_is_killed(fleet: Fleet) -> None:
     fleet.admits(admitted, 4.5, 6.5, 0.4 * RATE * 2)
 
 
+def test_all_are_killed_and_start_again(fleet: Fleet) -> None:
+    """The lock of each socket proves that its process has ended: nobody waits for its entry."""
+    fleet.start(2, 600)
+    fleet.go()
+    time.sleep(2)
+    for worker in fleet.workers:
+        worker.kill()
+        worker.wait()
+    fleet.start(2, 8)
+    fleet.go(2, 3)
+    admitted = fleet.wait(2, 3)
+    assert excess(admitted) == 0
+    fleet.admits(admitted, 2, 4, 0.8 * RATE * 2)
+
+
 def test_each_tenant_has_one_limit_though_the_owner_is_killed(fleet: Fleet) -> None:
     fleet.publish(by_tenant(40, 40))
     fleet.start(4, 7, tenants=4)

@@ -94,7 +94,10 @@ def test_several_members_of_one_agent_are_unclear(store: Store, url: str) -> Non
     """Only one of them can run, and a report does not say which."""
     write_roster(url, {A: HALF, "edge-1.0000000c": HALF}, owner=A)
     report_agent(url, id="edge-1")
-    assert [member.state for member in read(store).members] == ["unclear", "unclear"]
+    found = read(store)
+    assert [member.state for member in found.members] == ["unclear", "unclear"]
+    (problem,) = found.problems
+    assert problem.startswith(f"of {A}, edge-1.0000000c, one of each name runs at most: up to 100%")
 
 
 def test_long_ids_of_agents_are_found_by_their_first_part(store: Store, url: str) -> None:

@@ -123,7 +123,7 @@ class Attempt:
         record = store.get(ENVIRONMENT)
         environment = Environment.decode(record.value).id if record else "new"
         self.secret = blake2b(environment.encode(), digest_size=16, person=_PERSON).digest()
-        with self._peers.links(self.member, environment) as (links, address):
+        with self._peers.links(self.member, environment, self._ended.is_set) as (links, address):
             self.links = links
             self._keep(store, address)
 

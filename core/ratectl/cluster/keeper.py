@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import threading
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from ratectl.cluster.succession import Succession, heir
 from ratectl.cluster.tally import Tally
 from ratectl.errors import NotFound, RatectlError
 from ratectl.records import OwnerHint, owner_name
-from ratectl.records.members import MAX_TEXT
+from ratectl.records.members import MAX_TEXT, agent_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ LOOK_EVERY: Final = SECOND // 4
 """How often a member reads the roster."""
 _LOOK_FOR_EACH: Final = SECOND // 100
 """All members read the entries of all: with many of them, each looks less often."""
+_LATELY: Final = 2 * SECOND
+"""A member that leaves has had no session for as long as its drain took."""
 _PATIENCE: Final = 2 * SECOND
 """A failure that lasts for less is no problem: a store may be busy for a moment."""
 
@@ -80,6 +83,8 @@ class Keeper:
         may still count."""
         self.reached_at = [0] * SHARDS
         """When the other thread had a session in each shard the last time."""
+        self.reached = [""] * SHARDS
+        """Member in whose process the owner of that session is."""
         self.heard: Callable[[str], bool] = lambda _: False
         """Returns True if an owner of this process has heard from a member lately."""
         self._gift: Donation | None = None
@@ -177,7 +182,7 @@ class Keeper:
         standing = self.standing
         assert standing is not None
         if self._gift is None:
-            self._gift = donation(standing.roster.shares(), self._roster.member)
+            self._gift = donation(_settled(standing.roster), self._roster.member)
             if self._gift is not None:
                 self._publish(standing.roster)
                 self._lowered_in = self._number
@@ -231,7 +236,7 @@ class Keeper:
         for name in SHARD_NAMES:
             hint = state.hint(name)
             if self._owns(hint):
-                next_owner = heir(state, self._roster.member, self.heard)
+                next_owner = heir(state, self._roster.member, self._runs)
                 if next_owner is not None:
                     self._name(next_owner, hint)
                     state = self._roster.read(now)  # the next heir should be another one
@@ -243,7 +248,30 @@ class Keeper:
         :raises RatectlError: the store did not answer.
         """
         if self.standing is not None and not self.lost:
-            self._roster.leave(now)
+            self._roster.leave(now, self._runs)
+
+    def _runs(self, member: str) -> bool:
+        """Return True if this process has heard from another member lately."""
+        now = self._clock()
+        return self.heard(member) or any(
+            member == owner and now - at < _LATELY
+            for owner, at in zip(self.reached, self.reached_at, strict=True)
+        )
+
+
+def _settled(roster: RosterState) -> dict[str, int]:
+    """Return the shares of the members among which they are to be equal.
+
+    Where an agent seems to have several members, all but one have ended, and nobody knows which.
+    Those without a share get none: each process that ends soon would take a part along.
+    """
+    shares = roster.shares()
+    holds = Counter(agent_part(member) for member, share in shares.items() if share)
+    return {
+        member: share
+        for member, share in shares.items()
+        if share or not agent_part(member) or not holds[agent_part(member)]
+    }
 
 
 def _host() -> str:

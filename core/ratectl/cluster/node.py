@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ratectl.cluster.owning import Ownings
+from ratectl.cluster.protocol.capacity import WHOLE
 from ratectl.cluster.protocol.messages import owner_of
 from ratectl.cluster.protocol.timing import FOREVER, MILLISECOND, SECOND
 from ratectl.cluster.shard import Shard
 from ratectl.cluster.sharding import Parts, shard_of_owner
 from ratectl.cluster.wallets import EngineWallets
 from ratectl.engine.algorithms.pooled import LONG_AGO
+from ratectl.records.members import owner_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,8 @@ _ASLEEP: Final = 100 * MILLISECOND
 """and at those that were not for long."""
 _STORE_LOST: Final = 2 * SECOND
 """An entry that is too old for so long is not renewed because the store cannot be used."""
+_UNLENT: Final = 5 * SECOND
+"""Shares may be on the way for less."""
 _CALM: Final = 1 * SECOND
 """Wallets that did not change for so long are not used."""
 _LONG: Final = 10 * SECOND
@@ -83,6 +87,8 @@ class Node:
         would have no room for the tokens that this process brings."""
         limits.begin_share(self.share, secret)
         self._used, self._used_at = 0, clock()
+        self._lent_at = clock()
+        """When most of the shares were lent to each owner of this process, or it had none."""
         self._stopping = False
 
     def run(self, note: Callable[[str | None], None]) -> None:
@@ -95,7 +101,7 @@ class Node:
             problem = self._keeper.problem
             if problem is None and self._over_since is not None:
                 problem = "the entry in the roster has not been renewed for too long"
-            problem = problem or self.unreached()
+            problem = problem or self.unreached() or self.unlent()
             if problem != noted:
                 note(problem)
                 noted = problem
@@ -125,7 +131,9 @@ class Node:
         until = now + SECOND if lost else standing.use_until
         for number, shard in enumerate(self.shards):
             shard.tick(now, until, lends_elsewhere=now >= self._lends_from)
-            if shard.lender.session is not None:
+            session = shard.lender.session
+            if session is not None:
+                self._keeper.reached[number] = owner_member(session.owner.name)
                 self._keeper.reached_at[number] = now
         part = self._limits.share_in_force
         owned = standing.roster.share_of(self._links.name)
@@ -179,6 +187,24 @@ class Node:
         now = self._clock()
         problems = (shard.unreached(now) for shard in self.shards)
         return next((problem for problem in problems if problem is not None), None)
+
+    def unlent(self) -> str | None:
+        """Return a sentence if most of the shares have not been lent to an owner here for long."""
+        now = self._clock()
+        shares = [
+            sum(session.share for session in shard.owner.sessions.values())
+            for shard in self.shards
+            if shard.owner is not None
+        ]
+        least = min(shares, default=WHOLE)
+        if 2 * least >= WHOLE:
+            self._lent_at = now
+        if now - self._lent_at < _UNLENT:
+            return None
+        return (
+            f"only {least * 100 // WHOLE}% of the limits is in use: members that have ended, or do "
+            "not reach this owner, have the rest, for half a minute after their end"
+        )
 
     def _is_store_lost(self, standing: Standing, now: int) -> bool:
         """Return True if the store has been lost for longer than the entry lasts.

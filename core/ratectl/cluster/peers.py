@@ -17,7 +17,7 @@ from ratectl.runtime.address import Address, parse_address
 from ratectl.runtime.file_version import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from ratectl.runtime.file_version import Version
@@ -44,8 +44,13 @@ class Peers(Protocol):
     def member(self, agent_id: str, suffix: str) -> str:
         """Return the id of a new member of this process."""
 
-    def links(self, member: str, environment: str) -> AbstractContextManager[tuple[Links, str]]:
-        """Return a context manager with links, and the address at which peers reach them."""
+    def links(
+        self, member: str, environment: str, is_unused: Callable[[], bool]
+    ) -> AbstractContextManager[tuple[Links, str]]:
+        """Return a context manager with links, and the address at which peers reach them.
+
+        :param is_unused: called at the end; returns False if the member's share may still be used.
+        """
 
 
 class UnixPeers:
@@ -55,13 +60,15 @@ class UnixPeers:
         return f"{agent_id[:60]}.{suffix}"
 
     @contextmanager
-    def links(self, member: str, environment: str) -> Iterator[tuple[Links, str]]:
+    def links(
+        self, member: str, environment: str, is_unused: Callable[[], bool] = lambda: True
+    ) -> Iterator[tuple[Links, str]]:
         place = SocketPlace()
         try:
             with Links(member, environment, Address("", 0, place.path)) as links:
                 yield links, str(links.address)
         finally:
-            place.close()
+            place.close(is_unused=is_unused())
 
 
 class _Files(NamedTuple):
@@ -130,7 +137,12 @@ class TlsPeers:
         return f"{agent_id[:50]}.{suffix}@{self._tls.name}"
 
     @contextmanager
-    def links(self, member: str, environment: str) -> Iterator[tuple[Links, str]]:
+    def links(
+        self,
+        member: str,
+        environment: str,
+        is_unused: Callable[[], bool] = lambda: True,  # noqa: ARG002  nobody finds out here
+    ) -> Iterator[tuple[Links, str]]:
         with Links(member, environment, self._listen, tls=self._tls) as links:
             yield links, self._address or str(links.address)
 

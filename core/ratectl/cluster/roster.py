@@ -24,6 +24,7 @@ from ratectl.cluster.entries import (
 )
 from ratectl.cluster.joining import Joined, beginning
 from ratectl.cluster.protocol.membership import Membership, Reaper
+from ratectl.cluster.sockets import has_ended
 from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.records import (
     WHOLE_SHARE,
@@ -35,7 +36,7 @@ from ratectl.records import (
 from ratectl.stores.base import Compare, Delete, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ratectl.cluster.protocol.timing import Timing
     from ratectl.records import OwnerHint
@@ -75,6 +76,8 @@ class Roster:
         self._lasts = lasts
         self._timing = timing
         self._reaper = Reaper(lasts, timing)
+        self._ended = Reaper(timing.resume_after, timing)
+        """Finds members whose processes have ended, once nobody counts on their shares any more."""
         self._own: Entry | None = None
         """The member's entry; None if it must be read before it is written."""
         self._numbers: set[int] = set()
@@ -156,24 +159,28 @@ class Roster:
                 return self._own
         raise Conflict("others change the member's entry at the same time: try again")
 
-    def leave(self, now: int) -> None:
+    def leave(self, now: int, is_heir: Callable[[str], bool] = lambda _: True) -> None:
         """Remove the member's entry; the live member with the smallest share gets its share.
 
         Call it only when the share is not lent, and the member has stopped using it for good: the
-        other member uses it at once. Without another member, nobody owns the share until one joins.
-        A second call does nothing.
+        other member uses it at once. Without an heir, nobody owns the share until another member
+        finds it so, or joins. A second call does nothing.
+
+        :param is_heir: returns True for a member that surely runs. A process that was killed looks
+            live for as long as its entry lasts.
         """
         for attempt in range(_ATTEMPTS):
             own = self._read_own()
-            if own is None or self._leave(own, now, attempt):
+            if own is None or self._leave(own, now, attempt, is_heir):
                 self._end(now)
                 return
         raise Conflict("others change the roster at the same time: try again")
 
-    def _leave(self, own: Entry, now: int, attempt: int) -> bool:
+    def _leave(self, own: Entry, now: int, attempt: int, is_heir: Callable[[str], bool]) -> bool:
         roster = self._look(now)
         shares = roster.shares()
-        others = sorted(shares.keys() - {self.member}, key=lambda each: (shares[each], each))
+        heirs = filter(is_heir, shares.keys() - {self.member})
+        others = sorted(heirs, key=lambda each: (shares[each], each))
         if not own.share:
             compares, ops = [], []
         elif others:
@@ -197,7 +204,7 @@ class Roster:
         """Return the roster as it is, and remember it for ``share_of``.
 
         An entry is overdue if this member has read it twice, long enough apart, and its owner has
-        not renewed it in between.
+        not renewed it in between; or if the owner's process on this machine has ended.
         """
         roster = self._look(now)
         hints, problems = read_hints(self._store)
@@ -211,10 +218,14 @@ class Roster:
         # What others write into an entry does not renew it. A damaged entry has its revision alone.
         seen = {member: entry.record.renewed for member, entry in roster.entries.items()}
         seen |= {member: -revision for member, revision in roster.damaged.items()}
+        ended = {
+            member: entry.record.renewed
+            for member, entry in roster.entries.items()
+            if member != self.member and has_ended(entry.record.address)
+        }
+        found = {*self._reaper.overdue(seen, now), *self._ended.overdue(ended, now)}
         overdue = tuple(
-            Overdue(member, roster.revision_of(member))
-            for member in self._reaper.overdue(seen, now)
-            if member != self.member
+            Overdue(member, roster.revision_of(member)) for member in found - {self.member}
         )
         return replace(roster, overdue=overdue)
 

@@ -110,17 +110,17 @@ def _is_dedicated(state: RosterState, member: str) -> bool:
     return entry is not None and entry.is_dedicated
 
 
-def heir(state: RosterState, leaving: str, heard: Callable[[str], bool]) -> Entry | None:
+def heir(state: RosterState, leaving: str, runs: Callable[[str], bool]) -> Entry | None:
     """Return the member that an owner which leaves hands over to; None if there is no other.
 
-    :param heard: returns True for a member from which the owner has heard lately.
+    :param runs: returns True for a member from which this one has heard lately.
     """
     others = [entry for entry in state.live() if entry.record.address and entry.member != leaving]
     owning = state.owners()
     return max(
         others,
         key=lambda entry: (
-            heard(entry.member),
+            runs(entry.member),
             entry.is_dedicated,
             entry.member not in owning,
             entry.share,

@@ -94,7 +94,13 @@ class Cluster:
     @property
     def problems(self) -> list[str]:
         """Sentences about all that is wrong, the most important first."""
-        return [*self._owner_problems(), *self.records, *self._reported(), *self._silent()]
+        return [
+            *self._owner_problems(),
+            *self.records,
+            *self._reported(),
+            *self._silent(),
+            *self._ended(),
+        ]
 
     def _owner_problems(self) -> Iterator[str]:
         if not self.members:
@@ -139,6 +145,17 @@ class Cluster:
                 f"no agent reports for {listed(silent, _NAMED)}: the process has ended, is cut off "
                 "from the store, or has just begun; within a minute, a member that runs takes over "
                 "the share of one that has ended"
+            )
+
+    def _ended(self) -> Iterator[str]:
+        """Yield what members hold of which others of the same agent run, or none does."""
+        unclear = [member for member in self.members if member.state == "unclear"]
+        share = sum(member.share or 0 for member in unclear)
+        if share:
+            yield (
+                f"of {listed([member.id for member in unclear], _NAMED)}, one of each name runs at "
+                f"most: up to {share / WHOLE_SHARE:.0%} of all limits is not used. Within a "
+                "minute, members that run take over the shares of those that have ended"
             )
 
 
