@@ -30,7 +30,7 @@ typedef struct {
 static inline i64
 up(i64 value, u32 bits)
 {
-    return -(-value >> bits) << bits;
+    return -(-value >> bits) * ((i64)1 << bits); /* negative values are not shifted to the left */
 }
 
 /* A count rounded down to whole grains. */
