@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from machine import LASTS, Machine, central, name_of
 
+from ratectl.cluster.peers import UnixPeers
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
 from ratectl.cluster.protocol.timing import SECOND
 from ratectl.cluster.sharding import SHARD_NAMES
@@ -180,7 +181,7 @@ def test_the_end_of_a_membership_is_no_problem_if_the_entry_is_lost() -> None:
     (first,) = machine.start(1)
     machine.store.txn([], [])
     first.keeper.lost = True
-    assert first.node.run(lambda problem: None) is None
+    assert first.node.run(lambda problem: None, UnixPeers()) is None
 
 
 def test_without_limits_the_membership_ends() -> None:
@@ -189,7 +190,7 @@ def test_without_limits_the_membership_ends() -> None:
     machine.run(SECOND)
     first.publish({})
     polls = first.links.polls
-    assert first.node.run(lambda problem: None) is None
+    assert first.node.run(lambda problem: None, UnixPeers()) is None
     assert first.links.polls == polls
 
 
@@ -206,7 +207,7 @@ def test_problems_of_the_store_are_noted_once() -> None:
             first.node.stop()
 
     first.node.round = round_of  # type: ignore[method-assign]
-    first.node.run(noted.append)
+    first.node.run(noted.append, UnixPeers())
     assert noted == ["slow", None, "slow too"]
 
 

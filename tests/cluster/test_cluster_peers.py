@@ -165,6 +165,24 @@ def test_a_renewed_certificate_names_the_same_member(
     assert peers.member("a", "2") == "a.2@host-1"
 
 
+def test_a_certificate_that_ends_while_the_process_runs_is_told(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    ends = now + datetime.timedelta(days=1)
+    variables = {**LISTEN, **files(tmp_path, authority, "host-1", not_after=ends)}
+    peers = peers_of(server=True, variables=variables)
+    assert peers is not None
+    assert peers.problem is None
+    monkeypatch.setattr("ratectl.cluster.peers.time.time", lambda: ends.timestamp() + 1)
+    assert peers.problem == (
+        f"peers refuse the certificate {tmp_path}/CERT.pem, which ended at "
+        f"{ends.isoformat(' ', 'seconds')}: renew it"
+    )
+    files(tmp_path, authority, "host-1", not_after=ends + datetime.timedelta(days=1))
+    assert peers.problem is None, "it was renewed"
+
+
 def tls_peers(folder: Path, authority: trustme.CA, name: str | None = None) -> TlsPeers:
     variables = {**LISTEN, **files(folder, authority, name or folder.name)}
     peers = peers_of(server=True, variables=variables)

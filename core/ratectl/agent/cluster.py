@@ -227,7 +227,7 @@ class ClusterPart:
         waits = False
         try:
             if not self._stopped.is_set():
-                node.run(self._note)
+                node.run(self._note, self._peers)
             self._hand_over(node, attempt)
             waits = True
         finally:

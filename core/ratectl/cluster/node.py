@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ratectl.cluster.keeper import Keeper, Standing
     from ratectl.cluster.owned import OwnedLimit
+    from ratectl.cluster.peers import Peers
     from ratectl.cluster.pools import PooledLimits
     from ratectl.cluster.protocol.messages import ToMember, ToOwner
     from ratectl.cluster.protocol.timing import Timing
@@ -91,7 +92,7 @@ class Node:
         """When most of the shares were lent to each owner of this process, or it had none."""
         self._stopping = False
 
-    def run(self, note: Callable[[str | None], None]) -> None:
+    def run(self, note: Callable[[str | None], None], peers: Peers) -> None:
         """Work until ``stop``, until the member's entry is lost, or until no limit is in force.
 
         :param note: called when a problem begins that does no harm yet, and when it ends (None).
@@ -101,7 +102,7 @@ class Node:
             problem = self._keeper.problem
             if problem is None and self._over_since is not None:
                 problem = "the entry in the roster has not been renewed for too long"
-            problem = problem or self.unreached() or self.unlent()
+            problem = problem or peers.problem or self.unreached() or self.unlent()
             if problem != noted:
                 note(problem)
                 noted = problem

@@ -6,7 +6,10 @@ import logging
 import os
 import re
 import ssl
+import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ratectl.cluster.sockets import SocketPlace
@@ -41,6 +44,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,60}")
 class Peers(Protocol):
     """Way in which members reach each other."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why peers refuse this process, as far as it knows that by itself."""
+
     def member(self, agent_id: str, suffix: str) -> str:
         """Return the id of a new member of this process."""
 
@@ -55,6 +62,8 @@ class Peers(Protocol):
 
 class UnixPeers:
     """Members on one machine, of one user."""
+
+    problem: Final = None
 
     def member(self, agent_id: str, suffix: str) -> str:
         return f"{agent_id[:60]}.{suffix}"
@@ -84,8 +93,10 @@ class _FileTls:
         self._files = files
         self._seen = self._versions()
         self._contexts = _contexts(files)
-        self.name: Final = _own_name(self._contexts)
+        own = _own_certificate(self._contexts)
+        self.name: Final = own.name
         """Name in the certificate, which is part of the member's id."""
+        self._ends = own.ends
 
     @property
     def server(self) -> ssl.SSLContext:
@@ -95,6 +106,17 @@ class _FileTls:
     def client(self) -> ssl.SSLContext:
         return self._newest().client
 
+    @property
+    def problem(self) -> str | None:
+        """That the certificate has ended; None if it has not."""
+        if time.time() < self._ends:
+            return None
+        self._newest()
+        if time.time() < self._ends:
+            return None  # it was renewed
+        at = datetime.fromtimestamp(self._ends, UTC).isoformat(" ", "seconds")
+        return f"peers refuse the certificate {self._files.cert}, which ended at {at}: renew it"
+
     def _newest(self) -> TlsContexts:
         """Return the contexts; files that cannot be used are told of, and those before stay."""
         versions = self._versions()
@@ -102,12 +124,12 @@ class _FileTls:
             self._seen = versions
             try:
                 contexts = _contexts(self._files)
-                name = _own_name(contexts)
+                name, ends = _own_certificate(contexts)
             except UsageError as error:
                 log.warning("%s: the certificate before stays", error)
             else:
                 if name == self.name:
-                    self._contexts = contexts
+                    self._contexts, self._ends = contexts, ends
                     log.info("the certificate of this member is a new one")
                 else:
                     log.warning(
@@ -132,6 +154,10 @@ class TlsPeers:
         self._listen = listen
         self._address = address
         self._tls = _FileTls(files)
+
+    @property
+    def problem(self) -> str | None:
+        return self._tls.problem
 
     def member(self, agent_id: str, suffix: str) -> str:
         return f"{agent_id[:50]}.{suffix}@{self._tls.name}"
@@ -223,8 +249,16 @@ def _why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _own_name(tls: TlsContexts) -> str:
-    """Return the name in this member's certificate, as a peer would read it.
+class _Own(NamedTuple):
+    """This member's certificate."""
+
+    name: str
+    ends: float
+    """Seconds since 1970."""
+
+
+def _own_certificate(tls: TlsContexts) -> _Own:
+    """Return what a peer would read in this member's certificate.
 
     A handshake with itself: it fails now, and not at each peer, if the certificate is not for both
     sides, has expired, or comes from another authority.
@@ -249,4 +283,5 @@ def _own_name(tls: TlsContexts) -> str:
         raise UsageError(
             "the certificate of this member has no name of 1 to 60 characters A-Z a-z 0-9 . _ -"
         )
-    return names[0]
+    end = (client.getpeercert() or {}).get("notAfter")
+    return _Own(names[0], ssl.cert_time_to_seconds(end) if isinstance(end, str) else inf)
