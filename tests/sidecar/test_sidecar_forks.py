@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
 from support import once
@@ -15,12 +16,14 @@ from support import once
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ratectl.runtime.address import Address
+
 pytestmark = once
 
 POLICIES = "apiVersion: ratectl/v1\nscope: /\nlimits: {each: {rate: 5/s}}\n"
 BEGINNING = {
     "rls": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
-    "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "http": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 
@@ -46,6 +49,17 @@ def fork_and_wait(child: list[int]) -> None:
     child += [write, pid]
 
 
+def is_free(address: Address) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address.host, address.port))
+            listener.listen()
+        except OSError:
+            return False
+        return True
+
+
 @pytest.mark.parametrize("protocol", BEGINNING)
 def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> None:
     with (
@@ -60,7 +74,4 @@ def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> No
             sidecar.close(0)
             while client.recv(1_000):
                 pass  # until the end: the child would hold it open
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address.host, address.port))
-            listener.listen()
+        wait_for(lambda: is_free(address), "the child leaves the address")
