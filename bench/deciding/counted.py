@@ -36,6 +36,7 @@ CASES = (
     ours.POOLED_BY_KEY,
     ours.SIDECAR,
     ours.SIDECAR_THREE,
+    ours.SIDECAR_REFUSED,
 )
 _WARM = 200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import struct
 import sys
 from itertools import product
 from random import Random
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import ratectl.sidecar.service as service_module
 from etcd_server import wait_for
 from ratectl import Agent, FakeClock
+from ratectl.agent.origins import Origins
 from ratectl.engine.api import Engine
 from ratectl.sidecar.mapping import EnvoyMapping
 from ratectl.sidecar.mapping_file import parse_mapping
@@ -225,7 +227,8 @@ def test_any_fields_have_the_same_answer(twins: Twins, data: bytes) -> None:
     twins.agree(field(1, 2, b"\x04shop") + field(2, 2, varint(len(data)) + data))
 
 
-USUAL = written(Request("shop", (Descriptor((("client", "a"), ("item", "b"))),)))
+EACH = Descriptor((("client", "a"), ("item", "b")))
+USUAL = written(Request("shop", (EACH,)))
 NAMES = {b"client": "client", b"item": "item"}
 ROOT = ("/shop", None, None, False)
 
@@ -296,6 +299,38 @@ class TestCore:
             assert service.decide(data)[:2] == b"\x08\x01"
         twins.close()
 
+    def test_a_refusal_needs_no_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        twins = Twins()
+        service = twins.services[0]
+        data = USUAL.SerializeToString()
+        refusals = [found for found in told(service, data) if found[:2] == b"\x08\x02"]
+        monkeypatch.setattr(service_module, "decode_request", None)
+        monkeypatch.setattr(service_module, "encode_response", None)
+        assert service.decide(data) == refusals[0] == refusals[-1]
+        assert b"<policies>:6:16" in refusals[0]
+        several = written(Request("shop", (EACH, EACH))).SerializeToString()
+        with pytest.raises(TypeError):  # what others charge is given back
+            service.decide(several)
+        own = written(Request("shop", (EACH._replace(hits=1),))).SerializeToString()
+        with pytest.raises(TypeError):  # a mapping may want it to be charged
+            service.decide(own)
+        twins.close()
+
+    def test_a_refusal_names_the_line_as_soon_as_it_is_known(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known: list[bool] = []
+        place = Origins.place
+        monkeypatch.setattr(
+            Origins, "place", lambda self, *value: place(self, *value) if known else None
+        )
+        with Agent.from_policies(POLICIES) as agent:
+            service = RateLimitService(agent)
+            data = USUAL.SerializeToString()
+            assert b"<policies>:6:16" not in told(service, data)[-1]
+            known.append(True)
+            assert [b"<policies>:6:16" in service.decide(data) for _ in range(3)] == [True] * 3
+
     def test_what_it_knows_of_limits_is_of_their_generation(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/rates.db"
         data = USUAL.SerializeToString()
@@ -307,6 +342,11 @@ class TestCore:
                 wait_for(lambda: agent.generation == generation, "the generation")  # noqa: B023
                 wanted = f'"each";q={burst};w={burst // 2}'.encode()
                 assert [wanted in service.decide(data) for _ in range(3)] == [True] * 3
+                refusals = [found for found in told(service, data) if found[:2] == b"\x08\x02"]
+                assert len(refusals) > 5
+                assert all(wanted in each for each in refusals)
+                number = struct.pack("<d", generation)
+                assert all(b"\x0ageneration\x12\x09\x11" + number in each for each in refusals)
 
     def test_wrong_arguments(self) -> None:
         with Agent.from_policies(POLICIES) as agent:
@@ -347,7 +387,7 @@ class TestCore:
             with pytest.raises((TypeError, IndexError, SystemError)):
                 rls(USUAL.SerializeToString(), {b"shop": plan}, lambda *_: None)
 
-    @pytest.mark.parametrize("wrong", [(), (b"", b""), (b"", "", b""), 7, [b"", b"", b""]])
+    @pytest.mark.parametrize("wrong", [(), (b"", b"", b""), (b"", "", b"", b""), 7, [b""] * 4])
     def test_wrong_parts_of_an_answer(self, wrong: Any) -> None:
         with Agent.from_policies(POLICIES) as agent:
             rls: Any = agent._engine.rls
@@ -359,8 +399,8 @@ class TestCore:
             assert found[0][0].allowed
 
     @pytest.mark.parametrize("count", [1, 4])
-    @pytest.mark.parametrize("hits", [0, 10**9])
-    def test_nothing_leaks(self, count: int, hits: int) -> None:
+    @pytest.mark.parametrize("hits", [0, None, 10**9])
+    def test_nothing_leaks(self, count: int, hits: int | None) -> None:
         with Agent.from_policies(POLICIES) as agent:
             service = RateLimitService(agent)
             each = [Descriptor((("client", f"c{n}"), ("item", "b")), hits) for n in range(count)]
@@ -369,11 +409,16 @@ class TestCore:
                 service.decide(data)
             gc.collect()
             before = sys.getallocatedblocks()
-            for _ in range(30_000 if hits == 0 else 5_000):
+            for _ in range(5_000 if hits else 30_000):
                 service.decide(data)
             gc.collect()
             # Threads of other tests may allocate some, too.
             assert sys.getallocatedblocks() - before < 3_000
+
+
+def told(service: RateLimitService, data: bytes) -> list[bytes]:
+    """Ask until long after the limits are used up."""
+    return [service.decide(data) for _ in range(100)]
 
 
 def test_engines_without_a_core_leave_it_to_python() -> None:

@@ -49,11 +49,11 @@ T = TypeVar("T")
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
 
-Tell = Callable[["Decision", str, dict[str, str]], "tuple[bytes, bytes, bytes] | None"]
-"""Function from a decision that allows, its scope and attributes to parts of an answer to Envoy.
+Tell = Callable[["Decision", str, dict[str, str]], "tuple[bytes, bytes, bytes, bytes] | None"]
+"""Function from a decision, its scope and attributes to parts of an answer to Envoy.
 
-They are the limit that decided, the header of the limits in force, and the name of the limit in
-the other header; None: there are none."""
+They are the limit that decided, the header of the limits in force, the name of the limit in the
+other header, and the metadata of a refusal; None: there are none, or they may be others soon."""
 
 Locate = Callable[[str, str], str | None]
 """Function from an origin (see ``LimitPlan.origins``) to its place in a file, if that is known."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from ratectl.contrib.web.answers import headers_by
 from ratectl.sidecar.messages import Code, Limit, Response, Status, Unit
 from ratectl.sidecar.questions import Question
-from ratectl.sidecar.wire import encode_header, encode_limit
+from ratectl.sidecar.wire import encode_header, encode_limit, encode_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,11 +63,12 @@ class Answers:
 
     def told(
         self, decision: Decision, scope: str, attributes: Mapping[str, str]
-    ) -> tuple[bytes, bytes, bytes] | None:
-        """Return what answers say of the limit that allowed: see ``ratectl.engine.api.Tell``."""
+    ) -> tuple[bytes, bytes, bytes, bytes] | None:
+        """Return what answers say of the limit that decided: see ``ratectl.engine.api.Tell``."""
         answer = _Answer.of(self._agent, Question(scope, attributes, 1), decision)
         limit = answer.limit()
-        if limit is None:
+        is_refused = not decision
+        if limit is None or (is_refused and (decision.generation, limit) not in self._sources):
             return None
         headers = dict(answer.headers())
         policy = headers.get("ratelimit-policy")
@@ -76,6 +77,7 @@ class Answers:
             encode_limit(_described(limit)),
             b"" if policy is None else encode_header("ratelimit-policy", policy),
             b"" if state is None else state[1 : state.rindex('"')].encode(),
+            encode_metadata(self._metadata(answer)) if is_refused else b"",
         )
 
     def _metadata(self, refusal: _Answer) -> dict[str, str | int]:

@@ -28,6 +28,7 @@ __all__ = [
     "WireError",
     "decode_request",
     "decode_text",
+    "encode_metadata",
     "encode_response",
     "encode_text",
 ]
@@ -226,7 +227,7 @@ def encode_response(response: Response) -> bytes:
     parts += [_message(2, _status(status)) for status in response.statuses]
     parts += [encode_header(name, value) for name, value in response.headers]
     if response.metadata:
-        parts.append(_message(6, _struct(response.metadata)))
+        parts.append(encode_metadata(response.metadata))
     return b"".join(parts)
 
 
@@ -244,6 +245,11 @@ def _status(status: Status) -> bytes:
 def encode_header(name: str, value: str) -> bytes:
     """Write a field of a response: a header."""
     return _message(3, _string(1, name) + _string(2, value))
+
+
+def encode_metadata(metadata: Mapping[str, str | int]) -> bytes:
+    """Write a field of a response: what Envoy's log can say."""
+    return _message(6, _struct(metadata))
 
 
 @lru_cache(1_024)

@@ -86,44 +86,50 @@ rls_attributes(const RlsRequest *r, const RlsDescriptor *d, PyObject *names)
     return found;
 }
 
-/* What an answer says of the decisive limit: its message, the header with the policies, and its name
-   in the other header. Borrowed. NULL: Python has to answer, or an error. */
+/* What an answer says of the decisive limit: its message, the header with the policies, its name in
+   the other header, and metadata of a refusal. Borrowed. NULL: Python has to answer, or an error. */
 static PyObject *
 rls_told(Core *core, Decision *d, PyObject *scope, PyObject *attributes, PyObject *tell)
 {
     Selection *s = d->selection;
     if (s == NULL || d->decisive < 0 || d->rule == NULL || s->swaps != core->swaps)
         return NULL;
-    if (s->told == NULL && (s->told = PyMem_Calloc((size_t)s->count, sizeof *s->told)) == NULL)
+    if (s->told == NULL && (s->told = PyMem_Calloc(2 * (size_t)s->count, sizeof *s->told)) == NULL)
         return NULL;
-    if (s->told[d->decisive] == NULL) {
+    int place = 2 * d->decisive + !is_allowed(d);
+    if (s->told[place] == NULL) {
         PyObject *told = PyObject_CallFunctionObjArgs(tell, d, scope, attributes, NULL);
-        PyObject *before = s->told[d->decisive]; /* Python may have decided another request */
+        PyObject *before = s->told[place]; /* Python may have decided another request */
         if (told != NULL && !PyTuple_Check(told))
             Py_CLEAR(told);
-        s->told[d->decisive] = told;
+        s->told[place] = told;
         Py_XDECREF(before);
     }
-    return s->told[d->decisive];
+    return s->told[place];
 }
 
 /* A question to the engine, and its decision. */
 typedef struct { PyObject *scope, *attributes, *cost, *decision, *told; } RlsAsked;
 
-/* The answer's bytes. NULL: Python has to write it, or an error. */
+/* The answer's bytes. NULL: Python has to write it, or an error. `own_hits`: the only descriptor
+   names its hits, which may be charged though it is refused. */
 static PyObject *
-rls_answer(Core *core, RlsAsked *all, int count, PyObject *tell)
+rls_answer(Core *core, RlsAsked *all, int count, int own_hits, PyObject *tell)
 {
     RlsStatus statuses[MOST_RLS_DESCRIPTORS];
+    int refused = 0;
     for (int i = 0; i < count; i++) {
         Decision *d = (Decision *)all[i].decision;
-        if (TYPE(all[i].decision) != decision_type || d->reason != OK)
+        if (TYPE(all[i].decision) != decision_type)
+            return NULL;
+        refused = d->reason == LIMITED && count == 1 && !own_hits;
+        if (d->reason != OK && !refused)
             return NULL;
         all[i].told = Py_XNewRef(rls_told(core, d, all[i].scope, all[i].attributes, tell));
         if (all[i].told == NULL || rls_status(d, all[i].told, &statuses[i]) < 0)
             return NULL;
     }
-    return rls_allowed(statuses, count);
+    return refused ? rls_refused(statuses) : rls_allowed(statuses, count);
 }
 
 /* The decisions, with the arguments of `check`. NULL: an error. */
@@ -184,7 +190,9 @@ core_rls(Core *core, PyObject *const *args, Py_ssize_t nargs)
         asked[i].decision = check(core, a->scope, a->attributes, a->cost, NULL);
         made = asked[i].decision != NULL;
     }
-    if (made && (answer = rls_answer(core, asked, r.count, args[2])) == NULL && !PyErr_Occurred())
+    int own_hits = r.descriptors[0].own_hits;
+    if (made && (answer = rls_answer(core, asked, r.count, own_hits, args[2])) == NULL &&
+        !PyErr_Occurred())
         answer = rls_decided(asked, r.count);
     else if (!made && !PyErr_Occurred())
         answer = Py_NewRef(Py_None);

@@ -1,4 +1,5 @@
-/* Answers of Envoy's Rate Limit Service, as bytes: those to requests that were allowed. */
+/* Answers of Envoy's Rate Limit Service, as bytes: those to requests that were allowed, and to those
+   with one descriptor that a limit refused. */
 #ifndef RATECTL_RLS_WRITE_H
 #define RATECTL_RLS_WRITE_H
 
@@ -31,12 +32,14 @@ rls_digits(unsigned char *at, u64 value)
     return rls_copy(at, first, (size_t)(digits + sizeof digits - first));
 }
 
-/* What an answer says of one descriptor that was allowed. */
+enum { TOLD_LIMIT, TOLD_POLICIES, TOLD_NAME, TOLD_METADATA, TOLD_PARTS };
+
+/* What an answer says of one descriptor. */
 typedef struct {
-    PyObject *parts[3]; /* of what `rls_told` returns */
-    size_t sizes[3], tail_size;
-    unsigned char tail[48]; /* the end of its status: what is left, and when it is full again */
-    i64 left, reset;
+    PyObject *parts[TOLD_PARTS]; /* of what `rls_told` returns */
+    size_t sizes[TOLD_PARTS], tail_size;
+    unsigned char tail[48]; /* the end of its status: what is left, and `reset` */
+    i64 left, reset; /* reset: when it is full again, or when a refused request may pass; -1: never */
     double share; /* of the capacity that is left */
 } RlsStatus;
 
@@ -44,7 +47,7 @@ typedef struct {
 static int
 rls_status(const Decision *d, PyObject *told, RlsStatus *s)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < TOLD_PARTS; i++) {
         s->parts[i] = PyTuple_GetItem(told, i);
         Py_ssize_t size = s->parts[i] == NULL ? -1 : PyBytes_Size(s->parts[i]);
         if (size < 0)
@@ -53,7 +56,7 @@ rls_status(const Decision *d, PyObject *told, RlsStatus *s)
     }
     s->left = d->rule->kind == TOKENS ? tokens_left(d->rule, level_left(d))
                                       : d->left.counts.remaining;
-    s->reset = reset_of_decision(d);
+    s->reset = is_allowed(d) ? reset_of_decision(d) : d->retry_after;
     s->share = d->rule->most ? (double)s->left / (double)d->rule->most : 2;
     unsigned char *end = s->tail, span[24], *span_end = span;
     if (s->left > 0)
@@ -71,22 +74,44 @@ rls_status(const Decision *d, PyObject *told, RlsStatus *s)
     return 0;
 }
 
+/* Nanoseconds as whole seconds, rounded up. */
+static inline u64
+rls_seconds(i64 span)
+{
+    return (u64)(span / 1000000000 + !!(span % 1000000000));
+}
+
+static inline unsigned char *
+rls_part(unsigned char *at, const RlsStatus *s, int part)
+{
+    return rls_copy(at, PyBytes_AsString(s->parts[part]), s->sizes[part]);
+}
+
+/* The status of a descriptor: at most 16 bytes, what is told of its limit, and its end. */
+static unsigned char *
+rls_put_status(unsigned char *at, const RlsStatus *s, const char *code)
+{
+    *at++ = 0x12;
+    at = rls_put(at, 2 + s->sizes[TOLD_LIMIT] + s->tail_size);
+    at = rls_part(rls_copy(at, code, 2), s, TOLD_LIMIT);
+    return rls_copy(at, s->tail, s->tail_size);
+}
+
 /* The header with what is left of a limit: at most 96 bytes and its name. */
 static unsigned char *
 rls_state(unsigned char *at, const RlsStatus *s)
 {
     unsigned char state[64], *end = rls_digits(rls_copy(state, "\";r=", 4), (u64)s->left);
     if (s->reset >= 0)
-        end = rls_digits(rls_copy(end, ";t=", 3),
-                         (u64)(s->reset / 1000000000 + !!(s->reset % 1000000000)));
-    size_t size = (size_t)(end - state), value = 1 + s->sizes[2] + size;
+        end = rls_digits(rls_copy(end, ";t=", 3), rls_seconds(s->reset));
+    size_t size = (size_t)(end - state), value = 1 + s->sizes[TOLD_NAME] + size;
     unsigned char head[24], *head_end = rls_copy(head, "\x0a\x09ratelimit\x12", 12);
     head_end = rls_put(head_end, value);
     *at++ = 0x1a;
     at = rls_put(at, (size_t)(head_end - head) + value);
     at = rls_copy(at, head, (size_t)(head_end - head));
     *at++ = '"';
-    at = rls_copy(at, PyBytes_AsString(s->parts[2]), s->sizes[2]);
+    at = rls_part(at, s, TOLD_NAME);
     return rls_copy(at, state, size);
 }
 
@@ -98,25 +123,55 @@ rls_allowed(const RlsStatus *all, int count)
     const RlsStatus *told = all;
     size_t most = 8;
     for (const RlsStatus *s = all; s < all + count; s++) {
-        most += 16 + s->sizes[0] + s->tail_size;
+        most += 16 + s->sizes[TOLD_LIMIT] + s->tail_size;
         if (s->share < told->share)
             told = s;
     }
-    most += told->sizes[1] + 96 + told->sizes[2];
+    most += told->sizes[TOLD_POLICIES] + 96 + told->sizes[TOLD_NAME];
     unsigned char usual[1024], *begin = most <= sizeof usual ? usual : PyMem_Malloc(most);
     if (begin == NULL)
         return PyErr_NoMemory();
     unsigned char *at = rls_copy(begin, "\x08\x01", 2);
-    for (const RlsStatus *s = all; s < all + count; s++) {
-        *at++ = 0x12;
-        at = rls_put(at, 2 + s->sizes[0] + s->tail_size);
-        at = rls_copy(at, "\x08\x01", 2);
-        at = rls_copy(at, PyBytes_AsString(s->parts[0]), s->sizes[0]);
-        at = rls_copy(at, s->tail, s->tail_size);
-    }
-    at = rls_copy(at, PyBytes_AsString(told->parts[1]), told->sizes[1]);
-    if (told->sizes[2])
+    for (const RlsStatus *s = all; s < all + count; s++)
+        at = rls_put_status(at, s, "\x08\x01");
+    at = rls_part(at, told, TOLD_POLICIES);
+    if (told->sizes[TOLD_NAME])
         at = rls_state(at, told);
+    PyObject *answer = PyBytes_FromStringAndSize((char *)begin, at - begin);
+    if (begin != usual)
+        PyMem_Free(begin);
+    return answer;
+}
+
+/* The header with the seconds after which a refused request may pass: at most 40 bytes. */
+static unsigned char *
+rls_retry_after(unsigned char *at, i64 span)
+{
+    unsigned char digits[20], *end = rls_digits(digits, rls_seconds(span));
+    size_t size = (size_t)(end - digits);
+    at = rls_copy(at, "\x1a", 1);
+    at = rls_put(at, 15 + size);
+    at = rls_copy(at, "\x0a\x0bretry-after\x12", 14);
+    return rls_copy(rls_put(at, size), digits, size);
+}
+
+/* The answer to a request whose one descriptor was refused. */
+static PyObject *
+rls_refused(const RlsStatus *s)
+{
+    size_t most = 160 + s->tail_size;
+    for (int i = 0; i < TOLD_PARTS; i++)
+        most += s->sizes[i];
+    unsigned char usual[1024], *begin = most <= sizeof usual ? usual : PyMem_Malloc(most);
+    if (begin == NULL)
+        return PyErr_NoMemory();
+    unsigned char *at = rls_put_status(rls_copy(begin, "\x08\x02", 2), s, "\x08\x02");
+    if (s->reset > 0)
+        at = rls_retry_after(at, s->reset);
+    at = rls_part(at, s, TOLD_POLICIES);
+    if (s->sizes[TOLD_NAME])
+        at = rls_state(at, s);
+    at = rls_part(at, s, TOLD_METADATA);
     PyObject *answer = PyBytes_FromStringAndSize((char *)begin, at - begin);
     if (begin != usual)
         PyMem_Free(begin);

@@ -17,7 +17,8 @@ typedef struct {
     int shadow;         /* none of its groups may refuse */
     int count, mark_count;
     Group **groups;
-    PyObject **told;    /* what answers to Envoy say of each group, where that is known; or NULL */
+    PyObject **told;    /* what answers to Envoy say of each group, where that is known: where it
+                           allows, and where it refuses; or NULL */
     Group **marks;      /* sets of keys: requests without a key there may carry something over */
 } Selection;
 
@@ -477,7 +478,7 @@ selection_dealloc(Selection *s)
         Py_DECREF((PyObject *)s->groups[i]);
     for (int i = 0; i < s->mark_count; i++)
         Py_DECREF((PyObject *)s->marks[i]);
-    for (int i = 0; s->told != NULL && i < s->count; i++)
+    for (int i = 0; s->told != NULL && i < 2 * s->count; i++)
         Py_XDECREF(s->told[i]);
     PyMem_Free(s->told);
     PyMem_Free(s->groups);
