@@ -265,7 +265,10 @@ def _sidecar(engine: Side, descriptors: int, setting: Setting) -> Candidate:
 
 
 def _refusing_sidecar(engine: Side, setting: Setting) -> Candidate:
-    return _sidecar(engine, 1, replace(setting, most=1, per_day=1))
+    small = replace(setting, most=1, per_day=1)
+    candidate = _sidecar(engine, 1, small)
+    agent_on(engine, small).close()  # decisions go on: its threads would be counted with others
+    return candidate
 
 
 def _gate(engine: Side, scope: str, setting: Setting) -> Candidate:
