@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,25 @@ def test_secrets_are_read_from_files_and_not_shown(tmp_path: Path) -> None:
     assert settings.server_name == "etcd.example"
     assert "hunter2" not in repr(settings)
     assert "BEGIN" not in repr(settings)
+
+
+def test_pipes_are_read_once() -> None:
+    """A shell gives a password as `<(command)`. A pipe that is opened again may block for ever."""
+    variables = {"RATECTL_ETCD_USER": "agent"}
+    pipes = []
+    for name, content in (
+        ("PASSWORD_FILE", b"hunter2\n"),
+        ("CA", b"-----BEGIN CERTIFICATE-----\n"),
+    ):
+        reader, writer = os.pipe()
+        os.write(writer, content)
+        os.close(writer)
+        pipes.append(reader)
+        variables[f"RATECTL_ETCD_{name}"] = f"/dev/fd/{reader}"
+    settings = Settings.from_url("etcds://localhost/prod", variables).read_again()
+    assert (settings.password, settings.ca) == ("hunter2", b"-----BEGIN CERTIFICATE-----\n")
+    for reader in pipes:
+        os.close(reader)
 
 
 def test_a_line_end_is_no_part_of_a_variable() -> None:

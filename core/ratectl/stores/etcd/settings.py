@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import UsageError
@@ -42,8 +43,9 @@ VARIABLES: Final[Mapping[str, str]] = {
 """Environment variables and their meanings."""
 
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
+_OF_PASSWORD: Final = "RATECTL_ETCD_PASSWORD_FILE"
 _FILES: Final = {
-    "RATECTL_ETCD_PASSWORD_FILE": "password",
+    _OF_PASSWORD: "password",
     "RATECTL_ETCD_CA": "ca",
     "RATECTL_ETCD_CERT": "cert",
     "RATECTL_ETCD_KEY": "key",
@@ -69,7 +71,7 @@ class Settings:
     key: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
-    """Files that hold the password, the certificates and the key, by variable."""
+    """Files that can be read again, by variable: what a pipe holds can be read once."""
 
     @property
     def address(self) -> str:
@@ -110,7 +112,11 @@ class Settings:
                     f"RATECTL_ETCD_{name} is set, but {shown(url)!r} is plaintext; use etcds://",
                 )
         files = {variable: values[variable] for variable in _FILES if variable in values}
-        settings = cls(
+        pems = _contents({name: path for name, path in files.items() if name != _OF_PASSWORD})
+        _check(
+            ("cert" in pems) == ("key" in pems), "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY"
+        )
+        return cls(
             url,
             location.addresses,
             location.environment,
@@ -118,26 +124,16 @@ class Settings:
             user,
             password,
             server_name=server_name,
-            files=files,
-        ).read_again()
-        _check(
-            (settings.cert is None) == (settings.key is None),
-            "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY",
+            files={name: path for name, path in files.items() if Path(path).is_file()},
+            **pems,
         )
-        return settings
 
     def read_again(self) -> Settings:
         """Return the settings with what their files hold now: certificates are renewed.
 
         :raises UsageError: a file cannot be read, or is not what its variable says.
         """
-        found: dict[str, Any] = {
-            _FILES[variable]: _password(path)
-            if variable == "RATECTL_ETCD_PASSWORD_FILE"
-            else _pem(variable, path)
-            for variable, path in self.files.items()
-        }
-        return replace(self, **found)
+        return replace(self, **_contents(self.files))
 
 
 def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
@@ -150,12 +146,12 @@ def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
         values[name].rstrip("\r\n") if name in values else None
         for name in ("RATECTL_ETCD_USER", "RATECTL_ETCD_PASSWORD")
     )
-    if "RATECTL_ETCD_PASSWORD_FILE" in values:
+    if _OF_PASSWORD in values:
         _check(
             password is None,
             "set RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE, not both",
         )
-        password = _password(values["RATECTL_ETCD_PASSWORD_FILE"])
+        password = _password(values[_OF_PASSWORD])
     _check(
         (user is None) == (password is None),
         "set RATECTL_ETCD_USER together with RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE",
@@ -175,8 +171,16 @@ def parse_environment(name: str) -> str:
     return name
 
 
+def _contents(files: Mapping[str, str]) -> dict[str, Any]:
+    """Return fields of the settings, from files by variable."""
+    return {
+        _FILES[name]: _password(path) if name == _OF_PASSWORD else _pem(name, path)
+        for name, path in files.items()
+    }
+
+
 def _password(path: str) -> str:
-    content = _read("RATECTL_ETCD_PASSWORD_FILE", path)
+    content = _read(_OF_PASSWORD, path)
     return content.decode("utf-8", "replace").rstrip("\r\n")
 
 
