@@ -1,4 +1,4 @@
-"""How much a test does: in the usual run, and in `make soak`, which sets ``RATECTL_SOAK=1``."""
+"""Sizes of tests: `make test` repeats less than `make soak`, which sets ``RATECTL_SOAK=1``."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_changed_bytes_are_found(world: World, data: st.DataObject) -> None:
 def test_strange_lines_under_an_intact_seal_are_told(
     world: World, values: list[Any], in_place: bool
 ) -> None:
-    """Whoever knows the secret can write any line. The agent starts, and keeps its limits."""
+    """An attacker with the secret may write any line: the agent starts, and obeys its limits."""
     group = ["/", "l", False, [], ["tenant"], "requests"]
     rule = "TokenBucket(7, 604800000000000, 5)"
     lines = [[group, rule, None, [], values] if in_place else value for value in values]

@@ -16,6 +16,7 @@ from machine import Machine
 from etcd_server import wait_for
 from ratectl.cluster.entries import Entry, RosterState, read_roster
 from ratectl.cluster.keeper import _settled
+from ratectl.cluster.peers import UnixPeers
 from ratectl.cluster.protocol.timing import SECOND, Timing
 from ratectl.cluster.roster import Roster
 from ratectl.cluster.sockets import SocketPlace, has_ended
@@ -92,6 +93,14 @@ def test_this_process_has_not_ended(folder: Path) -> None:
     assert not has_ended(address), "there is no proof"
     assert list(folder.glob("*/*")) == []
     place.close()
+
+
+@pytest.mark.parametrize("is_unused", [False, True])
+def test_links_keep_the_lock_while_the_share_may_be_used(folder: Path, is_unused: bool) -> None:
+    with UnixPeers().links("a.1", "env", lambda: is_unused) as (_, address):
+        lock = Path(f"{address.removeprefix('unix:')}.lock")
+    assert lock.exists() is not is_unused
+    assert not has_ended(address)
 
 
 @pytest.mark.parametrize("address", ["", "10.0.0.5:7946", "unix:/nowhere/a.sock", "unix:", "/tmp"])

@@ -49,6 +49,13 @@ class Files:
         with grpc.secure_channel(at, credentials, options) as channel:
             return channel.unary_unary(CHECK)(b"", timeout=20)
 
+    def are_accepted(self, sidecar: Sidecar, **certificates: Any) -> bool:
+        """Return True if a call with these certificates is answered (see ``asked``)."""
+        try:
+            return bool(self.asked(sidecar, **certificates) == SERVING)
+        except grpc.RpcError:
+            return False
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
@@ -96,10 +103,7 @@ def test_new_files_are_used_and_wrong_ones_are_not(
         other = trustme.CA()
 
         def is_new() -> bool:
-            try:
-                return bool(files.asked(sidecar, trusted=other) == SERVING)
-            except grpc.RpcError:
-                return False
+            return files.are_accepted(sidecar, trusted=other)
 
         assert not is_new()
         files.issue(other)
@@ -120,10 +124,7 @@ def test_a_new_authority_of_clients_is_used(server: Any, files: Files) -> None:
         newer = other.issue_cert("envoy")
 
         def is_served() -> bool:
-            try:
-                return bool(files.asked(sidecar, own=newer) == SERVING)
-            except grpc.RpcError:
-                return False
+            return files.are_accepted(sidecar, own=newer)
 
         assert not is_served()
         other.cert_pem.write_to_path(files.ca, append=True)

@@ -129,7 +129,7 @@ rls_answer(Core *core, RlsAsked *all, int count, int own_hits, PyObject *tell)
         if (all[i].told == NULL || rls_status(d, all[i].told, &statuses[i]) < 0)
             return NULL;
     }
-    return refused ? rls_refused(statuses) : rls_allowed(statuses, count);
+    return rls_written(statuses, count, refused);
 }
 
 /* The decisions, with the arguments of `check`. NULL: an error. */

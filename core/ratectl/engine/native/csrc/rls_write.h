@@ -115,34 +115,6 @@ rls_state(unsigned char *at, const RlsStatus *s)
     return rls_copy(at, state, size);
 }
 
-/* The answer to a request whose descriptors were all allowed; its headers are about the limit with
-   the smallest share left. */
-static PyObject *
-rls_allowed(const RlsStatus *all, int count)
-{
-    const RlsStatus *told = all;
-    size_t most = 8;
-    for (const RlsStatus *s = all; s < all + count; s++) {
-        most += 16 + s->sizes[TOLD_LIMIT] + s->tail_size;
-        if (s->share < told->share)
-            told = s;
-    }
-    most += told->sizes[TOLD_POLICIES] + 96 + told->sizes[TOLD_NAME];
-    unsigned char usual[1024], *begin = most <= sizeof usual ? usual : PyMem_Malloc(most);
-    if (begin == NULL)
-        return PyErr_NoMemory();
-    unsigned char *at = rls_copy(begin, "\x08\x01", 2);
-    for (const RlsStatus *s = all; s < all + count; s++)
-        at = rls_put_status(at, s, "\x08\x01");
-    at = rls_part(at, told, TOLD_POLICIES);
-    if (told->sizes[TOLD_NAME])
-        at = rls_state(at, told);
-    PyObject *answer = PyBytes_FromStringAndSize((char *)begin, at - begin);
-    if (begin != usual)
-        PyMem_Free(begin);
-    return answer;
-}
-
 /* The header with the seconds after which a refused request may pass: at most 40 bytes. */
 static unsigned char *
 rls_retry_after(unsigned char *at, i64 span)
@@ -155,23 +127,33 @@ rls_retry_after(unsigned char *at, i64 span)
     return rls_copy(rls_put(at, size), digits, size);
 }
 
-/* The answer to a request whose one descriptor was refused. */
+/* The answer to a request whose descriptors were all allowed, or whose only one was refused; its
+   headers are about the limit with the smallest share left. */
 static PyObject *
-rls_refused(const RlsStatus *s)
+rls_written(const RlsStatus *all, int count, int refused)
 {
-    size_t most = 160 + s->tail_size;
-    for (int i = 0; i < TOLD_PARTS; i++)
-        most += s->sizes[i];
+    const RlsStatus *told = all;
+    const char *code = refused ? "\x08\x02" : "\x08\x01";
+    size_t most = 8;
+    for (const RlsStatus *s = all; s < all + count; s++) {
+        most += 16 + s->sizes[TOLD_LIMIT] + s->tail_size;
+        if (s->share < told->share)
+            told = s;
+    }
+    most += 40 + told->sizes[TOLD_POLICIES] + 96 + told->sizes[TOLD_NAME] +
+            told->sizes[TOLD_METADATA];
     unsigned char usual[1024], *begin = most <= sizeof usual ? usual : PyMem_Malloc(most);
     if (begin == NULL)
         return PyErr_NoMemory();
-    unsigned char *at = rls_put_status(rls_copy(begin, "\x08\x02", 2), s, "\x08\x02");
-    if (s->reset > 0)
-        at = rls_retry_after(at, s->reset);
-    at = rls_part(at, s, TOLD_POLICIES);
-    if (s->sizes[TOLD_NAME])
-        at = rls_state(at, s);
-    at = rls_part(at, s, TOLD_METADATA);
+    unsigned char *at = rls_copy(begin, code, 2);
+    for (const RlsStatus *s = all; s < all + count; s++)
+        at = rls_put_status(at, s, code);
+    if (refused && told->reset > 0)
+        at = rls_retry_after(at, told->reset);
+    at = rls_part(at, told, TOLD_POLICIES);
+    if (told->sizes[TOLD_NAME])
+        at = rls_state(at, told);
+    at = rls_part(at, told, TOLD_METADATA); /* of a refusal */
     PyObject *answer = PyBytes_FromStringAndSize((char *)begin, at - begin);
     if (begin != usual)
         PyMem_Free(begin);
