@@ -164,6 +164,16 @@ def test_members_that_leave_give_nothing_to_one_that_was_killed() -> None:
     assert state.unowned == WHOLE_SHARE - share
 
 
+def test_an_owner_that_was_reached_long_ago_may_have_ended() -> None:
+    machine = Machine(one=(200, 100))
+    (member,) = machine.start()
+    keeper = member.keeper
+    keeper.reached = ["gone"] * len(keeper.reached)
+    for ago, runs in ((SECOND, True), (3 * SECOND, False)):
+        keeper.reached_at = [machine.now - ago] * len(keeper.reached)
+        assert keeper._runs("gone") is runs
+
+
 # Gifts --------------------------------------------------------------------------------------------
 
 

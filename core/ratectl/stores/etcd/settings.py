@@ -43,9 +43,9 @@ VARIABLES: Final[Mapping[str, str]] = {
 """Environment variables and their meanings."""
 
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
-_OF_PASSWORD: Final = "RATECTL_ETCD_PASSWORD_FILE"
+_PASSWORD_FILE: Final = "RATECTL_ETCD_PASSWORD_FILE"  # noqa: S105  the name of a variable
 _FILES: Final = {
-    _OF_PASSWORD: "password",
+    _PASSWORD_FILE: "password",
     "RATECTL_ETCD_CA": "ca",
     "RATECTL_ETCD_CERT": "cert",
     "RATECTL_ETCD_KEY": "key",
@@ -112,7 +112,7 @@ class Settings:
                     f"RATECTL_ETCD_{name} is set, but {shown(url)!r} is plaintext; use etcds://",
                 )
         files = {variable: values[variable] for variable in _FILES if variable in values}
-        pems = _contents({name: path for name, path in files.items() if name != _OF_PASSWORD})
+        pems = _contents({name: path for name, path in files.items() if name != _PASSWORD_FILE})
         _check(
             ("cert" in pems) == ("key" in pems), "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY"
         )
@@ -146,12 +146,12 @@ def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
         values[name].rstrip("\r\n") if name in values else None
         for name in ("RATECTL_ETCD_USER", "RATECTL_ETCD_PASSWORD")
     )
-    if _OF_PASSWORD in values:
+    if _PASSWORD_FILE in values:
         _check(
             password is None,
             "set RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE, not both",
         )
-        password = _password(values[_OF_PASSWORD])
+        password = _password(values[_PASSWORD_FILE])
     _check(
         (user is None) == (password is None),
         "set RATECTL_ETCD_USER together with RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE",
@@ -174,13 +174,13 @@ def parse_environment(name: str) -> str:
 def _contents(files: Mapping[str, str]) -> dict[str, Any]:
     """Return fields of the settings, from files by variable."""
     return {
-        _FILES[name]: _password(path) if name == _OF_PASSWORD else _pem(name, path)
+        _FILES[name]: _password(path) if name == _PASSWORD_FILE else _pem(name, path)
         for name, path in files.items()
     }
 
 
 def _password(path: str) -> str:
-    content = _read(_OF_PASSWORD, path)
+    content = _read(_PASSWORD_FILE, path)
     return content.decode("utf-8", "replace").rstrip("\r\n")
 
 
