@@ -46,7 +46,8 @@ unit: .venv/dev .venv/etcd .venv/prometheus .venv/valkey-ready .venv/envoy-ready
 	else RATECTL_ENGINE=pure $(BIN)/pytest $(WORKERS) $(AGAIN); fi
 
 # More than the cores of a small machine: many tests wait.
-WORKERS ?= -n 4 --dist loadgroup
+# A test whose process ends (a crash of the compiled engine) ends the run, which names it.
+WORKERS ?= -n 4 --dist loadgroup --max-worker-restart=0
 # A test that fails runs once more, as one of 18,000 may meet a busy moment; five in a run may. Each is listed with its traceback: mend it.
 AGAIN ?= --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
 DECIDING_TESTS := $(addprefix tests/, agent callers cli/test_explained_is_enforced.py cli/test_conditions.py cli/test_simulate.py compiler conformance engine \
@@ -55,7 +56,7 @@ DECIDING_TESTS := $(addprefix tests/, agent callers cli/test_explained_is_enforc
 # What the suite does scaled down, at length: some hours, once for a change of these parts.
 soak: .venv/dev
 	for engine in c pure; do \
-	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 -o faulthandler_timeout=7200 $(SOAKED_TESTS) || exit 1; \
+	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 -o faulthandler_timeout=7200 -o timeout=7200 $(SOAKED_TESTS) || exit 1; \
 	done
 
 # Folders with tests whose size is `scaled` (tests/soak.py).
@@ -151,6 +152,6 @@ sanitize: .venv/dev
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 PYTHONMALLOC=malloc \
 	    PYTHONPATH=$(CURDIR)/$(SANITIZED)/core RATECTL_ENGINE=c RATECTL_SANITIZED=1 \
-	    $(BIN)/pytest -q -s -p no:xdist -m "not etcd" $(SANITIZED_TESTS)
+	    $(BIN)/pytest -q -s -p no:xdist -o timeout=0 -m "not etcd" $(SANITIZED_TESTS)
 
 SANITIZED_TESTS ?= tests/engine tests/conformance tests/callers tests/agent tests/sidecar/test_rls_core.py

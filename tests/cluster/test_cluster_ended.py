@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,22 +47,25 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(name)
 
 
-def held(*options: str) -> tuple[subprocess.Popen[str], str, str]:
-    """Start a process that holds a lock; return it, its address, and the id of its child."""
+@contextmanager
+def held(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """Start a process that holds a lock; yield it, its address, and the id of its child."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", HOLDER, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
-    assert process.stdout is not None
-    path, child = process.stdout.readline().split()
-    return process, f"unix:{path}", child
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            assert process.stdout is not None
+            path, child = process.stdout.readline().split()
+            yield process, f"unix:{path}", child
+        finally:
+            process.kill()
 
 
 # The proof ----------------------------------------------------------------------------------------
 
 
 def test_a_process_that_was_killed_has_ended(folder: Path) -> None:
-    process, address, _ = held()
-    with process:
+    with held() as (process, address, _):
         assert not has_ended(address)
         process.send_signal(signal.SIGSTOP)
         assert not has_ended(address), "it may go on"
@@ -72,8 +76,7 @@ def test_a_process_that_was_killed_has_ended(folder: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_its_parent_alive(folder: Path) -> None:
-    process, address, child = held("fork")
-    with process:
+    with held("fork") as (process, address, child):
         try:
             assert not has_ended(address)
             process.kill()
@@ -118,8 +121,7 @@ def test_a_pipe_in_place_of_a_lock_keeps_nobody_waiting(folder: Path) -> None:
 
 def test_an_ended_member_is_overdue_when_nobody_counts_on_its_share(folder: Path) -> None:
     store, timing = MemoryStore("memory://ended"), Timing()
-    process, address, _ = held()
-    with process:
+    with held() as (process, address, _):
         Roster(store, "a", 900 * SECOND, timing).join(address, 0)
         seen = Roster(store, "b", 900 * SECOND, timing)
         seen.join("unix:/b", 0)

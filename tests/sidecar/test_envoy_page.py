@@ -56,7 +56,12 @@ class Shell:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{command}\necho @@\n")
         self._process.stdin.flush()
-        return "".join(iter(self._process.stdout.readline, "@@\n"))
+        output = ""
+        while not output.endswith("@@\n"):
+            line = self._process.stdout.readline()
+            assert line, f"the shell has ended: {self.log.read_text()}"
+            output += line
+        return output.removesuffix("@@\n")
 
     def close(self) -> None:
         """End the shell and what runs in it."""
