@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from ratectl.cluster.protocol.capacity import GRAINS, WHOLE, Lent, Size
 from ratectl.cluster.protocol.pool import Account, Pool
 from ratectl.cluster.protocol.sharing import idle_stock, share_out
 from ratectl.cluster.protocol.timing import MILLISECOND as MS
+from ratectl.cluster.protocol.timing import SECOND
+from simulation.buckets import Central
 
 if TYPE_CHECKING:
     from ratectl.cluster.protocol.messages import PoolId
@@ -146,13 +149,62 @@ def test_silent_members_are_passed_over() -> None:
     assert list(pool.waiting) == ["m0"]
 
 
-@given(st.integers(0, 5_000), st.integers(1, 1_000), st.booleans())
-def test_idle_members_hold_at_most_the_capacity(burst: int, members: int, scarce: bool) -> None:
-    stock = idle_stock(lent(burst), members, scarce=scarce)
+@given(st.integers(0, 5_000), st.integers(1, 1_000), st.booleans(), st.integers(0, 6_000))
+def test_idle_members_hold_at_most_the_capacity(
+    burst: int, members: int, scarce: bool, large: int
+) -> None:
+    stock = idle_stock(lent(burst), members, scarce=scarce, large=large)
     assert 0 <= stock * members <= burst
 
 
+@pytest.mark.parametrize(
+    ("large", "stock"),
+    [(0, 16), (1, 17), (16, 32), (17, 33), (20, 33), (33, 33), (34, 34), (50, 50), (51, 16)],
+)
+def test_idle_members_hold_enough_for_a_large_request_if_all_can(large: int, stock: int) -> None:
+    assert idle_stock(lent(200), 4, scarce=False, large=large) == stock
+    assert idle_stock(lent(200), 4, scarce=True, large=large) == 1
+
+
+def test_a_large_cost_is_forgotten_if_no_larger_one_is_told_of() -> None:
+    pool = Pool(0)
+    assert pool.note_large(20, SECOND)
+    for pool.at, cost in ((SECOND // 2, 20), (SECOND, 10), (SECOND * 5 // 4, 0)):
+        assert not pool.note_large(cost, SECOND)
+    pool.at = SECOND * 3 // 2
+    assert pool.note_large(10, SECOND)
+    assert pool.large == 10
+    pool.at *= 2
+    assert pool.note_large(0, SECOND)
+    assert pool.large == 0
+
+
 # In a cluster -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("members", "size", "cost"), [(4, 200, 20), (20, 1_000, 20), (4, 200, 25)])
+@pytest.mark.parametrize("pool", [ONE, KEYED])
+def test_costs_that_differ_much_are_admitted_as_by_one_bucket(
+    pool: PoolId, members: int, size: int, cost: int
+) -> None:
+    """At each member, one request in 20 costs far more than the others."""
+    cluster = SmallCluster(members, rate=size, burst=size)
+    central = Central(cluster.sizes["one"])
+    cluster.run(500 * MS)
+    chance = random.Random(1)
+    admitted = {False: 0, True: 0}
+
+    def each(_: int) -> None:
+        for i in range(members):
+            if chance.random() < 0.02:
+                asked = 1 if chance.randrange(20) else cost
+                admitted[True] += asked * cluster.ask(i, pool, asked)
+                if central.now(cluster.now) >= asked * GRAINS:
+                    central.admit(asked, cluster.now)
+                    admitted[False] += asked
+
+    cluster.run(10_000 * MS, each)
+    assert admitted[True] > 0.9 * admitted[False]
 
 
 @pytest.mark.parametrize("cost", [30, 99])

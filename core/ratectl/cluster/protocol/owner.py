@@ -229,7 +229,9 @@ class Owner:
         if pool.short:
             return 0
         members = len(pool.accounts if name.key else self.sessions)
-        return idle_stock(limit.lent, members, scarce=account.scarce, free=pool.free)
+        return idle_stock(
+            limit.lent, members, scarce=account.scarce, free=pool.free, large=pool.large
+        )
 
     def _stock_changed(self) -> None:
         """Tell every member how much it should hold while it has no requests."""
@@ -395,6 +397,8 @@ class Owner:
         most = limit.lent.most
         account.want, account.least = drawn.want, drawn.least
         self._large_costs.note(name, pool, account, limit.lent, now)
+        if pool.note_large(account.least, self._timing.large_for):
+            self._tell_stock(name, pool)
         standing = not name.key and name.limit in session.sizes
         if account.want == account.least == account.held == 0 and not standing:
             session.forget(name)

@@ -94,8 +94,8 @@ class Pool:
     """
 
     __slots__ = (
-        "accounts", "at", "changed_at", "cooling", "ended", "held", "high_at", "level", "recalling",
-        "rooms", "short", "waiting",
+        "accounts", "at", "changed_at", "cooling", "ended", "held", "high_at", "large", "large_at",
+        "level", "recalling", "rooms", "short", "waiting",
     )  # fmt: skip
 
     def __init__(self, now: int, level: int = 0, cooling: tuple[Step, ...] = ()) -> None:
@@ -111,6 +111,8 @@ class Pool:
         self.recalling = False
         self.short = False
         """Members should hold no tokens without requests: others wait for them."""
+        self.large, self.large_at = 0, now
+        """Largest cost for which a member had too few tokens lately, and when it was told of."""
         self.rooms: Rooms | None = None
         """Room of a bucket for refunds, from the first refund on."""
         self.ended: dict[str, int] | None = None
@@ -124,6 +126,18 @@ class Pool:
     def has_token(self, now: int, lent: Lent) -> bool:
         """Return True if the pool may have a whole token by now."""
         return self.level + lent.rate * (now - self.at) >= GRAINS
+
+    def note_large(self, cost: int, large_for: int) -> bool:
+        """Take note of a request for which a member has too few tokens; return True on a change.
+
+        :param large_for: time (nanoseconds) after which a cost is forgotten.
+        """
+        before = self.large
+        if self.at - self.large_at >= large_for:
+            self.large = 0
+        if cost and cost >= self.large:
+            self.large, self.large_at = cost, self.at
+        return self.large != before
 
     def room(self, lent: Lent) -> int:
         """Return how many grains may be in the pool, if nothing cools."""

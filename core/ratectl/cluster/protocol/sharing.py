@@ -34,21 +34,26 @@ def common_gap(fast: int, members: int) -> int:
     return max(fast, members * SECOND // _POLLS_PER_SECOND)
 
 
-def idle_stock(lent: Lent, members: int, *, scarce: bool, free: int = 0) -> int:
+def idle_stock(lent: Lent, members: int, *, scarce: bool, free: int = 0, large: int = 0) -> int:
     """Return how many tokens a member should hold while it has no requests.
 
-    With a token in its hand it admits the next request at once.
+    With a token in its hand it admits the next request at once. All members together hold a third
+    of the tokens; two thirds, if each can hold enough for a large request then.
 
     :param members: how many may be asked: all, for a limit with one bucket; of one key, those that
         were asked for it lately.
-    :param free: whole tokens in the pool. Members hold a third of what is free in a window.
+    :param free: whole tokens in the pool. Members hold a part of what is free in a window.
+    :param large: largest cost that a member lately had too few tokens for.
     """
     tokens = lent.most
     if tokens < 2 * members:
         return 1 if tokens >= members else 0
+    if scarce:
+        return 1
     if lent.window:
         tokens = free
-    return 1 if scarce else max(1, tokens // (3 * members))
+    usual, most = max(1, tokens // (3 * members)), tokens // members
+    return min(large + usual, max(large, 2 * most // 3)) if large <= most else usual
 
 
 def share_out(pool: Pool, lent: Lent, is_live: Callable[[str], bool]) -> Iterator[str]:

@@ -39,6 +39,8 @@ class Timing:
     """A member returns its tokens of a key that it was not asked for as long as this, at least,"""
     longest_interest: int = 30 * SECOND
     """and at most."""
+    large_for: int = 60 * SECOND
+    """Members hold enough for a large request for as long as this after one of them had not."""
     whole_for: int = 600 * SECOND
     """Members keep no part of the keys of a limit for as long as this after a request that cost
     more than what they lend otherwise."""
