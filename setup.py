@@ -1,4 +1,4 @@
-"""Build of the compiled core, the one part that pyproject.toml cannot describe.
+"""Build of what is written in C, the one part that pyproject.toml cannot describe.
 
 Without a compiler the package is built as pure Python; the reason is printed, and kept in a file
 from which ``ratectl version`` and ``Agent.status`` repeat it.
@@ -18,6 +18,8 @@ from setuptools.errors import BaseError, CCompilerError
 
 CORE: Final = "ratectl.engine.native._fast"
 SOURCES: Final = Path("core/ratectl/engine/native/csrc")
+HTTP2: Final = "ratectl.sidecar._http2"
+HTTP2_SOURCES: Final = Path("core/ratectl/sidecar/csrc")
 FAILURE: Final = "build_failure.txt"
 """File beside the missing module: why it was not built. ``ratectl.engine`` reads it."""
 
@@ -50,6 +52,8 @@ class BuildCore(build_ext):
         roots = [Path(self.build_lib), *([Path("core")] if inplace else [])]
         for root in roots:
             self._note(root / self.get_ext_filename(CORE), failure)
+            if failure:  # there is no compiler
+                (root / self.get_ext_filename(HTTP2)).unlink(missing_ok=True)
         if failure:
             self.extensions = self.distribution.ext_modules = []
 
@@ -75,16 +79,29 @@ class Wheel(bdist_wheel):
         super().run()
 
 
+def extension(name: str, source: Path, **options: Any) -> Extension:
+    """Return a module with one source, which includes the headers beside it."""
+    return Extension(
+        name,
+        sources=[str(source)],
+        depends=[str(header) for header in sorted(source.parent.glob("*.h"))],
+        extra_compile_args=COMPILE,
+        extra_link_args=LINK,
+        py_limited_api=True,
+        **options,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            CORE,
-            sources=[str(SOURCES / "_fast.c")],
-            depends=[str(header) for header in sorted(SOURCES.glob("*.h"))],
-            extra_compile_args=COMPILE,
-            extra_link_args=LINK,
-            py_limited_api=True,
-        )
+        extension(CORE, SOURCES / "_fast.c"),
+        # Without it, the sidecar uses another server. It loads libnghttp2 when it is imported.
+        extension(
+            HTTP2,
+            HTTP2_SOURCES / "_http2.c",
+            optional=True,
+            libraries=["dl"] if sys.platform == "linux" else [],
+        ),
     ],
     cmdclass={"build_ext": BuildCore, "bdist_wheel": Wheel},
 )

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 from bench.grpc_go import built
 from bench.rls_envoy import through_envoy
 from bench.rls_rounds import ROUNDS, Rounds, measure, show_ratios, shown, started, started_by
+from ratectl.sidecar.sidecar import SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.rls_rounds import Server
 
-CALLS: Final = {"ngh2": 40_000, "grpcio": 8_000, "grpc-go": 40_000}
+CALLS: Final = {"libnghttp2": 40_000, "ngh2": 40_000, "grpcio": 8_000, "grpc-go": 40_000}
 LOADS: Final = {"1 connection x 32": (1, 32), "4 connections x 8": (4, 8), "1 x 1": (1, 1)}
 """Connections, and calls of each that are open at once."""
 ASKED: Final = bytes.fromhex("0000000026") + (
@@ -71,7 +72,7 @@ def run() -> dict[str, object]:
 
 
 def _servers(folder: Path) -> dict[str, Server]:
-    servers = {name: started(PROGRAM, name, POLICIES) for name in ("ngh2", "grpcio")}
+    servers = {name: started(PROGRAM, name, POLICIES) for name in SERVERS}
     go = built(folder)
     if go is None:
         print("    without grpc-go: Debian's golang-go, golang-google-grpc-dev and")

@@ -89,13 +89,14 @@ def _cpu_us(pid: int) -> float:
 def shown(load: str, name: str, rounds: Rounds) -> dict[str, float]:
     """Print the medians, and return them."""
     rate, p99, cpu = map(statistics.median, (rounds.rates, rounds.p99_us, rounds.cpu_us))
-    print(f"    {load:20} {name:8} {rate:>9,.0f}/s   p99 {p99:>6,.0f} µs   {cpu:6.1f} µs of CPU")
+    print(f"    {load:20} {name:10} {rate:>9,.0f}/s   p99 {p99:>6,.0f} µs   {cpu:6.1f} µs of CPU")
     return {"per_second": rate, "p99_us": p99, "cpu_us": cpu}
 
 
 def show_ratios(figures: Mapping[str, Mapping[str, float]]) -> None:
     """Print our figures as shares of grpc-go's."""
     if "grpc-go" in figures:
-        ours, go = figures["ngh2"], figures["grpc-go"]
-        rate, cpu = (ours[name] / go[name] for name in ("per_second", "cpu_us"))
-        print(f"    ngh2 beside grpc-go: {rate:.2f} of its rate, {cpu:.2f} of its CPU for a call")
+        go = figures["grpc-go"]
+        for server in ("libnghttp2", "ngh2"):
+            rate, cpu = (figures[server][name] / go[name] for name in ("per_second", "cpu_us"))
+            print(f"    {server} beside grpc-go: {rate:.2f} of its rate, {cpu:.2f} of its CPU")

@@ -135,7 +135,10 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: st
             ["--rls", "127.0.0.1:0", "--rls-tls", "a"],
             "--rls-tls is given two or three times, not 1",
         ),
-        (["--rls", "127.0.0.1:0", "--rls-server", "h2"], "'h2' is not one of 'ngh2', 'grpcio'"),
+        (
+            ["--rls", "127.0.0.1:0", "--rls-server", "h2"],
+            "'h2' is not one of 'libnghttp2', 'ngh2', 'grpcio'",
+        ),
         (["--xds", "127.0.0.1:1"], "--xds is for --rls: name its address"),
         (["--xds-tls", "a", "--xds-tls", "b"], "--xds-tls is for --xds: name its address"),
         (["--xds-node", "a"], "--xds-node is for --xds: name its address"),

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def main() -> int:
+    from ratectl.sidecar.sidecar import SERVERS
     from sidecar.damaging import connection, messages
     from sidecar.test_rls_core import Twins
 
@@ -18,7 +19,7 @@ def main() -> int:
     first = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time()) * 1_000
     until, understood, calls = time.monotonic() + seconds, 0, 0
     for seed in count(first):
-        calls += connection(seed)
+        calls += sum(connection(seed, server) for server in SERVERS[:-1])
         if seed % 20 == 0:
             twins = Twins()
             understood += messages(seed, twins, 2_000)

@@ -67,8 +67,10 @@ def test_source_distribution_has_exactly_the_sources(built: Built) -> None:
 
 def test_compiled_wheel_is_for_every_python_from_the_oldest(compiled: Path) -> None:
     assert re.search(r"-cp311-abi3-[a-z0-9_.]+\.whl$", compiled.name)
-    (module,) = (name for name in names(compiled) if name.endswith((".so", ".pyd")))
-    assert module.startswith("ratectl/engine/native/_fast.abi3.")
+    modules = sorted(name for name in names(compiled) if name.endswith((".so", ".pyd")))
+    assert [name.partition(".abi3.")[0] for name in modules] == [
+        "ratectl/engine/native/_fast", "ratectl/sidecar/_http2",
+    ]  # fmt: skip
     assert not any("build_failure" in name for name in names(compiled))
 
 
@@ -89,11 +91,14 @@ def test_wheels_have_the_licence_and_no_c_sources(wheel: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the flags are those of Linux")
-def test_compiled_core_is_hardened_and_stripped(compiled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["engine/native/_fast", "sidecar/_http2"])
+def test_compiled_modules_are_hardened_and_stripped(
+    compiled: Path, tmp_path: Path, name: str
+) -> None:
     readelf = shutil.which("readelf")
     assert readelf is not None, "readelf comes with the linker"
     with zipfile.ZipFile(compiled) as archive:
-        module = archive.extract("ratectl/engine/native/_fast.abi3.so", tmp_path)
+        module = archive.extract(f"ratectl/{name}.abi3.so", tmp_path)
     headers = run([readelf, "--wide", "--dynamic", "--segments", "--sections", module], tmp_path)
     assert "GNU_RELRO" in headers
     assert "BIND_NOW" in headers

@@ -19,11 +19,12 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from ratectl.sidecar.http2 import GrpcConnection
-from ratectl.sidecar.methods import CallError
+from ratectl.sidecar.methods import MOST_BYTES
+from ratectl.sidecar.statuses import CallError
 from ratectl.sidecar.wire import WireError, decode_request
 from sidecar.envoys_messages import descriptor, request
 from sidecar.protobuf_oracle import message
+from sidecar.servers import connection as new_connection
 from sidecar.test_rls_attacks import HEADERS, MESSAGE, PREFACE
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def messages(seed: int, twins: Twins, count: int) -> int:
     return understood
 
 
-def connection(seed: int) -> int:
+def connection(seed: int, server: str) -> int:
     """Feed a damaged connection in pieces, which must not raise; return the calls it has made."""
     rnd = random.Random(seed)
     made = []
@@ -97,7 +98,8 @@ def connection(seed: int) -> int:
         return data
 
     path = HEADERS[3][1]
-    http2 = GrpcConnection({path: method}, streams=[path] if rnd.random() < 0.3 else ())
+    streams = [path] if rnd.random() < 0.3 else ()
+    http2 = new_connection(server, {path: method}, streams=streams)
     parts = [PREFACE, SettingsFrame(0, settings=_settings(rnd)).serialize()]
     parts += [part.serialize() for part in _frames(rnd)]
     if rnd.random() < 0.7:
@@ -114,8 +116,8 @@ def connection(seed: int) -> int:
             http2.to_send()
     http2.to_send()
     assert http2.calls <= 256
-    assert http2._parts.keys() <= http2._arriving.keys() <= http2._open
-    assert http2._streamed._calls.keys() <= http2._open
+    assert 0 <= http2.waiting <= http2.calls * (MOST_BYTES + 5)
+    assert len(http2._streamed) <= http2.calls
     return len(made)
 
 

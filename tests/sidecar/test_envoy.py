@@ -18,6 +18,7 @@ from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
 from ratectl.stores import open_store
 from sidecar.meshes import mesh
+from sidecar.servers import needed
 from support import once, policies, publish_policies
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_requests_pass_until_the_limit_is_used_up(tmp_path: Path, server: Any) -
     with (
         mesh(tmp_path) as run,
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, f"127.0.0.1:{run.rls}", server=server),
+        Sidecar(agent, f"127.0.0.1:{run.rls}", server=needed(server)),
     ):
         answers = [run.get("a") for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]

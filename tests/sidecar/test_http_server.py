@@ -22,6 +22,7 @@ from ratectl import Agent, Tls
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
 from sidecar.http_asking import ask, connected, encoded, post
+from sidecar.servers import needed
 from support import once
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_both_endpoints_count_together(agent: Agent, server: Any) -> None:
 
     asked = request("shop", descriptor(("client", "a"))).SerializeToString()
     with (
-        Sidecar(agent, "127.0.0.1:0", server=server, http="127.0.0.1:0") as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=needed(server), http="127.0.0.1:0") as sidecar,
         grpc.insecure_channel(str(sidecar.rls)) as channel,
     ):
         assert post(sidecar.http, "/v1/check", ASKED).json["remaining"] == 1

@@ -24,12 +24,13 @@ from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.grpcio_server import MOST_STREAMED
-from ratectl.sidecar.http2 import GrpcConnection
-from ratectl.sidecar.methods import MOST_BYTES, MOST_MESSAGES, REFLECTION, CallError
+from ratectl.sidecar.methods import MOST_BYTES, MOST_MESSAGES, REFLECTION
 from ratectl.sidecar.service import METHOD
 from ratectl.sidecar.sidecar import SERVERS
+from ratectl.sidecar.statuses import CallError
 from ratectl.sidecar.streamed_calls import MOST_CALLS
 from sidecar.protobuf_oracle import described
+from sidecar.servers import ON_THE_LOOP, connection, needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,11 +51,16 @@ LIST = Request(list_services="").SerializeToString()
 each_version = pytest.mark.parametrize("path", REFLECTION)
 
 
+@pytest.fixture(params=ON_THE_LOOP)
+def looped(request: pytest.FixtureRequest) -> Any:
+    return needed(request.param)
+
+
 @pytest.fixture(params=SERVERS)
 def channel(request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
     with (
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, "127.0.0.1:0", server=request.param) as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=needed(request.param)) as sidecar,
         grpc.insecure_channel(str(sidecar.rls)) as channel,
     ):
         yield channel
@@ -161,10 +167,10 @@ class Slow:
         self._queue.put(data)
 
 
-def test_streams_stay_open_and_are_counted() -> None:
+def test_streams_stay_open_and_are_counted(looped: Any) -> None:
     with (
         Agent.from_policies(POLICIES) as agent,
-        Sidecar(agent, "127.0.0.1:0", server="ngh2") as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=looped) as sidecar,
         grpc.insecure_channel(str(sidecar.rls)) as channel,
     ):
         slow = [Slow(channel) for _ in range(MOST_CALLS)]
@@ -183,20 +189,20 @@ def test_streams_stay_open_and_are_counted() -> None:
             each.call.cancel()
 
 
-def test_calls_that_were_ended_by_an_error_count_as_long_as_they_are_open() -> None:
+def test_calls_that_were_ended_by_an_error_count_as_long_as_they_are_open(looped: Any) -> None:
     """A client that does not read its answers must not make new ones without end."""
-    connection = GrpcConnection({METHOD: bytes}, streams=[METHOD])
-    connection.feed(PREFACE + SettingsFrame(0, settings={4: 0}).serialize())
+    fed = connection(looped, {METHOD: bytes}, streams=[METHOD])
+    fed.feed(PREFACE + SettingsFrame(0, settings={4: 0}).serialize())
     for stream in range(1, 2 * 60, 2):
-        connection.feed(headers(stream).serialize())
+        fed.feed(headers(stream).serialize())
         content = whole(*([b"x" * 1_000] * (MOST_MESSAGES + 1)))
         content += b"x" * 20_000  # after the end
         for at in range(0, len(content), 16_000):
             part = content[at : at + 16_000]
-            connection.feed(data(stream, part, end=False).serialize())
-            connection.to_send()
-    assert len(connection._streamed) == MOST_CALLS
-    assert not any(call.parts for call in connection._streamed._calls.values())
+            fed.feed(data(stream, part, end=False).serialize())
+            fed.to_send()
+    assert len(fed._streamed) == MOST_CALLS
+    assert not any(call.parts for call in fed._streamed._calls.values())
 
 
 def test_calls_that_wait_leave_threads_of_grpcio_to_others() -> None:
@@ -234,8 +240,8 @@ def _is_answered(channel: grpc.Channel) -> bool:
 class Feeding:
     """A connection without a socket, with a method that answers each message by itself."""
 
-    def __init__(self, begin: HeadersFrame | None = None) -> None:
-        self.connection = GrpcConnection({METHOD: self._answer}, streams=[METHOD])
+    def __init__(self, server: str, begin: HeadersFrame | None = None) -> None:
+        self.connection = connection(server, {METHOD: self._answer}, streams=[METHOD])
         self.asked: list[bytes] = []
         settings = SettingsFrame(0).serialize()
         self.connection.feed(PREFACE + settings + (begin or headers(1)).serialize())
@@ -268,10 +274,10 @@ def whole(*messages: bytes) -> bytes:
     return b"".join(b"\0" + len(each).to_bytes(4, "big") + each for each in messages)
 
 
-def test_messages_may_come_in_any_parts() -> None:
+def test_messages_may_come_in_any_parts(looped: Any) -> None:
     content = whole(b"one", b"", b"three" * 100)
     for size in (1, 4, 5, 6, 9, 1_000):
-        feeding = Feeding()
+        feeding = Feeding(looped)
         for at in range(0, len(content), size):
             feeding.feed(content[at : at + size])
         assert feeding.asked == [b"one", b"", b"three" * 100]
@@ -280,11 +286,11 @@ def test_messages_may_come_in_any_parts() -> None:
         assert feeding.connection.calls == 0
 
 
-def test_only_post_begins_a_call() -> None:
+def test_only_post_begins_a_call(looped: Any) -> None:
     fields = [(name, "GET" if name == ":method" else value) for name, value in HEADERS]
     begin = HeadersFrame(1, hpack.Encoder().encode(fields, huffman=False))
     begin.flags.add("END_HEADERS")
-    feeding = Feeding(begin)
+    feeding = Feeding(looped, begin)
     feeding.feed(whole(b"a"), end=True)
     assert feeding.end() == (b"", "12")
     assert not feeding.asked
@@ -302,8 +308,8 @@ def test_only_post_begins_a_call() -> None:
     ids=["compressed", "too large", "not whole", "no length", "an error of the method"],
 )
 @pytest.mark.parametrize("ends", ["with it", "later", "by trailers"])
-def test_a_wrong_message_ends_the_call(content: bytes, status: str, ends: str) -> None:
-    feeding = Feeding()
+def test_a_wrong_message_ends_the_call(looped: Any, content: bytes, status: str, ends: str) -> None:
+    feeding = Feeding(looped)
     feeding.feed(content, end=ends == "with it")
     if ends == "later":
         feeding.feed(b"", end=True)

@@ -18,6 +18,7 @@ from ratectl.sidecar.mapping_file import parse_mapping
 from ratectl.sidecar.service import METHOD, RateLimitService
 from ratectl.sidecar.sidecar import SERVERS
 from sidecar.envoys_messages import OK, OVER, asked, descriptor, request
+from sidecar.servers import needed
 from support import once
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ ASKED = request("shop", descriptor(("client", "a"))).SerializeToString()
 def calling(server: Any, valkey: ValkeyServer, deadline: float) -> Iterator[Any]:
     with (
         Agent.from_policies(POLICIES, redis=valkey.url, redis_deadline=deadline) as agent,
-        Sidecar(agent, "127.0.0.1:0", server=server) as sidecar,
+        Sidecar(agent, "127.0.0.1:0", server=needed(server)) as sidecar,
         grpc.insecure_channel(str(sidecar.rls)) as channel,
     ):
         yield channel.unary_unary(METHOD)

@@ -24,6 +24,7 @@ from ratectl.sidecar.methods import MOST_BYTES
 from ratectl.sidecar.service import METHOD, SERVICE
 from ratectl.sidecar.sidecar import SERVERS
 from sidecar.envoys_messages import OK, OVER, descriptor, request
+from sidecar.servers import ON_THE_LOOP, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +48,12 @@ def agent() -> Iterator[Agent]:
 
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Any:
-    return request.param
+    return needed(request.param)
+
+
+@pytest.fixture(params=ON_THE_LOOP)
+def looped(request: pytest.FixtureRequest) -> Any:
+    return needed(request.param)
 
 
 @pytest.fixture
@@ -201,9 +207,9 @@ def test_it_may_end_as_soon_as_it_has_begun(agent: Agent, server: Any) -> None:
     assert not [each for each in threading.enumerate() if each.name == "ratectl-sidecar"]
 
 
-def test_connections_that_come_at_the_last_moment_are_closed(agent: Agent) -> None:
+def test_connections_that_come_at_the_last_moment_are_closed(agent: Agent, looped: Any) -> None:
     for _ in range(30):
-        sidecar = Sidecar(agent, "127.0.0.1:0", server="ngh2")
+        sidecar = Sidecar(agent, "127.0.0.1:0", server=looped)
         peers = [
             socket.create_connection((sidecar.rls.host, sidecar.rls.port), timeout=20)
             for _ in range(3)
@@ -227,16 +233,16 @@ def test_it_ends_with_its_agent_and_begins_with_no_closed_one(server: Any) -> No
 
 
 def test_one_that_ends_leaves_the_socket_of_the_next_one_alone(
-    agent: Agent, tmp_path: Path
+    agent: Agent, tmp_path: Path, looped: Any
 ) -> None:
     path = tmp_path / "rls.sock"
-    first = Sidecar(agent, f"unix:{path}", server="ngh2")
+    first = Sidecar(agent, f"unix:{path}", server=looped)
     with socket.socket(socket.AF_UNIX) as silent:  # it does not answer that it has heard of the end
         silent.connect(str(path))
         ending = threading.Thread(target=first.close, args=[1.0])
         ending.start()
         wait_for(lambda: not path.exists(), "the end to begin")
-        with Sidecar(agent, f"unix:{path}", server="ngh2") as second:
+        with Sidecar(agent, f"unix:{path}", server=looped) as second:
             ending.join(20)
             with grpc.insecure_channel(str(second.rls)) as channel:
                 assert channel.unary_unary(CHECK)(b"", timeout=10) == SERVING
@@ -245,7 +251,7 @@ def test_one_that_ends_leaves_the_socket_of_the_next_one_alone(
 class Slow:
     """A sidecar whose limits a server counts, slowly."""
 
-    def __init__(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, agent: Agent, monkeypatch: pytest.MonkeyPatch, looped: Any) -> None:
         self.may_go_on = threading.Event()
         self.decided = 0
         check = agent.check_blocking
@@ -257,14 +263,14 @@ class Slow:
 
         monkeypatch.setattr(agent, "check_blocking", slow)
         monkeypatch.setattr(type(agent), "asks_server", True)
-        self.sidecar = Sidecar(agent, "127.0.0.1:0", server="ngh2")
+        self.sidecar = Sidecar(agent, "127.0.0.1:0", server=looped)
         self.server: Any = self.sidecar._servers[0]
 
 
 def test_calls_that_were_given_up_are_not_decided_and_health_does_not_wait(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, looped: Any
 ) -> None:
-    slow = Slow(agent, monkeypatch)
+    slow = Slow(agent, monkeypatch, looped)
     with slow.sidecar, grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
         decide = channel.unary_unary(METHOD)
         calls = [decide.future(asking("a"), timeout=60) for _ in range(200)]
@@ -283,10 +289,10 @@ def test_calls_that_were_given_up_are_not_decided_and_health_does_not_wait(
 
 
 def test_too_many_calls_that_wait_are_refused(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, looped: Any
 ) -> None:
     monkeypatch.setattr("ratectl.sidecar.waiting_calls._MOST_WAITING", 20)
-    slow = Slow(agent, monkeypatch)
+    slow = Slow(agent, monkeypatch, looped)
     with slow.sidecar, grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
         decide = channel.unary_unary(METHOD)
         calls = [decide.future(asking("a"), timeout=60) for _ in range(20)]
@@ -299,8 +305,10 @@ def test_too_many_calls_that_wait_are_refused(
             each.result()
 
 
-def test_the_end_waits_no_longer_than_it_may(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Slow(agent, monkeypatch)
+def test_the_end_waits_no_longer_than_it_may(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, looped: Any
+) -> None:
+    slow = Slow(agent, monkeypatch, looped)
     with grpc.insecure_channel(str(slow.sidecar.rls)) as channel:
         call = channel.unary_unary(METHOD).future(asking("a"), timeout=60)
         wait_for(lambda: slow.decided == 1, "the call")

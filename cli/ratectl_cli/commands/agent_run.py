@@ -66,11 +66,11 @@ def run(
         ),
     ] = None,
     rls_server: Annotated[
-        Literal["ngh2", "grpcio"] | None,
+        Literal["libnghttp2", "ngh2", "grpcio"] | None,
         typer.Option(
             "--rls-server",
-            help="What speaks HTTP/2 for --rls.  "
-            "[default: ngh2, if ratectl's extra `sidecar` is installed]",
+            help="What speaks HTTP/2 for --rls.  [default: the first that is here: the system's "
+            "libnghttp2, ngh2 of ratectl's extra `sidecar`, grpcio]",
         ),
     ] = None,
     rls_tls: Annotated[

@@ -27,7 +27,7 @@ class SidecarOptions:
     """
 
     rls: str | None
-    rls_server: Literal["ngh2", "grpcio"] | None
+    rls_server: Literal["libnghttp2", "ngh2", "grpcio"] | None
     rls_tls: Sequence[str] | None
     rls_mapping: str | None
     xds: str | None
@@ -86,7 +86,8 @@ class SidecarOptions:
             http_tls=self._http_certificates(),
         )
         for name, address in running.enter_context(sidecar).addresses.items():
-            log.info("%s on %s", name, address)
+            server = f", by {sidecar.server}" if name == "rls" else ""
+            log.info("%s on %s%s", name, address, server)
         if self.xds is not None:
             from ratectl.xds import GatewayFollower
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from ratectl.sidecar.methods import CallError
+    from ratectl.sidecar.statuses import CallError
 
 __all__ = [
     "HEADERS", "PREFIX", "TRAILERS", "TYPE", "Fields", "error_headers", "error_trailers",
@@ -18,6 +18,8 @@ Fields = tuple[tuple[bytes, bytes], ...]
 TYPE: Final = b"application/grpc"
 HEADERS: Final[Fields] = ((b":status", b"200"), (b"content-type", TYPE))
 TRAILERS: Final[Fields] = ((b"grpc-status", b"0"),)
+_LONGEST_TEXT: Final = 1_000
+"""Characters of an error: headers have a bound."""
 PREFIX: Final = 5
 """Bytes before a message: a flag of compression, and the length."""
 
@@ -34,7 +36,7 @@ def framed(message: bytes) -> bytes:
 
 def error_trailers(error: CallError) -> Fields:
     """Return the end of a call whose headers were sent."""
-    message = quote(str(error), safe=" !#$&'()*+,/:;=?@[]<>^`{|}~\"").encode()
+    message = quote(str(error)[:_LONGEST_TEXT], safe=" !#$&'()*+,/:;=?@[]<>^`{|}~\"").encode()
     return (b"grpc-status", str(error.code).encode()), (b"grpc-message", message)
 
 

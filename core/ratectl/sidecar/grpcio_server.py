@@ -19,11 +19,10 @@ from ratectl.sidecar.methods import (
     MOST_HEADERS,
     MOST_MESSAGES,
     MOST_STREAMS,
-    RESOURCE_EXHAUSTED,
     TOO_MANY_MESSAGES,
-    CallError,
     answer_of,
 )
+from ratectl.sidecar.statuses import RESOURCE_EXHAUSTED, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

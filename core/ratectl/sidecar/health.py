@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ratectl.sidecar.statuses import NOT_FOUND, CallError
 from ratectl.sidecar.wire import decode_text
 
 if TYPE_CHECKING:
@@ -17,8 +18,11 @@ _SERVING: Final = b"\x08\x01"
 _NOT_SERVING: Final = b"\x08\x02"
 
 
-class UnknownService(LookupError):
+class UnknownService(CallError):
     """A service that this server does not have."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(NOT_FOUND, message)
 
 
 class Health:

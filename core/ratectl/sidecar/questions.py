@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.engine.cost import REQUESTS
 from ratectl.sidecar.messages import Unit
+from ratectl.sidecar.statuses import INVALID_ARGUMENT, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,11 @@ _UNITS: Final = {
 }
 
 
-class InvalidRequest(ValueError):
+class InvalidRequest(CallError):
     """A request that cannot be decided."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(INVALID_ARGUMENT, message)
 
 
 class Question(NamedTuple):

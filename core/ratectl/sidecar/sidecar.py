@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
+    from ratectl.sidecar.http2 import MakeConnection
     from ratectl.sidecar.loop_server import Endpoint, LoopServer
     from ratectl.sidecar.mapping import EnvoyMapping
     from ratectl.sidecar.mapping_follower import MappingFollower
 
 __all__ = ["SERVERS", "Sidecar"]
 
-Server = Literal["ngh2", "grpcio"]
+Server = Literal["libnghttp2", "ngh2", "grpcio"]
 SERVERS: Final[tuple[Server, ...]] = get_args(Server)
+_REMEDIES: Final[Mapping[str, str]] = {
+    "libnghttp2": "Install it (Debian: libnghttp2-14), from version 1.61 on",
+    "ngh2": "Install it: pip install 'ratectl[sidecar]'",
+}
 
 
 class Sidecar(Closing):
@@ -49,8 +55,9 @@ class Sidecar(Closing):
         """Listen on ``rls`` for Envoy, on ``http`` for JSON: ``127.0.0.1:8081``, or ``unix:/path``.
 
         Whoever reaches an address can use up limits: it has no passwords. ``server``: what speaks
-        HTTP/2. ``ngh2`` needs the extra ``ratectl[sidecar]``, and is the default where that is
-        installed; ``grpcio`` takes ten times as long for each call. ``http`` needs the extra.
+        HTTP/2; the first that is here is the default. ``libnghttp2`` is the system's library,
+        ``ngh2`` comes with the extra ``ratectl[sidecar]``, and takes twice as long for each call;
+        ``grpcio`` takes ten times as long. ``http`` needs the extra.
         ``rls_tls``, ``http_tls``: certificate and key, read again when they change, and the
         authority of clients' certificates. ``rls_mapping``: a file that maps Envoy's domains and
         descriptors to scopes (docs/envoy.md), read again when it changes.
@@ -71,12 +78,14 @@ class Sidecar(Closing):
         self._mapping: MappingFollower | None = None
         self._servers: list[LoopServer | GrpcioServer] = []
         self._addresses: dict[str, Address] = {}
+        self._server: Server | None = None
         try:
             if rls_mapping is not None:
                 self._follow(agent, rls_mapping)
             endpoints: list[Endpoint] = []
             if rls is not None:
-                endpoints += self._rls(agent, parse_address(rls), _chosen(server), rls_tls)
+                self._server = _chosen(server)
+                endpoints += self._rls(agent, parse_address(rls), self._server, rls_tls)
             if http is not None:
                 endpoints.append(self._http(agent, parse_address(http), http_tls))
             if endpoints:
@@ -98,7 +107,7 @@ class Sidecar(Closing):
         from ratectl.sidecar.rls_endpoint import rls_endpoint
 
         may_wait = partial(getattr, agent, "asks_server")
-        return [rls_endpoint(self._methods, address, tls, may_wait)]
+        return [rls_endpoint(self._methods, address, tls, may_wait, connection_type(server))]
 
     def _http(self, agent: Agent, address: Address, tls: Tls | None) -> Endpoint:
         from ratectl.sidecar.http_endpoint import http_endpoint
@@ -130,6 +139,11 @@ class Sidecar(Closing):
     def addresses(self) -> Mapping[str, Address]:
         """Addresses by what is served there: ``rls``, ``http``."""
         return self._addresses
+
+    @property
+    def server(self) -> Server | None:
+        """What speaks HTTP/2 for the Rate Limit Service; None if that is not served."""
+        return self._server
 
     @property
     def rls(self) -> Address:
@@ -182,18 +196,35 @@ class Sidecar(Closing):
 def _chosen(server: Server | None) -> Server:
     """Return the server to use.
 
-    :raises UsageError: there is none of this name, or it is not installed.
+    :raises UsageError: there is none of this name, or it is not here.
     """
     if server not in (None, *SERVERS):
         raise UsageError(f"there is no server {server!r}: there are {', '.join(SERVERS)}")
-    if server == "grpcio":
+    if server is not None:
+        if server != "grpcio":
+            connection_type(server)
         return server
+    for each in SERVERS[:-1]:
+        with suppress(UsageError):
+            connection_type(each)
+            return each
+    return "grpcio"
+
+
+def connection_type(server: Server) -> MakeConnection:
+    """Return the type of connections of a server.
+
+    :raises UsageError: it is not here.
+    """
     try:
-        import ngh2  # noqa: F401
-    except ModuleNotFoundError:
-        if server is None:
-            return "grpcio"
+        if server == "libnghttp2":
+            from ratectl.sidecar.http2_native import NativeConnection
+
+            return NativeConnection
+        from ratectl.sidecar.http2_ngh2 import Ngh2Connection
+
+        return Ngh2Connection
+    except ImportError as error:
         raise UsageError(
-            "the server ngh2 needs the package of this name: pip install 'ratectl[sidecar]'"
+            f"the server {server} cannot be used: {error}. {_REMEDIES[server]}"
         ) from None
-    return "ngh2"

@@ -6,42 +6,39 @@ its stream is closed.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ngh2 import StreamProtocolError
-
-from ratectl.sidecar.grpc_frames import (
-    HEADERS,
-    PREFIX,
-    TRAILERS,
-    error_headers,
-    error_trailers,
-    framed,
-)
-from ratectl.sidecar.methods import (
-    INTERNAL,
-    MOST_BYTES,
-    MOST_MESSAGES,
-    RESOURCE_EXHAUSTED,
-    TOO_MANY_MESSAGES,
-    UNIMPLEMENTED,
-    CallError,
-    answer_of,
-)
+from ratectl.sidecar.grpc_frames import PREFIX, TRAILERS, error_headers, error_trailers
+from ratectl.sidecar.methods import MOST_BYTES, MOST_MESSAGES, TOO_MANY_MESSAGES, answer_of
+from ratectl.sidecar.statuses import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ngh2 import Connection
-
+    from ratectl.sidecar.grpc_frames import Fields
     from ratectl.sidecar.methods import Method
 
-__all__ = ["MOST_CALLS", "StreamedCalls"]
+__all__ = ["MOST_CALLS", "Sender", "StreamedCalls"]
 
 MOST_CALLS: Final = 8
 """Open calls of one connection."""
+
+
+class Sender(Protocol):
+    """A connection that sends answers. Of a stream that the peer has closed, it sends nothing."""
+
+    def send_headers(self, stream: int, headers: Fields, /) -> None:
+        """Answer with headers alone."""
+
+    def begin_messages(self, stream: int, /) -> None:
+        """Begin an answer with many messages."""
+
+    def send_message(self, stream: int, message: bytes, /) -> None:
+        """Send one of many messages."""
+
+    def end_messages(self, stream: int, trailers: Fields, /) -> None:
+        """End an answer with many messages."""
 
 
 @dataclass(slots=True)
@@ -58,7 +55,7 @@ class _Call:
 class StreamedCalls:
     """Open calls, by the numbers of their streams."""
 
-    def __init__(self, connection: Connection, methods: Mapping[bytes, Method]) -> None:
+    def __init__(self, connection: Sender, methods: Mapping[bytes, Method]) -> None:
         """``methods``: by their paths."""
         self._connection = connection
         self._methods = methods
@@ -72,15 +69,14 @@ class StreamedCalls:
         method = self._methods.get(path)
         if method is None:
             return False
-        is_full = len(self._calls) == MOST_CALLS
-        error = CallError(RESOURCE_EXHAUSTED, f"{MOST_CALLS} calls of this method are open")
-        with suppress(StreamProtocolError):
-            fields = error_headers(error) if is_full else HEADERS
-            self._connection.send_response(stream, fields, end_stream=is_full)
-        if not is_full:
-            self._calls[stream] = _Call(method)
-            if is_end:
-                self.end(stream)
+        if len(self._calls) == MOST_CALLS:
+            error = CallError(RESOURCE_EXHAUSTED, f"{MOST_CALLS} calls of this method are open")
+            self._connection.send_headers(stream, error_headers(error))
+            return True
+        self._connection.begin_messages(stream)
+        self._calls[stream] = _Call(method)
+        if is_end:
+            self.end(stream)
         return True
 
     def add(self, stream: int, data: bytes, *, is_end: bool) -> None:
@@ -109,8 +105,7 @@ class StreamedCalls:
             self._end(stream, call, answer)
             return
         call.answered += 1
-        with suppress(StreamProtocolError):
-            self._connection.send_data(stream, framed(answer))
+        self._connection.send_message(stream, answer)
 
     def end(self, stream: int) -> None:
         """Take note that the peer sends no more on a stream."""
@@ -123,9 +118,7 @@ class StreamedCalls:
     def _end(self, stream: int, call: _Call, error: CallError | None) -> None:
         call.is_over = True
         call.parts = bytearray()
-        with suppress(StreamProtocolError):
-            trailers = TRAILERS if error is None else error_trailers(error)
-            self._connection.send_trailers(stream, trailers)
+        self._connection.end_messages(stream, TRAILERS if error is None else error_trailers(error))
 
     def closed(self, stream: int) -> None:
         """Forget a stream that is closed."""

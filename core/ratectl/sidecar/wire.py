@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.sidecar.messages import Descriptor, Override, Request
+from ratectl.sidecar.statuses import INVALID_ARGUMENT, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,8 +46,11 @@ _MASK32: Final = (1 << 32) - 1
 _MASK64: Final = (1 << 64) - 1
 
 
-class WireError(ValueError):
+class WireError(CallError):
     """Bytes that are no message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(INVALID_ARGUMENT, message)
 
 
 # Reading ----------------------------------------------------------------------------------------
