@@ -92,13 +92,20 @@ class Tls:
         return context
 
 
+_given: set[int] = set()
+"""Ports that were returned, and that nobody may listen on yet."""
+
+
 def free_port() -> int:
-    """Return a free loopback port."""
+    """Return a free loopback port, each once."""
     # Below the ephemeral range: an outgoing connection cannot take the port of a killed server.
     while True:
         port = random.SystemRandom().randrange(15000, 32000)
+        if port in _given:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 
