@@ -32,9 +32,10 @@ make_session(Connection *c, long most_streams)
         made_options = options;
     }
     SettingsEntry settings[] = {{MAX_CONCURRENT_STREAMS, (uint32_t)most_streams},
-                                {MAX_HEADER_LIST_SIZE, (uint32_t)c->most_headers}};
+                                {MAX_HEADER_LIST_SIZE, (uint32_t)c->most_headers},
+                                {NO_RFC7540_PRIORITIES, 1}}; /* without them, it keeps no closed streams */
     return h2_session_server_new2(&c->session, made_callbacks, c, made_options) == 0 &&
-                   h2_submit_settings(c->session, 0, settings, 2) == 0
+                   h2_submit_settings(c->session, 0, settings, 3) == 0
                ? 0
                : -1;
 }

@@ -29,7 +29,7 @@ enum { LAST_DATA = 1, TRAILERS_FOLLOW = 2 };    /* what `ReadData` may say */
 enum { NO_MORE_NOW = -508, RESET_THIS_STREAM = -521, FAILED = -902 }; /* what callbacks may return */
 enum { NO_MEMORY = -901 };                      /* what functions may return */
 enum { PROTOCOL_ERROR = 1 };                    /* why a stream was closed */
-enum { MAX_CONCURRENT_STREAMS = 3, MAX_HEADER_LIST_SIZE = 6 };
+enum { MAX_CONCURRENT_STREAMS = 3, MAX_HEADER_LIST_SIZE = 6, NO_RFC7540_PRIORITIES = 9 };
 
 typedef int OnFrame(Session *, const FrameHead *, void *user);
 typedef int OnHeader(Session *, const FrameHead *, const uint8_t *name, size_t name_size,
