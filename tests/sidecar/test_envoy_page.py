@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,7 +21,10 @@ from support import once
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
+pytestmark = [
+    once, pytest.mark.envoy, pytest.mark.xdist_group("envoy"),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
+]  # fmt: skip
 
 PAGE: Final = (DOCS.parent / "envoy.md").read_text("utf-8")
 STEPS: Final = PAGE[PAGE.index("## Try it") : PAGE.index("## Configure Envoy")]
