@@ -162,4 +162,4 @@ sanitize: .venv/dev
 	    $(BIN)/pytest -q -s -p no:xdist -o timeout=0 -m "not etcd" $(SANITIZED_TESTS)
 
 SANITIZED_TESTS ?= tests/engine tests/conformance tests/callers tests/agent $(addprefix tests/sidecar/, \
-    test_rls_core.py test_rls_damaged.py test_rls_attacks.py test_reflection.py test_http2_native.py)
+    test_rls_core.py test_rls_damaged.py test_rls_attacks.py test_reflection.py test_http2_connections.py test_http2_native.py)

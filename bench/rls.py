@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from bench.grpc_go import built
 from bench.rls_envoy import through_envoy
 from bench.rls_rounds import ROUNDS, Rounds, measure, show_ratios, shown, started, started_by
-from ratectl.sidecar.sidecar import SERVERS
+from ratectl.sidecar.sidecar import servers_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ def run() -> dict[str, object]:
 
 
 def _servers(folder: Path) -> dict[str, Server]:
-    servers = {name: started(PROGRAM, name, POLICIES) for name in SERVERS}
+    servers = {name: started(PROGRAM, name, POLICIES) for name in servers_here()}
     go = built(folder)
     if go is None:
         print("    without grpc-go: Debian's golang-go, golang-google-grpc-dev and")

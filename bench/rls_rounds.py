@@ -97,6 +97,6 @@ def show_ratios(figures: Mapping[str, Mapping[str, float]]) -> None:
     """Print our figures as shares of grpc-go's."""
     if "grpc-go" in figures:
         go = figures["grpc-go"]
-        for server in ("libnghttp2", "ngh2"):
+        for server in [name for name in ("libnghttp2", "ngh2") if name in figures]:
             rate, cpu = (figures[server][name] / go[name] for name in ("per_second", "cpu_us"))
             print(f"    {server} beside grpc-go: {rate:.2f} of its rate, {cpu:.2f} of its CPU")

@@ -55,7 +55,7 @@ def test_a_sidecar_asks_by_its_mapping_which_may_change(tmp_path: Path) -> None:
     with open_store(url) as store:
         publish_policies(store, TREE)
         with agent_run(url, tmp_path, *options) as running:
-            at = running.logged(r"rls on (127.0.0.1:[0-9]+)")[1]
+            at = running.logged(r"rls on (127.0.0.1:[0-9]+), by (libnghttp2|ngh2|grpcio)\b")[1]
             with grpc.insecure_channel(at) as channel:
                 decide = channel.unary_unary(METHOD)
                 for _ in range(4):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ON_THE_LOOP", "connection", "needed"]
 
 ON_THE_LOOP = SERVERS[:-1]
-"""Those that answer on one asyncio loop."""
+"""Servers that answer on one asyncio loop: all but grpcio."""
 
 
 def needed(server: Any) -> Any:

@@ -166,6 +166,23 @@ def test_connections_are_collected_with_their_calls(begun: Callable[..., Any]) -
     assert gone() is None
 
 
+def test_a_connection_whose_open_call_is_its_own_method_is_collected() -> None:
+    needed("libnghttp2")
+    from ratectl.sidecar import _http2
+
+    class Own(_http2.Connection):
+        pass
+
+    methods: dict[bytes, Any] = {}
+    made = Own(methods, None, bool, 1_000, 1_000, 10, 1_000)
+    methods[METHOD.encode()] = made.feed
+    made.feed(BEGINNING + headers(1).serialize())
+    assert made.calls == 1
+    del made, methods
+    gc.collect()  # it clears weak references also of what it cannot free
+    assert not [each for each in gc.get_objects() if type(each) is Own]
+
+
 WITHOUT_END = """
 import resource, sys
 from sidecar.damaging import connection

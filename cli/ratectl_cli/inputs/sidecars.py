@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
 from ratectl_cli.inputs.serving import tls_of
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ratectl import Agent
     from ratectl.agent.serving.tls import Tls
+    from ratectl.sidecar.sidecar import Server
 
 __all__ = ["SidecarOptions"]
 
@@ -27,7 +28,7 @@ class SidecarOptions:
     """
 
     rls: str | None
-    rls_server: Literal["libnghttp2", "ngh2", "grpcio"] | None
+    rls_server: Server | None
     rls_tls: Sequence[str] | None
     rls_mapping: str | None
     xds: str | None

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     Later = Callable[[Method, bytes, "GrpcConnection", int], Answer | None]
     """Function that calls a method, or begins to; None: it gives the answer later."""
 
-__all__ = ["Answering", "GrpcConnection", "MakeConnection", "always", "tell_of_headers"]
+__all__ = [
+    "Answering", "CommonParts", "GrpcConnection", "MakeConnection", "always", "split",
+    "tell_of_headers",
+]  # fmt: skip
 
 MOST_WAITING: Final = 1024 * 1024
 """Bytes of messages of one connection that have not arrived whole."""
@@ -55,6 +58,40 @@ class GrpcConnection(Speaker, Protocol):
 
     def answer(self, stream: int, answer: Answer, /) -> None:
         """End a call; nothing happens if the peer has ended it."""
+
+
+class CommonParts:
+    """Parts of a connection that are the same in all modules."""
+
+    is_mute: Final = False
+    ended: int
+
+    @property
+    def calls(self) -> int:
+        """Calls that are open."""
+        raise NotImplementedError
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the connection may stay as it is."""
+        return LONGEST_CALL if self.calls else LONGEST_IDLE
+
+    @property
+    def state(self) -> tuple[int, bool]:
+        """Value that changes when a call ends, and when the first one begins."""
+        return self.ended, bool(self.calls)
+
+    def end_of_input(self) -> bool:
+        """Return False: a peer that sends no more acknowledges nothing."""
+        return False
+
+
+def split(
+    methods: Mapping[str, Method], streams: Collection[str]
+) -> tuple[dict[bytes, Method], dict[bytes, Method]]:
+    """Return the methods with one message, and those with many, by the bytes of their paths."""
+    by_path = {path.encode(): method for path, method in methods.items()}
+    return by_path, {path.encode(): by_path.pop(path.encode()) for path in streams}
 
 
 class MakeConnection(Protocol):

@@ -8,15 +8,15 @@ from ratectl.sidecar._http2 import LONGEST_PATH, Connection
 from ratectl.sidecar.grpc_frames import error_headers
 from ratectl.sidecar.http2 import (
     COMPRESSED,
-    LONGEST_CALL,
-    LONGEST_IDLE,
     MOST_WAITING,
     NO_METHOD,
     NOT_WHOLE,
     TOO_LARGE,
     TOO_MANY,
     WRONG_TYPE,
+    CommonParts,
     always,
+    split,
     tell_of_headers,
 )
 from ratectl.sidecar.methods import MOST_BYTES, MOST_HEADERS, MOST_STREAMS, error_of
@@ -40,13 +40,12 @@ _REFUSALS: Final = {
 }
 
 
-class NativeConnection(Connection):
+class NativeConnection(Connection, CommonParts):
     """One connection of a server: see ``ratectl.sidecar.http2.GrpcConnection``.
 
     C answers the usual calls. It calls the methods with an underscore for all others.
     """
 
-    is_mute: Final = False
     _streamed: StreamedCalls
 
     def __new__(
@@ -56,29 +55,14 @@ class NativeConnection(Connection):
         later: Later | None = None,
         may_wait: Callable[[], bool] = always,
     ) -> Self:
-        by_path = {path.encode(): method for path, method in methods.items()}
-        if any(len(path) > LONGEST_PATH for path in by_path):
+        by_path, streamed = split(methods, streams)
+        if any(len(path) > LONGEST_PATH for path in (*by_path, *streamed)):
             raise ValueError(f"a path has {LONGEST_PATH} bytes at most")
-        streamed = {path.encode(): by_path.pop(path.encode()) for path in streams}
         self = super().__new__(
             cls, by_path, later, may_wait, MOST_BYTES, MOST_HEADERS, MOST_STREAMS, MOST_WAITING
         )
         self._streamed = StreamedCalls(self, streamed)
         return self
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the connection may stay as it is."""
-        return LONGEST_CALL if self.calls else LONGEST_IDLE
-
-    @property
-    def state(self) -> tuple[int, bool]:
-        """Value that changes when a call ends, and when the first one begins."""
-        return self.ended, bool(self.calls)
-
-    def end_of_input(self) -> bool:
-        """Return False: a peer that sends no more acknowledges nothing."""
-        return False
 
     def answer(self, stream: int, answer: Answer) -> None:
         """End a call; nothing happens if the peer has ended it."""

@@ -25,8 +25,6 @@ from ratectl.sidecar.grpc_frames import HEADERS, PREFIX, TRAILERS, error_headers
 from ratectl.sidecar.http2 import (
     COMPRESSED,
     DRAINING,
-    LONGEST_CALL,
-    LONGEST_IDLE,
     MOST_WAITING,
     NO_METHOD,
     NOT_WHOLE,
@@ -35,7 +33,9 @@ from ratectl.sidecar.http2 import (
     TOO_MANY,
     TYPES,
     WRONG_TYPE,
+    CommonParts,
     always,
+    split,
     tell_of_headers,
 )
 from ratectl.sidecar.methods import MOST_BYTES, MOST_HEADERS, MOST_STREAMS, answer_of
@@ -60,10 +60,8 @@ _SETTINGS: Final = {
 }
 
 
-class Ngh2Connection:
+class Ngh2Connection(CommonParts):
     """One connection of a server: see ``ratectl.sidecar.http2.GrpcConnection``."""
-
-    is_mute: Final = False
 
     def __init__(
         self,
@@ -72,9 +70,7 @@ class Ngh2Connection:
         later: Later | None = None,
         may_wait: Callable[[], bool] = always,
     ) -> None:
-        by_path = {path.encode(): method for path, method in methods.items()}
-        streamed = {path.encode(): by_path.pop(path.encode()) for path in streams}
-        self._methods = by_path
+        self._methods, streamed = split(methods, streams)
         self._later, self._may_wait = later, may_wait
         self._waits = False
         self._connection = Connection(Role.SERVER, _CONFIGURATION)
@@ -94,20 +90,6 @@ class Ngh2Connection:
     def calls(self) -> int:
         """Calls that are open."""
         return len(self._open)
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the connection may stay as it is."""
-        return LONGEST_CALL if self._open else LONGEST_IDLE
-
-    @property
-    def state(self) -> tuple[int, bool]:
-        """Value that changes when a call ends, and when the first one begins."""
-        return self.ended, bool(self._open)
-
-    def end_of_input(self) -> bool:
-        """Return False: a peer that sends no more acknowledges nothing."""
-        return False
 
     def feed(self, data: bytes) -> None:
         """Take bytes that have arrived; answer the calls that are complete.

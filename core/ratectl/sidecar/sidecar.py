@@ -13,7 +13,7 @@ from ratectl.sidecar.methods import Methods
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.agent import Agent
     from ratectl.agent.serving.tls import Tls
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ratectl.sidecar.mapping import EnvoyMapping
     from ratectl.sidecar.mapping_follower import MappingFollower
 
-__all__ = ["SERVERS", "Sidecar"]
+__all__ = ["SERVERS", "Server", "Sidecar", "connection_type", "servers_here"]
 
 Server = Literal["libnghttp2", "ngh2", "grpcio"]
 SERVERS: Final[tuple[Server, ...]] = get_args(Server)
@@ -56,8 +56,8 @@ class Sidecar(Closing):
 
         Whoever reaches an address can use up limits: it has no passwords. ``server``: what speaks
         HTTP/2; the first that is here is the default. ``libnghttp2`` is the system's library,
-        ``ngh2`` comes with the extra ``ratectl[sidecar]``, and takes twice as long for each call;
-        ``grpcio`` takes ten times as long. ``http`` needs the extra.
+        ``ngh2`` comes with the extra ``ratectl[sidecar]``, and takes more than twice the CPU for
+        each call; ``grpcio`` takes many times as much. ``http`` needs the extra.
         ``rls_tls``, ``http_tls``: certificate and key, read again when they change, and the
         authority of clients' certificates. ``rls_mapping``: a file that maps Envoy's domains and
         descriptors to scopes (docs/envoy.md), read again when it changes.
@@ -142,7 +142,7 @@ class Sidecar(Closing):
 
     @property
     def server(self) -> Server | None:
-        """What speaks HTTP/2 for the Rate Limit Service; None if that is not served."""
+        """Name of the server that speaks HTTP/2 with Envoy; None if Envoy has no address here."""
         return self._server
 
     @property
@@ -204,11 +204,16 @@ def _chosen(server: Server | None) -> Server:
         if server != "grpcio":
             connection_type(server)
         return server
-    for each in SERVERS[:-1]:
+    return next(servers_here())
+
+
+def servers_here() -> Iterator[Server]:
+    """Yield the servers that can be used on this machine, the fastest first."""
+    for server in SERVERS:
         with suppress(UsageError):
-            connection_type(each)
-            return each
-    return "grpcio"
+            if server != "grpcio":
+                connection_type(server)
+            yield server
 
 
 def connection_type(server: Server) -> MakeConnection:
