@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["through_envoy"]
 
 CONFIGURATION: Final = Path(__file__).parents[1] / "docs" / "envoy" / "envoy.yaml"
-REQUESTS: Final = 8_000
+REQUESTS: Final = 16_000
 LOAD: Final = "Envoy, 16 connections"
 OPTIONS: Final = ("--h1", "-H", "x-client: customer-0000-4711")
 

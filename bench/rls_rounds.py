@@ -81,9 +81,9 @@ def measure(
 
 
 def _cpu_us(pid: int) -> float:
-    """Return the CPU that a process has used, in microseconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+    """Return the CPU that the threads of a process have used, in microseconds."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e3
 
 
 def shown(load: str, name: str, rounds: Rounds) -> dict[str, float]:

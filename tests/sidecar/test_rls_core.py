@@ -351,16 +351,16 @@ class TestCore:
     def test_wrong_arguments(self) -> None:
         with Agent.from_policies(POLICIES) as agent:
             rls: Any = agent._engine.rls
-            for arguments in ((), (b"", {}), ("", {}, None), (b"", [], None), (b"", None, None)):
+            for arguments in ((), ({}, None), ({}, None, ""), ([], None, b""), (None, None, b"")):
                 with pytest.raises(TypeError):
                     rls(*arguments)
             data = USUAL.SerializeToString()
-            assert rls(data, {}, None) is None
-            assert rls(data, plans({b"client": "client"}), None) is None
+            assert rls({}, None, data) is None
+            assert rls(plans({b"client": "client"}), None, data) is None
             agent.check("/shop", {"client": "a", "item": "b"})  # the core decides what is not new
             with pytest.raises(TypeError):
-                rls(data, plans(NAMES), None)
-            ((decision, scope, attributes, cost),) = rls(data, plans(NAMES), lambda *_: None)
+                rls(plans(NAMES), None, data)
+            ((decision, scope, attributes, cost),) = rls(plans(NAMES), lambda *_: None, data)
             assert decision.allowed
             assert (scope, attributes, cost) == ("/shop", {"client": "a", "item": "b"}, 1)
 
@@ -422,4 +422,4 @@ def told(service: RateLimitService, data: bytes) -> list[bytes]:
 
 
 def test_engines_without_a_core_leave_it_to_python() -> None:
-    assert Engine.rls(None, b"", {}, lambda *_: None) is None  # type: ignore[arg-type]
+    assert Engine.rls(None, {}, lambda *_: None, b"") is None  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
+from sidecar.servers import LOOPS, use_loop
 from support import once
 
 if TYPE_CHECKING:
@@ -25,6 +28,13 @@ BEGINNING = {
     "rls": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
     "http": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
+
+
+@pytest.fixture(params=LOOPS, autouse=True)
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name: str = request.param
+    use_loop(name, monkeypatch)
+    return name
 
 
 @pytest.fixture
@@ -75,3 +85,47 @@ def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> No
             while client.recv(1_000):
                 pass  # until the end: the child would hold it open
         wait_for(lambda: is_free(address), "the child leaves the address")
+
+
+PROGRAM = """
+import gc, os, socket, sys
+if sys.argv[1] == "asyncio":
+    sys.modules["uvloop"] = None
+from ratectl import Agent
+from ratectl.sidecar import Sidecar
+
+def is_answered(client):
+    client.sendall(b"GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    return client.recv(1_000).startswith(b"HTTP/1.1 200")
+
+with (
+    Agent.from_policies("apiVersion: ratectl/v1\\nscope: /\\nlimits: {each: {rate: 5/s}}") as agent,
+    Sidecar(agent, http="127.0.0.1:0") as sidecar,
+):
+    address = sidecar.http.host, sidecar.http.port
+    client = socket.create_connection(address, timeout=20)
+    assert is_answered(client)
+    for how in ("ends", "closes", "forgets"):
+        child = os.fork()
+        if not child:
+            if how == "closes":
+                sidecar.close()
+                agent.close()
+            if how == "forgets":
+                del sidecar, agent
+                gc.collect()
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0, how
+        assert is_answered(client), how
+        with socket.create_connection(address, timeout=20) as new:
+            assert is_answered(new), how
+print("all are answered")
+"""
+
+
+def test_the_end_of_a_child_ends_nothing_of_its_parent(loop: str) -> None:
+    """A child shares what its parent's loop waits for, and must not touch it."""
+    told = subprocess.run(
+        [sys.executable, "-c", PROGRAM, loop], capture_output=True, text=True, timeout=100
+    )
+    assert told.stdout == "all are answered\n", told.stderr

@@ -201,7 +201,7 @@ class Engine(ABC):
     """Numbers of keys that are the same in other processes; None without a shared secret."""
 
     def rls(
-        self, data: bytes, plans: dict[bytes, Any], tell: Tell
+        self, plans: dict[bytes, Any], tell: Tell, data: bytes
     ) -> bytes | list[tuple[Decision, str, dict[str, str], Cost]] | None:
         """Decide a request of Envoy's Rate Limit Service, if it is a usual one.
 
@@ -211,7 +211,7 @@ class Engine(ABC):
         ``check``: somebody else has to write the answer; or None for a request that nobody has
         decided.
         """
-        del data, plans, tell
+        del plans, tell, data
         return None
 
     @abstractmethod

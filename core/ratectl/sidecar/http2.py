@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ratectl.agent.log import log
 from ratectl.sidecar.grpc_frames import TYPE
-from ratectl.sidecar.loop_server import Speaker
+from ratectl.sidecar.loop_connection import Speaker
 from ratectl.sidecar.methods import MOST_BYTES
 from ratectl.sidecar.statuses import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, CallError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ratectl.errors import UsageError
 from ratectl.runtime.address import names_this_machine
 from ratectl.sidecar.api import Api
-from ratectl.sidecar.loop_server import Endpoint
+from ratectl.sidecar.listener import Endpoint
 from ratectl.sidecar.replies import problem
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ratectl.sidecar.http2 import Answering
-from ratectl.sidecar.loop_server import Endpoint
+from ratectl.sidecar.listener import Endpoint
 from ratectl.sidecar.methods import answer_of
 from ratectl.sidecar.statuses import UNAVAILABLE, CallError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.agent.log import log
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.agent import Agent
+    from ratectl.engine.api import Engine, Tell
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.sidecar.answers import Asked
@@ -41,7 +43,7 @@ class RateLimitService:
         self._agent = agent
         self._answers = Answers(agent)
         self._refunds = Refunds()
-        self._routes = _Routes(mapping or EnvoyMapping())
+        self._routes = self._routes_by(mapping or EnvoyMapping())
         self.negative_hits = 0
         """Descriptors whose hits were to be given back, and were not: nothing was charged for such
         a request, or it is not known."""
@@ -50,7 +52,10 @@ class RateLimitService:
 
     def map_by(self, mapping: EnvoyMapping) -> None:
         """Use another mapping from now on."""
-        self._routes = _Routes(mapping)
+        self._routes = self._routes_by(mapping)
+
+    def _routes_by(self, mapping: EnvoyMapping) -> _Routes:
+        return _Routes(mapping, self._agent._engine, self._answers.told)  # noqa: SLF001
 
     def decide(self, data: bytes) -> bytes:
         """Answer a request. May wait for a server that counts a limit (``across: redis``).
@@ -58,10 +63,9 @@ class RateLimitService:
         :raises WireError: the bytes are no request.
         :raises InvalidRequest: it has no domain, or no descriptor.
         """
-        agent = self._agent
         routes = self._routes
-        if not agent.asks_server:
-            found = agent._engine.rls(data, routes.plans, self._answers.told)  # noqa: SLF001
+        if not self._agent.asks_server:
+            found = routes.decide(data)
             if isinstance(found, bytes):
                 return found
             if found is not None:
@@ -156,12 +160,13 @@ def _asked_of(
 class _Routes:
     """A mapping, and what the compiled core needs of it."""
 
-    __slots__ = ("mapping", "plans")
+    __slots__ = ("decide", "mapping", "plans")
 
-    def __init__(self, mapping: EnvoyMapping) -> None:
+    def __init__(self, mapping: EnvoyMapping, engine: Engine, tell: Tell) -> None:
         self.mapping = mapping
         self.plans: dict[bytes, Plan] = {}
         """Plans of domains that requests have named."""
+        self.decide = partial(engine.rls, self.plans, tell)
 
     def learn(self, request: Request) -> None:
         """Remember the domain and the keys of a request for the compiled core."""

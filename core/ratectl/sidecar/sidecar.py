@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ratectl.agent.serving.tls import Tls
     from ratectl.sidecar.grpcio_server import GrpcioServer
     from ratectl.sidecar.http2 import MakeConnection
-    from ratectl.sidecar.loop_server import Endpoint, LoopServer
+    from ratectl.sidecar.listener import Endpoint
+    from ratectl.sidecar.loop_server import LoopServer
     from ratectl.sidecar.mapping import EnvoyMapping
     from ratectl.sidecar.mapping_follower import MappingFollower
 
@@ -56,7 +57,7 @@ class Sidecar(Closing):
 
         Whoever reaches an address can use up limits: it has no passwords. ``server``: what speaks
         HTTP/2; the first that is here is the default. ``libnghttp2`` is the system's library,
-        ``ngh2`` comes with the extra ``ratectl[sidecar]``, and takes more than twice the CPU for
+        ``ngh2`` comes with the extra ``ratectl[sidecar]``, and takes about twice the CPU for
         each call; ``grpcio`` takes many times as much. ``http`` needs the extra.
         ``rls_tls``, ``http_tls``: certificate and key, read again when they change, and the
         authority of clients' certificates. ``rls_mapping``: a file that maps Envoy's domains and

@@ -158,7 +158,7 @@ rls_question(const RlsRequest *r, const RlsDescriptor *d, PyObject *plan, RlsAsk
     return a->cost != NULL;
 }
 
-/* rls(data, plans, tell) -> the answer's bytes; None: Python has to answer; or, after it has
+/* rls(plans, tell, data) -> the answer's bytes; None: Python has to answer; or, after it has
    decided all descriptors, a list with (decision, scope, attributes, cost) of each: Python has to
    write the answer. `plans` are those of the domains that are known (see sidecar/mapping.py);
    `tell`: see `rls_told`. */
@@ -168,16 +168,16 @@ core_rls(Core *core, PyObject *const *args, Py_ssize_t nargs)
     char *data;
     Py_ssize_t size;
     RlsRequest r;
-    if (nargs != 3 || !PyDict_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "rls() takes bytes, a dict and a function");
+    if (nargs != 3 || !PyDict_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "rls() takes a dict, a function and bytes");
         return NULL;
     }
-    if (PyBytes_AsStringAndSize(args[0], &data, &size) < 0)
+    if (PyBytes_AsStringAndSize(args[2], &data, &size) < 0)
         return NULL;
     Bytes in = {(unsigned char *)data, (unsigned char *)data + size};
     if (!rls_read(in, &r))
         Py_RETURN_NONE;
-    PyObject *plan = Py_XNewRef(rls_known(args[1], r.domain)), *answer = NULL;
+    PyObject *plan = Py_XNewRef(rls_known(args[0], r.domain)), *answer = NULL;
     if (plan == NULL)
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     RlsAsked asked[MOST_RLS_DESCRIPTORS];
@@ -191,7 +191,7 @@ core_rls(Core *core, PyObject *const *args, Py_ssize_t nargs)
         made = asked[i].decision != NULL;
     }
     int own_hits = r.descriptors[0].own_hits;
-    if (made && (answer = rls_answer(core, asked, r.count, own_hits, args[2])) == NULL &&
+    if (made && (answer = rls_answer(core, asked, r.count, own_hits, args[1])) == NULL &&
         !PyErr_Occurred())
         answer = rls_decided(asked, r.count);
     else if (!made && !PyErr_Occurred())

@@ -1,0 +1,160 @@
+"""Connections of the sidecar from the moment they are accepted: handshakes, and too few files."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import ssl
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from etcd_server import wait_for
+from ratectl import Agent, Tls
+from ratectl.sidecar import Sidecar
+from sidecar.http_asking import ask, connected
+from sidecar.servers import LOOPS, use_loop
+from support import once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ratectl.sidecar.listener import Listener
+
+pytestmark = once
+
+POLICIES = "apiVersion: ratectl/v1\nscope: /\nlimits: {each: {rate: 5/s}}\n"
+ASKED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(params=LOOPS, autouse=True)
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_loop(request.param, monkeypatch)
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    with Agent.from_policies(POLICIES) as agent:
+        yield agent
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def encrypted(agent: Agent, authority: trustme.CA, tmp_path: Path) -> Iterator[Sidecar]:
+    certificate, key = tmp_path / "http.pem", tmp_path / "http.key"
+    issued = authority.issue_cert("localhost")
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    with Sidecar(agent, http="127.0.0.1:0", http_tls=Tls(certificate, key)) as sidecar:
+        yield sidecar
+
+
+def listener(sidecar: Sidecar) -> Listener:
+    found: Listener = sidecar._servers[0].listeners[0]  # type: ignore[union-attr]
+    return found
+
+
+def in_handshakes(sidecar: Sidecar, count: int, running: ExitStack) -> list[socket.socket]:
+    """Return connections whose callers say nothing."""
+    before = len(listener(sidecar).beginning)
+    opened = [running.enter_context(connected(sidecar.http)) for _ in range(count)]
+    wait_for(lambda: len(listener(sidecar).beginning) == before + count, "the handshakes")
+    return opened
+
+
+def is_answered(client: socket.socket) -> bool:
+    client.sendall(ASKED)
+    return client.recv(1_000).startswith(b"HTTP/1.1 200")
+
+
+def has_ended(client: socket.socket) -> bool:
+    with suppress(ConnectionError):
+        return not client.recv(1_000)
+    return True
+
+
+def test_of_too_many_handshakes_the_oldest_makes_room(
+    encrypted: Sidecar, authority: trustme.CA
+) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    listener(encrypted)._most = 3
+
+    def new(running: ExitStack) -> socket.socket:
+        plain = running.enter_context(connected(encrypted.http))
+        return running.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+
+    with ExitStack() as running:
+        first = new(running)
+        assert is_answered(first)
+        oldest, other = in_handshakes(encrypted, 2, running)
+        assert is_answered(new(running))
+        assert has_ended(oldest)
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)  # it is open
+        assert is_answered(first)
+
+
+def test_a_handshake_is_given_up_by_the_end(encrypted: Sidecar) -> None:
+    with ExitStack() as running:
+        (waiting,) = in_handshakes(encrypted, 1, running)
+        encrypted.close(0)
+        assert has_ended(waiting)
+
+
+def test_a_child_keeps_no_handshake_open(encrypted: Sidecar) -> None:
+    with ExitStack() as running:
+        (waiting,) = in_handshakes(encrypted, 1, running)
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+        os.close(read)
+        try:
+            encrypted.close(0)
+            assert has_ended(waiting)
+        finally:
+            os.close(write)
+            assert os.waitpid(child, 0)[1] == 0
+
+
+def test_connections_wait_while_there_are_too_few_files(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Sidecar(agent, http="127.0.0.1:0") as sidecar, socket.socket() as client:
+        assert ask(sidecar.http, "GET", "/healthz").body == b"ok\n"
+        client.settimeout(20)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, most))
+            client.connect((sidecar.http.host, sidecar.http.port))
+            wait_for(lambda: "no connection can be accepted" in caplog.text, "the warning")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+        assert is_answered(client)
+    assert f"{sidecar.http}: no connection can be accepted: [Errno 24]" in caplog.text
+
+
+def test_an_end_while_there_are_too_few_files(agent: Agent) -> None:
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Sidecar(agent, http="127.0.0.1:0") as sidecar, socket.socket() as client:
+        assert ask(sidecar.http, "GET", "/healthz").body == b"ok\n"
+        client.settimeout(20)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, most))
+            client.connect((sidecar.http.host, sidecar.http.port))
+            sidecar.close(0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+        assert has_ended(client)
