@@ -6,8 +6,9 @@ import gc
 import os
 import signal
 import uuid
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from ratectl.stores import open_store
 from valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ratectl.stores.base import Store
 
@@ -37,6 +38,26 @@ def pytest_collection_finish() -> None:
     # 18,000 tests are half a million objects, which every later collection would visit.
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests have measured: see ``figure``."""
+    figures = [
+        text
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for text in figures:
+            terminalreporter.line(text)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Have a sentence with a figure printed when all tests have ended."""
+    return partial(record_property, "figure")
 
 
 @pytest.fixture(scope="session")

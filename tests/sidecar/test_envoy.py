@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from copy import deepcopy
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -22,6 +23,7 @@ from sidecar.servers import needed
 from support import once, policies, publish_policies
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ratectl.stores.base import Store
@@ -38,7 +40,9 @@ limits:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_requests_pass_until_the_limit_is_used_up(tmp_path: Path, server: Any) -> None:
+def test_requests_pass_until_the_limit_is_used_up(
+    tmp_path: Path, server: Any, figure: Callable[[str], None]
+) -> None:
     with (
         mesh(tmp_path) as run,
         Agent.from_policies(POLICIES) as agent,
@@ -63,6 +67,8 @@ def test_requests_pass_until_the_limit_is_used_up(tmp_path: Path, server: Any) -
         "scope": "/shop",
         "source": "<policies>:5:16",
     }
+    wait = answers[3].headers["retry-after"]
+    figure(f"{server}: of 4 requests, 3 pass, and one is 429: retry-after {wait}, {log['source']}")
 
 
 def refusal_in(log: Path) -> dict[str, Any] | None:
@@ -74,7 +80,7 @@ def refusal_in(log: Path) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize(("denies", "expected"), [("false", 200), ("true", 500)])
 def test_without_a_sidecar_envoys_setting_decides(
-    tmp_path: Path, denies: str, expected: int
+    tmp_path: Path, denies: str, expected: int, figure: Callable[[str], None]
 ) -> None:
     change = {"failure_mode_deny: false": f"failure_mode_deny: {denies}"}
     with mesh(tmp_path, **change) as run, Agent.from_policies(POLICIES) as agent:
@@ -88,9 +94,12 @@ def test_without_a_sidecar_envoys_setting_decides(
         for name in ("ok", "error"):
             line = rf'^envoy_cluster_ratelimit_{name}{{envoy_cluster_name="shop"}} [1-9]'
             assert re.search(line, metrics, re.MULTILINE), name
+    figure(f"no sidecar, failure_mode_deny {denies}: {expected}")
 
 
-def test_of_two_sidecars_one_that_has_ended_is_not_asked(tmp_path: Path) -> None:
+def test_of_two_sidecars_one_that_has_ended_is_not_asked(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     """As with DNS of a service whose pod has gone: its address stays in the cluster."""
     second = free_port()
 
@@ -112,7 +121,9 @@ def test_of_two_sidecars_one_that_has_ended_is_not_asked(tmp_path: Path) -> None
         healthy = "cluster.ratectl.membership_healthy"
         with Sidecar(agent, f"127.0.0.1:{second}"):
             wait_for(lambda: run.envoy.counters(healthy)[healthy] == 2, "both", 60)
+        ended = monotonic()
         wait_for(lambda: run.envoy.counters(healthy)[healthy] == 1, "the end of one", 60)
+        figure(f"one of two sidecars ends: Envoy knows {monotonic() - ended:.1f} s later")
         # Its thread for requests hears of it a moment later.
         wait_for(lambda: all("ratelimit" in run.get("a").headers for _ in range(10)), "answers", 60)
 
@@ -142,13 +153,19 @@ class Load:
         wanted = self.statuses.total() + count
         wait_for(lambda: self.statuses.total() >= wanted, "answers", 60)
 
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} × {status}" for status, count in sorted(self.statuses.items()))
+        return f"{self.statuses.total()} requests: {counts}"
+
     def __exit__(self, *_: object) -> None:
         self._ends.set()
         for thread in self._threads:
             thread.join()
 
 
-def test_new_generations_under_load_fail_no_request(tmp_path: Path) -> None:
+def test_new_generations_under_load_fail_no_request(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     url = f"sqlite:///{tmp_path}/rates.db"
     deny = {"failure_mode_deny: false": "failure_mode_deny: true"}
     with (
@@ -164,6 +181,7 @@ def test_new_generations_under_load_fail_no_request(tmp_path: Path) -> None:
                 _publish(store, agent, generation)
                 load.more(20)
     assert set(load.statuses) == {200, 429}
+    figure(f"nine new generations, failure_mode_deny true: {load}")
 
 
 def _publish(store: Store, agent: Agent, generation: int) -> None:
@@ -174,7 +192,9 @@ def _publish(store: Store, agent: Agent, generation: int) -> None:
     wait_for(lambda: agent.generation == generation, "the generation", 30)
 
 
-def test_a_sidecar_that_restarts_under_load_fails_no_request(tmp_path: Path) -> None:
+def test_a_sidecar_that_restarts_under_load_fails_no_request(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     """Envoy lets requests pass meanwhile, as its configuration says."""
     with mesh(tmp_path) as run, Agent.from_policies(POLICIES) as agent, Load(run) as load:
         for _ in range(3):
@@ -183,3 +203,4 @@ def test_a_sidecar_that_restarts_under_load_fails_no_request(tmp_path: Path) -> 
                 load.more(20)
             load.more(20)
     assert set(load.statuses) == {200, 429}
+    figure(f"three restarts, failure_mode_deny false: {load}")

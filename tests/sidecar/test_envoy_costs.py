@@ -65,7 +65,9 @@ def left(agent: Agent, scope: str, client: str) -> tuple[bool, int | None, float
     return decision.allowed, decision.remaining, decision.retry_after
 
 
-def test_tokens_of_an_answer_are_charged_when_it_ends(tmp_path: Path) -> None:
+def test_tokens_of_an_answer_are_charged_when_it_ends(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     with asked_by_envoy(tmp_path, "llm") as (get, _, agent):
         assert get("a", x_tokens="60") == 200
         wait_for(lambda: left(agent, "/llm", "a")[1] == 40, "the charge", 10)
@@ -76,9 +78,12 @@ def test_tokens_of_an_answer_are_charged_when_it_ends(tmp_path: Path) -> None:
             assert get("a", x_tokens="60") == 429
         assert get("b") == 200, "another client; an answer that names no tokens"
         assert left(agent, "/llm", "a")[2] == pytest.approx(960 * 864, rel=0.01)
+    figure("costs of answers, limit 100: 60 and 1000 tokens pass, then 960 are owed: 429")
 
 
-def test_a_request_gets_back_what_it_was_charged(tmp_path: Path) -> None:
+def test_a_request_gets_back_what_it_was_charged(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     with asked_by_envoy(tmp_path, "refunds") as (get, service, agent):
         assert get("a") == 200
         assert get("a", x_refund="1") == 200
@@ -92,3 +97,4 @@ def test_a_request_gets_back_what_it_was_charged(tmp_path: Path) -> None:
             assert get("a", x_refund="1") == 429
         assert left(agent, "/shop", "a")[1] == 0
     assert service.negative_hits == 0, "Envoy's own answers have no such header"
+    figure("hits given back: 1 of 1 charged, 1 where Envoy gives 9 back, none after a 429")

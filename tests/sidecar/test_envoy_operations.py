@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from sidecar.meshes import Config, Mesh, mesh, virtual_host
 from support import once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
@@ -89,7 +90,9 @@ def policy_for(run: Mesh) -> str:
     return run.get("somebody").headers["ratelimit-policy"].partition(";w=")[0]
 
 
-def test_a_kill_switch_and_a_new_generation(tmp_path: Path, place: Place) -> None:
+def test_a_kill_switch_and_a_new_generation(
+    tmp_path: Path, place: Place, figure: Callable[[str], None]
+) -> None:
     with mesh(tmp_path) as run, sidecar(place, run, tmp_path):
         assert run.statuses("a", 4) == [200, 200, 200, 429]
         place.run("panic", "on", "--scope", "/shop", "--reason", "INC-42", "--wait")
@@ -98,9 +101,12 @@ def test_a_kill_switch_and_a_new_generation(tmp_path: Path, place: Place) -> Non
         assert run.statuses("a", 1) == [429]
         place.apply(4, "--wait")
         assert policy_for(run) == '"each";q=4'
+    figure("limit used up: 429; panic on: 200 × 3; panic off: 429; `apply` of burst 4: q=4")
 
 
-def test_a_canary_decides_what_envoy_asks(tmp_path: Path, place: Place) -> None:
+def test_a_canary_decides_what_envoy_asks(
+    tmp_path: Path, place: Place, figure: Callable[[str], None]
+) -> None:
     with mesh(tmp_path) as run, sidecar(place, run, tmp_path):
         place.write(1)
         canary = ("--canary", "100%", "--band", "none", "--bake", "600", "--min-requests", "0")
@@ -117,6 +123,7 @@ def test_a_canary_decides_what_envoy_asks(tmp_path: Path, place: Place) -> None:
         finally:
             controlled.kill()
             controlled.wait()
+    figure("canary of burst 1: 200, 429; `rollout abort`: burst 3 again")
 
 
 def with_paths(config: Config) -> Config:
@@ -127,7 +134,7 @@ def with_paths(config: Config) -> Config:
 
 
 def test_several_descriptors_are_charged_together_or_not_at_all(
-    tmp_path: Path, place: Place
+    tmp_path: Path, place: Place, figure: Callable[[str], None]
 ) -> None:
     place.apply(3)
     with mesh(tmp_path, with_paths) as run, sidecar(place, run, tmp_path):
@@ -139,11 +146,12 @@ def test_several_descriptors_are_charged_together_or_not_at_all(
         assert passed.status_code == 200, "the refusal has taken nothing from the client"
         assert run.get("a", "/z").status_code == 429
         assert run.get("b", "/z").status_code == 200, "nor from the path"
+    figure("two descriptors: 429 by one of them takes nothing from the other")
 
 
 @pytest.mark.parametrize(("denies", "expected"), [("false", 200), ("true", 500)])
 def test_a_sidecar_that_is_too_slow(
-    tmp_path: Path, place: Place, denies: str, expected: int
+    tmp_path: Path, place: Place, denies: str, expected: int, figure: Callable[[str], None]
 ) -> None:
     """Envoy waits for its timeout, and decides by itself."""
     changes = {
@@ -154,13 +162,20 @@ def test_a_sidecar_that_is_too_slow(
         wait_for(lambda: run.get("a").status_code == 429, "the limit", 60)
         os.kill(process.pid, signal.SIGSTOP)
         try:
+            began = monotonic()
             assert run.statuses("a", 3) == [expected] * 3
+            took = (monotonic() - began) / 3
         finally:
             os.kill(process.pid, signal.SIGCONT)
         wait_for(lambda: run.get("a").status_code == 429, "the limit again", 60)
+    figure(
+        f"sidecar stopped, timeout 0.3 s, failure_mode_deny {denies}: {expected} after {took:.2f} s"
+    )
 
 
-def test_a_sidecar_that_is_killed_and_starts_again(tmp_path: Path, place: Place) -> None:
+def test_a_sidecar_that_is_killed_and_starts_again(
+    tmp_path: Path, place: Place, figure: Callable[[str], None]
+) -> None:
     with mesh(tmp_path) as run:
         with sidecar(place, run, tmp_path) as process:
             assert run.statuses("a", 4) == [200, 200, 200, 429]
@@ -169,3 +184,4 @@ def test_a_sidecar_that_is_killed_and_starts_again(tmp_path: Path, place: Place)
             assert run.statuses("a", 3) == [200] * 3, "Envoy lets requests pass"
         with sidecar(place, run, tmp_path):
             assert run.statuses("b", 4) == [200, 200, 200, 429]
+    figure("sidecar killed: 200 × 3 without it; with the next one, the limit of 3 decides")
