@@ -142,6 +142,9 @@ def test_a_sidecar_with_certificates_speaks_tls_alone(tmp_path: Path, server: st
         (["--xds", "127.0.0.1:1"], "--xds is for --rls: name its address"),
         (["--xds-tls", "a", "--xds-tls", "b"], "--xds-tls is for --xds: name its address"),
         (["--xds-node", "a"], "--xds-node is for --xds: name its address"),
+        (["--drain-seconds", "5"], "--drain-seconds is for --rls or --http: name its address"),
+        (["--rls", "127.0.0.1:0", "--drain-seconds", "601"], "--drain-seconds must be at most 600"),
+        (["--rls", "127.0.0.1:0", "--drain-seconds", "-1"], "--drain-seconds must be at least 0"),
         (["--xds-across", "redis"], "--xds-across is for --xds: name its address"),
         (
             ["--rls", "127.0.0.1:0", "--xds", "127.0.0.1:1", "--rls-mapping", "a"],

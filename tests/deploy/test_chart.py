@@ -173,6 +173,7 @@ def test_objects_select_the_pods_and_the_service() -> None:
         ({"service": {"headless": True}}, 40),
         ({"service": {"headless": True}, "drainSeconds": 7}, 7),
         ({"drainSeconds": 90}, 90),
+        ({"drainSeconds": 0}, 0),
     ],
 )
 def test_a_pod_ends_later_than_its_calls_and_its_last_save(
@@ -180,7 +181,7 @@ def test_a_pod_ends_later_than_its_calls_and_its_last_save(
 ) -> None:
     """First Envoys hear of it, then open calls are answered, then the counters are saved."""
     objects = with_values(**changes)
-    assert container(objects)["lifecycle"]["preStop"] == {"sleep": {"seconds": pause}}
+    assert f"--drain-seconds={pause}" in container(objects)["args"]
     ends = pod_of(by_kind(objects)["Deployment"])["terminationGracePeriodSeconds"]
     assert ends == pause + 55
     assert ends - pause >= inspect.signature(Sidecar.close).parameters["grace"].default + LAST_SAVE

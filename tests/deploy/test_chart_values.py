@@ -174,7 +174,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("state.sizeLimit", "512m", "/state/sizeLimit"),
     ("state.sizeLimit", 1_000_000_000, "want string"),
     ("state.sizeLimit", None, "missing property 'sizeLimit'"),
-    ("drainSeconds", 0, "/drainSeconds"),
+    ("drainSeconds", -1, "/drainSeconds"),
     ("drainSeconds", 601, "/drainSeconds"),
     ("store.url", "etcd://etcd/prod", "additional properties 'url' not allowed"),
     ("store.tls.clientCertificate", True, "/store/tls/secret"),

@@ -122,7 +122,6 @@ def test_it_is_alive_at_once_ready_with_a_generation_and_ends_in_time(tmp_path: 
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-        pause = found["lifecycle"]["preStop"]["sleep"]["seconds"]
         ends = pod_of(by_kind(objects)["Deployment"])["terminationGracePeriodSeconds"]
-        assert time.monotonic() - begun < ends - pause
+        assert 5 < time.monotonic() - begun < ends
         assert "agent ratectl-0 follows" in (tmp_path / "log").read_text()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import contextmanager
+from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import httpx
 import yaml
 
 from envoy_server import EnvoyServer
-from etcd_server import free_port
+from etcd_server import free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["DOCS", "Config", "Mesh", "mesh", "virtual_host"]
+__all__ = ["DOCS", "Config", "Load", "Mesh", "mesh", "virtual_host", "with_second"]
 
 Config = dict[str, Any]
 
@@ -62,6 +64,52 @@ class Mesh(NamedTuple):
 
     def statuses(self, client: str, count: int) -> list[int]:
         return [self.get(client).status_code for _ in range(count)]
+
+
+class Load:
+    """Requests without a pause, from two threads."""
+
+    def __init__(self, run: Mesh) -> None:
+        self._run = run
+        self._ends = threading.Event()
+        self.statuses: Counter[int] = Counter()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self._ends.is_set():
+                answer = client.get(f"{self._run.url}/cart", headers={"x-client": "a"})
+                self.statuses[answer.status_code] += 1
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def more(self, count: int) -> None:
+        """Wait for so many more answers."""
+        wanted = self.statuses.total() + count
+        wait_for(lambda: self.statuses.total() >= wanted, "answers", 60)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} × {status}" for status, count in sorted(self.statuses.items()))
+        return f"{self.statuses.total()} requests: {counts}"
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def with_second(port: int, config: Config) -> Config:
+    """Give the cluster of the sidecar a second address."""
+    clusters = config["static_resources"]["clusters"]
+    (cluster,) = (each for each in clusters if each["name"] == "ratectl")
+    (group,) = cluster["load_assignment"]["endpoints"]
+    other = deepcopy(group["lb_endpoints"][0])
+    other["endpoint"]["address"]["socket_address"]["port_value"] = port
+    group["lb_endpoints"].append(other)
+    return config
 
 
 @contextmanager

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections import Counter
-from copy import deepcopy
+from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from etcd_server import free_port, wait_for
@@ -18,7 +15,7 @@ from ratectl import Agent
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
 from ratectl.stores import open_store
-from sidecar.meshes import mesh
+from sidecar.meshes import Load, mesh, with_second
 from sidecar.servers import needed
 from support import once, policies, publish_policies
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratectl.stores.base import Store
-    from sidecar.meshes import Config, Mesh
 
 pytestmark = [once, pytest.mark.envoy, pytest.mark.xdist_group("envoy")]
 
@@ -102,19 +98,8 @@ def test_of_two_sidecars_one_that_has_ended_is_not_asked(
 ) -> None:
     """As with DNS of a service whose pod has gone: its address stays in the cluster."""
     second = free_port()
-
-    def with_second(config: Config) -> Config:
-        (cluster,) = (
-            each for each in config["static_resources"]["clusters"] if each["name"] == "ratectl"
-        )
-        (group,) = cluster["load_assignment"]["endpoints"]
-        other = deepcopy(group["lb_endpoints"][0])
-        other["endpoint"]["address"]["socket_address"]["port_value"] = second
-        group["lb_endpoints"].append(other)
-        return config
-
     with (
-        mesh(tmp_path, with_second) as run,
+        mesh(tmp_path, partial(with_second, second)) as run,
         Agent.from_policies(POLICIES) as agent,
         Sidecar(agent, f"127.0.0.1:{run.rls}"),
     ):
@@ -126,41 +111,6 @@ def test_of_two_sidecars_one_that_has_ended_is_not_asked(
         figure(f"one of two sidecars ends: Envoy knows {monotonic() - ended:.1f} s later")
         # Its thread for requests hears of it a moment later.
         wait_for(lambda: all("ratelimit" in run.get("a").headers for _ in range(10)), "answers", 60)
-
-
-class Load:
-    """Requests without a pause, from two threads."""
-
-    def __init__(self, run: Mesh) -> None:
-        self._run = run
-        self._ends = threading.Event()
-        self.statuses: Counter[int] = Counter()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
-
-    def _ask(self) -> None:
-        with httpx.Client(timeout=30) as client:
-            while not self._ends.is_set():
-                answer = client.get(f"{self._run.url}/cart", headers={"x-client": "a"})
-                self.statuses[answer.status_code] += 1
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def more(self, count: int) -> None:
-        """Wait for so many more answers."""
-        wanted = self.statuses.total() + count
-        wait_for(lambda: self.statuses.total() >= wanted, "answers", 60)
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} × {status}" for status, count in sorted(self.statuses.items()))
-        return f"{self.statuses.total()} requests: {counts}"
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def test_new_generations_under_load_fail_no_request(

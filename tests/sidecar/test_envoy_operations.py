@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 
-from etcd_server import wait_for
-from sidecar.meshes import Config, Mesh, mesh, virtual_host
+from etcd_server import free_port, wait_for
+from sidecar.meshes import Config, Load, Mesh, mesh, virtual_host, with_second
 from support import once
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ class Place:
 
 
 @contextmanager
-def sidecar(place: Place, run: Mesh, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the sidecar as a process, and wait until Envoy asks it."""
-    log = folder / "sidecar.log"
+def sidecar(
+    place: Place, run: Mesh, folder: Path, *options: str, name: str = "edge-1", port: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the sidecar as a process, and wait until Envoy asks it, or another one."""
+    log = folder / f"{name}.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [*PROGRAM, "agent", "run", "--store", place.url, "--state-dir", str(folder / "state"),
-             "--id", "edge-1", "--rls", f"127.0.0.1:{run.rls}"],
+            [*PROGRAM, "agent", "run", "--store", place.url, "--state-dir", str(folder / name),
+             "--id", name, "--rls", f"127.0.0.1:{port or run.rls}", *options],
             stdout=out, stderr=out,
         )  # fmt: skip
     try:
@@ -185,3 +188,27 @@ def test_a_sidecar_that_is_killed_and_starts_again(
         with sidecar(place, run, tmp_path):
             assert run.statuses("b", 4) == [200, 200, 200, 429]
     figure("sidecar killed: 200 × 3 without it; with the next one, the limit of 3 decides")
+
+
+def test_of_two_sidecars_one_that_drains_fails_no_request(
+    tmp_path: Path, place: Place, figure: Callable[[str], None]
+) -> None:
+    """It answers until Envoy's health checks have heard that it goes."""
+    second = free_port()
+    deny = {"failure_mode_deny: false": "failure_mode_deny: true"}
+    healthy = "cluster.ratectl.membership_healthy"
+    with (
+        mesh(tmp_path, partial(with_second, second), **deny) as run,
+        sidecar(place, run, tmp_path),
+        sidecar(place, run, tmp_path, "--drain-seconds", "6", name="edge-2", port=second) as ending,
+    ):
+        wait_for(lambda: run.envoy.counters(healthy)[healthy] == 2, "both", 60)
+        with Load(run) as load:
+            load.more(20)
+            ending.send_signal(signal.SIGTERM)
+            assert ending.wait(30) == 0
+            assert run.envoy.counters(healthy)[healthy] == 1
+            load.more(20)
+    assert set(load.statuses) == {200, 429}
+    assert "answering for 6 s more" in (tmp_path / "edge-2.log").read_text()
+    figure(f"one of two sidecars drains for 6 s, failure_mode_deny true: {load}")

@@ -81,6 +81,14 @@ def test_other_paths_on_a_socket(agent: Agent) -> None:
         assert ask(sidecar.http, "PUT", "/v1/check", b"{}").status == 405
 
 
+def test_it_drains_before_it_ends(agent: Agent) -> None:
+    with Sidecar(agent, http="127.0.0.1:0") as sidecar:
+        sidecar.drain()
+        assert ask(sidecar.http, "GET", "/readyz").status == 503
+        assert ask(sidecar.http, "GET", "/healthz").status == 200
+        assert post(sidecar.http, "/v1/check", ASKED).status == 200
+
+
 def test_a_unix_socket_is_for_its_owner_alone(agent: Agent, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     with Sidecar(agent, http=f"unix:{path}") as sidecar:

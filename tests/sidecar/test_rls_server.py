@@ -117,6 +117,12 @@ def test_it_is_healthy_with_a_generation(call: Callable[..., Any], service: str)
     assert call(asking, CHECK) == SERVING
 
 
+def test_it_drains_before_it_ends(call: Callable[..., Any], sidecar: Sidecar) -> None:
+    sidecar.drain()
+    assert call(b"", CHECK) == NOT_SERVING
+    assert RateLimitResponse.FromString(call(asking("a"))).overall_code == OK
+
+
 def test_health_of_another_service_is_not_known(call: Callable[..., Any]) -> None:
     assert status_of(call, b"\x0a\x01x", CHECK) == ("NOT_FOUND", "there is no service 'x' here")
     assert status_of(call, b"\x0a\x05x", CHECK)[0] == "INVALID_ARGUMENT"

@@ -141,6 +141,19 @@ def run(
         list[str] | None,
         typer.Option("--http-tls", metavar="FILE", help="PEM file for --http, as for --rls-tls."),
     ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--drain-seconds",
+            metavar="SECONDS",
+            min=0,
+            max=600,
+            help="With --rls or --http: go on answering for so long after SIGTERM, while health "
+            "checks say NOT_SERVING, so that callers with health checks go elsewhere first.  "
+            "[default: 0]",
+            show_default=False,
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -225,6 +238,7 @@ def run(
         xds_across=xds_across,
         http=http,
         http_tls=http_tls,
+        drain_seconds=drain_seconds,
     )
     with logging_to_stderr(level_of(session.options)) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
@@ -243,7 +257,7 @@ def run(
             elif not status.generation:
                 log.info("no generation yet: %s", status.error)
             with ExitStack() as running:
-                sidecar.start(agent, running, log)
+                drain = sidecar.start(agent, running, log)
                 # After those: /readyz says that they listen.
                 if not metrics is admin is None:
                     served = agent.serve(metrics=metrics, admin=admin, token=token, tls=tls)
@@ -252,6 +266,7 @@ def run(
                             log.info("%s on %s", name, at)
                 wait_for_one()
                 log.info("stopping")
+                drain()
         data = {"id": agent.id, "generation": agent.generation or None}
         session.answer("AgentRun", data, list)
         log.info("stopped on generation %d", agent.generation)

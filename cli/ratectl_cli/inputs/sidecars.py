@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from time import sleep
 from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
@@ -10,11 +12,12 @@ from ratectl_cli.inputs.serving import tls_of
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
 
     from ratectl import Agent
     from ratectl.agent.serving.tls import Tls
+    from ratectl.sidecar import Sidecar
     from ratectl.sidecar.sidecar import Server
 
 __all__ = ["SidecarOptions"]
@@ -37,6 +40,7 @@ class SidecarOptions:
     xds_across: str | None
     http: str | None
     http_tls: Sequence[str] | None
+    drain_seconds: float | None
 
     def __post_init__(self) -> None:
         self._rls_certificates()
@@ -58,6 +62,8 @@ class SidecarOptions:
         if self.xds is not None and self.rls_mapping is not None:
             raise UsageError("the mapping comes from the server of --xds: leave out --rls-mapping")
         _check_needs("--http", self.http, {"--http-tls": self.http_tls})
+        served = self.rls or self.http
+        _check_needs("--rls or --http", served, {"--drain-seconds": self.drain_seconds})
 
     def _rls_certificates(self) -> Tls | None:
         return tls_of("--rls-tls", self.rls_tls)
@@ -68,13 +74,15 @@ class SidecarOptions:
     def _xds_certificates(self) -> Tls | None:
         return tls_of("--xds-tls", self.xds_tls, "of the server")
 
-    def start(self, agent: Agent, running: ExitStack, log: logging.Logger) -> None:
+    def start(self, agent: Agent, running: ExitStack, log: logging.Logger) -> Callable[[], None]:
         """Start the sidecar beside an agent, if an address is given; ``running`` ends it.
+
+        Return a function that sends callers elsewhere before.
 
         :raises UsageError: an address, a certificate or the mapping cannot be used.
         """
         if self.rls is None and self.http is None:
-            return
+            return lambda: None
         from ratectl.sidecar import Sidecar
 
         sidecar = Sidecar(
@@ -101,6 +109,15 @@ class SidecarOptions:
                 across=self.xds_across,
             )
             running.enter_context(follower)
+        return partial(self._drain, sidecar, log)
+
+    def _drain(self, sidecar: Sidecar, log: logging.Logger) -> None:
+        if self.drain_seconds:
+            sidecar.drain()
+            log.info(
+                "answering for %g s more, while health checks say NOT_SERVING", self.drain_seconds
+            )
+            sleep(self.drain_seconds)
 
 
 def _check_needs(option: str, address: str | None, others: Mapping[str, object]) -> None:

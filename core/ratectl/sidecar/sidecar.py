@@ -177,12 +177,17 @@ class Sidecar(Closing):
             raise UsageError("the sidecar follows the mapping in a file: leave out rls_mapping")
         self._methods.service.map_by(mapping)
 
+    def drain(self) -> None:
+        """Tell health checks that the sidecar is to end. It goes on answering until it is closed,
+        so that callers find others first."""
+        self._methods.health.is_draining = True
+
     def close(self, grace: float = 5.0) -> None:
         """Tell callers to go elsewhere, and answer what they have asked. Safe to repeat.
 
         :param grace: seconds after which calls are cut off.
         """
-        self._methods.health.is_draining = True
+        self.drain()
         for server in self._servers:
             server.close(grace)
         if self._mapping is not None:

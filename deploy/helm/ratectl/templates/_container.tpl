@@ -73,6 +73,9 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
     - --rls-tls=/etc/ratectl/rls/tls.key
     - --rls-tls=/etc/ratectl/rls/ca.crt
     {{- end }}
+    {{- if not .inPod }}
+    - --drain-seconds={{ include "ratectl.drainSeconds" .root }}
+    {{- end }}
     {{- range $values.publicKeys.files }}
     - --public-key=/etc/ratectl/public-keys/{{ . }}
     {{- end }}
@@ -139,11 +142,6 @@ after them. In a chart that has this one as a dependency: include "ratectl.sidec
     {{- end }}
     periodSeconds: 5
     timeoutSeconds: 3
-  {{- end }}
-  {{- if not .inPod }}
-  lifecycle:
-    # Until Envoys have heard that the pod goes. Then open calls have 5 s, and the counters are saved.
-    preStop: {sleep: {seconds: {{ include "ratectl.drainSeconds" .root }}}}
   {{- end }}
   securityContext:
     runAsNonRoot: true

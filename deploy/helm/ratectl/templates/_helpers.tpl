@@ -20,7 +20,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* Seconds between the end of a pod in DNS and SIGTERM. */}}
+{{/* Seconds that a pod goes on answering after SIGTERM. */}}
 {{- define "ratectl.drainSeconds" -}}
 {{- if not (kindIs "invalid" .Values.drainSeconds) -}}
 {{ int .Values.drainSeconds }}
