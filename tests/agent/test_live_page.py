@@ -9,11 +9,14 @@ import pytest
 from page.reading import words
 from ratectl import Agent
 from ratectl.page.document import content_policy
+from support import once
 from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = once
 
 POLICIES = """
 apiVersion: ratectl/v1

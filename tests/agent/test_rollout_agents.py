@@ -23,7 +23,7 @@ from ratectl.rollout import (
 )
 from ratectl.rollout._start import start
 from ratectl.stores.base import Put
-from support import ME, POISON, publish_policies, simple
+from support import ME, POISON, once, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
+
+pytestmark = once
 
 TERMS = Terms.of([100.0], bake_seconds=0, min_requests=0)
 LONG = Terms.of([50.0, 100.0], bake_seconds=3600, min_requests=0)

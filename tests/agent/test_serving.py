@@ -18,10 +18,13 @@ import trustme
 
 from ratectl import Agent, Tls, UsageError
 from ratectl.runtime.address import Address, parse_address
+from support import once
 from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = once
 
 POLICIES = """
 apiVersion: ratectl/v1

@@ -12,10 +12,13 @@ from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.agent.serving.server import Answer, Endpoint, Server
 from ratectl.runtime.address import Address, parse_address
+from support import once
 from unix_http import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = once
 
 
 @pytest.fixture

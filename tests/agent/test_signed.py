@@ -31,7 +31,7 @@ from ratectl.rollout import Controlling, Terms, read_rollout
 from ratectl.rollout._start import start
 from ratectl.signing.signatures import Signer, generate_key, message
 from ratectl.stores import open_store
-from support import ME, simple
+from support import ME, once, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
+
+pytestmark = once
 
 
 def flipped(signature: str | None) -> str:

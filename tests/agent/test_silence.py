@@ -15,7 +15,7 @@ from etcd_server import wait_for
 from ratectl.fleet.usage import read_agents
 from ratectl.kill_switch.switches import PANIC, Switch, change_switches
 from ratectl.stores import open_store
-from support import publish_policies, simple
+from support import once, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
+
+pytestmark = once
 
 ACME = {"tenant": "acme"}
 

@@ -16,7 +16,7 @@ from agent.problems import RETRIES, Log, wait_for_problem, wait_until_well
 from etcd_server import wait_for
 from ratectl.errors import StoreUnauthenticated
 from ratectl.stores import open_store
-from support import publish_policies, simple
+from support import once, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import ratectl
 
     Make = Callable[..., ratectl.Agent]
+
+pytestmark = once
 
 ACME = {"tenant": "acme"}
 REFUSED = "the store refuses user or password"

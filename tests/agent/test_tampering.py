@@ -16,6 +16,7 @@ from agent.tampering.table import TAMPERINGS
 from etcd_server import wait_for
 from ratectl.errors import RatectlError
 from ratectl.records import AGENTS
+from support import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from agent.tampering.scene import Row
 
     Make = Callable[..., ratectl.Agent]
+
+pytestmark = once
 
 ROWS = [
     pytest.param(row, id=f"{kind}: {row.name}") for kind, rows in TAMPERINGS.items() for row in rows

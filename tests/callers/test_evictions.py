@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +12,15 @@ import pytest
 
 from callers.house import ROUNDS, House, each_house
 from callers.test_interruptions import Acting, Garbage, collecting_all_the_time, fork, interrupted
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.engine.decision import Decision
+
+ONE_OF: Final = scaled(7, 1)
+"""Of so many runs of the collector, one evicts; the number of runs in a round is another."""
 
 BUCKETS: Final = 8
 """Size of the table: a few new keys evict all buckets that may be evicted."""
@@ -71,8 +76,10 @@ def by_weak_references(flood: Flood, work: Callable[[int], None]) -> None:
 
 
 def by_the_collector(flood: Flood, work: Callable[[int], None]) -> None:
+    collections = itertools.count()
+
     def callback(phase: str, info: Any) -> None:
-        if phase == "stop":
+        if phase == "stop" and next(collections) % ONE_OF == 0:
             flood()
 
     gc.callbacks.append(callback)

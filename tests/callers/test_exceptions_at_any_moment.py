@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from callers.house import BURST, ROUNDS
+from callers.house import BURST
+from soak import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from callers.house import House
 
+RAISED = scaled(60, 1_800)
 OTHER = {"tenant": "other"}
 
 
@@ -89,7 +91,7 @@ def test_signal_time_limits_leave_the_engine_intact(
     before = signal.signal(signal.SIGALRM, handle)
     number = 0
     try:
-        for delay in range(3 * ROUNDS):
+        for delay in range(RAISED):
             came = False
             with contextlib.suppress(Late):
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 * (20 + delay % 211))
@@ -113,7 +115,7 @@ def test_asynchronous_thread_exceptions_leave_the_engine_intact(
     house: House, work: Callable[[House, int], None]
 ) -> None:
     """As libraries that limit the time of a function in a thread raise them."""
-    rounds = 3 * ROUNDS
+    rounds = RAISED
     begun = caught = number = 0
 
     def work_until_it_came() -> None:

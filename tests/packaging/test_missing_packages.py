@@ -25,7 +25,9 @@ ETCD: Final = "pip install grpcio protobuf"
 METRICS: Final = "metrics need the package prometheus-client: pip install 'ratectl[prometheus]'"
 REDIS: Final = "limits across: redis need the package redis: pip install 'ratectl[redis]'"
 HTTP: Final = "--http needs the package httptools: pip install 'ratectl[sidecar]'"
-OPTIONAL: Final = {"cryptography", "httptools", "ngh2", "prometheus-client", "opentelemetry-api"}
+OPTIONAL: Final = {
+    "cryptography", "httptools", "ngh2", "opentelemetry-api", "prometheus-client", "uvloop",
+}  # fmt: skip
 AGENT: Final = """
 import ratectl
 try:

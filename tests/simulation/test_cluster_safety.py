@@ -7,10 +7,11 @@ import pytest
 from simulation.schedule import random_schedule, window_schedule
 from simulation.shrinking import explained, failure, shrunk
 from simulation.world import Violation
+from soak import scaled
 
-SEEDS = 400
-WINDOW_SEEDS = 100
-AT_ONCE = 20
+SEEDS = scaled(120, 2_000)
+WINDOW_SEEDS = scaled(40, 500)
+AT_ONCE = 10
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
