@@ -62,7 +62,7 @@ soak: .venv/dev
 # Folders with tests whose size is `scaled` (tests/soak.py).
 SOAKED_TESTS ?= $(addprefix tests/, agent/test_acquire_storms.py agent/test_cluster_machines.py agent/test_crashes.py agent/test_servers.py \
     callers cluster conformance/test_engine_concurrency.py conformance/test_engine_settle.py engine moving policy/resolution/test_laws.py \
-    publishing/test_pushers.py simulation/test_cluster_liveness.py)
+    publishing/test_pushers.py simulation/test_cluster_liveness.py simulation/test_cluster_safety.py)
 
 # Schedules of the simulated cluster; a failing one is printed in short. Token buckets, or windows.
 SEEDS ?= 10000
