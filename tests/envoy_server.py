@@ -45,7 +45,8 @@ class EnvoyServer:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*_die_with_parent(), envoy_binary(), "-c", str(file), "--use-dynamic-base-id",
-                 "--concurrency", "1", "--log-level", "warning", "--disable-hot-restart"],
+                 "--concurrency", "1", "--log-level", "warning", "--disable-hot-restart",
+                 "--file-flush-interval-msec", "200"],  # of the access log; usually ten seconds
                 stdout=log, stderr=log,
             )  # fmt: skip
         atexit.register(self.stop)
