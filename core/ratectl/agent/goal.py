@@ -85,5 +85,6 @@ def nothing_live(store: Store, in_force: int) -> str:
         return "the store has no live generation; keeping the one in force"
     return (
         f"nothing is published in {store.url} yet, so on_error answers every request: "
-        "publish with `ratectl apply PATH`, or correct the URL if policies should be there"
+        "publish with `ratectl apply PATH` (with --xds, Envoy Gateway does), or correct the URL if "
+        "policies should be there"
     )
