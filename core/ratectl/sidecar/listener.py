@@ -25,8 +25,6 @@ __all__ = ["Endpoint", "Listener"]
 _LONGEST_HANDSHAKE: Final = 10.0
 _BACKLOG: Final = 1_024
 """Connections that wait to be accepted: a burst of new ones must not wait for a second attempt."""
-_AT_ONCE: Final = 64
-"""Connections that are accepted before others have their turn."""
 _PAUSE: Final = 1.0
 """Seconds until the next attempt when the system has no more files or memory."""
 
@@ -65,8 +63,8 @@ class Listener:
         self._most = most
         self.connections: dict[Connection, None] = {}
         """The oldest first."""
-        self.beginning: dict[asyncio.Task[None], socket.socket] = {}
-        """Connections that were accepted, and whose handshake may still be under way."""
+        self.beginning: dict[socket.socket, asyncio.Task[None]] = {}
+        """Connections that were accepted and have not joined: in TLS, their handshake lasts."""
         address = endpoint.address
         self._socket = address.listen()
         self._file = os.lstat(address.path) if address.path else None
@@ -80,22 +78,24 @@ class Listener:
 
     # Connections --------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        """Accept connections that wait."""
-        for _ in range(_AT_ONCE):
-            try:
-                opened, _ = self._socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                log.warning("%s: no connection can be accepted: %s", self.address, error)
-                self._loop.remove_reader(self._socket)
-                self._loop.call_later(_PAUSE, self._accept_again)
-                return
-            self._make_room()
-            task = self._loop.create_task(self._begin(opened))
-            self.beginning[task] = opened
-            task.add_done_callback(self.beginning.pop)
+    def _accept(self) -> bool:
+        """Accept a connection; return False if none waits, or none can be accepted.
+
+        One in a turn of the loop: when the next one comes, this one has begun.
+        """
+        try:
+            opened, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            log.warning("%s: no connection can be accepted: %s", self.address, error)
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(_PAUSE, self._accept_again)
+            return False
+        self._make_room()
+        self.beginning[opened] = task = self._loop.create_task(self._begin(opened))
+        task.add_done_callback(lambda _: self.beginning.pop(opened, None))
+        return True
 
     def _accept_again(self) -> None:
         if self._accepts:
@@ -109,13 +109,12 @@ class Listener:
             return
         silent = next((each for each in self.connections if not each.speaker.ended), None)
         if silent is None and self.beginning and self._certificate is not None:
-            next(iter(self.beginning)).cancel()
+            next(iter(self.beginning.values())).cancel()
             return
         idle = (each for each in self.connections if not each.speaker.calls)
         ending = silent or next(idle, None)
         if ending is not None:
             ending.abort()
-            self.leave(ending)
 
     async def _begin(self, opened: socket.socket) -> None:
         opened.setblocking(False)
@@ -136,6 +135,7 @@ class Listener:
 
     def join(self, connection: Connection) -> None:
         """Take note of a new connection."""
+        self.beginning.pop(connection.socket, None)
         self.connections[connection] = None
 
     def leave(self, connection: Connection) -> None:
@@ -158,7 +158,8 @@ class Listener:
 
     def accept_the_last(self) -> None:
         """Accept what waits, and give the address back."""
-        self._accept()
+        while self._accept():
+            pass
         self.stop_listening()
 
     def stop_listening(self) -> None:
@@ -179,7 +180,7 @@ class Listener:
 
     def in_child(self) -> None:
         """Leave the address and the connections to the parent."""
-        for shared in (self._socket, *self.beginning.values()):
+        for shared in (self._socket, *self.beginning):
             leave_to_parent(shared)
         for connection in self.connections:
             connection.in_child()

@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, opened: socket.socket, listener: Listening) -> None:
         """Speak on a socket that was accepted, once a loop has taken it."""
-        self._socket = opened
+        self.socket = opened
         self._listener = listener
         self.speaker = listener.speaker(self._flush)
         self._began = self._moved = monotonic()
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
 
     def in_child(self) -> None:
         """Close the socket, which the parent has as well."""
-        leave_to_parent(self._socket)
+        leave_to_parent(self.socket)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

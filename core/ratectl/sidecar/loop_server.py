@@ -94,7 +94,7 @@ class LoopServer:
         until = monotonic() + grace
         for listener in self.listeners:
             listener.accept_the_last()
-        beginning = [task for listener in self.listeners for task in listener.beginning]
+        beginning = [task for each in self.listeners for task in each.beginning.values()]
         if beginning:
             _, pending = await asyncio.wait(beginning, timeout=_LAST_MOMENT)
             for task in pending:
