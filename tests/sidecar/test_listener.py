@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import ssl
+import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -181,3 +182,36 @@ def test_many_connections_at_once_are_within_the_bound(agent: Agent) -> None:
         clients = [running.enter_context(connected(sidecar.http)) for _ in range(60)]
         assert all(is_answered(client) for client in clients)
         assert len(listener(sidecar).connections) == 60
+
+
+def test_connections_that_wait_at_the_end_are_answered(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sidecar(agent, http="127.0.0.1:0") as sidecar:
+        server: Any = sidecar._servers[0]
+        is_busy, is_draining, may_go_on = threading.Event(), threading.Event(), threading.Event()
+        drain = server._drain
+
+        def be_busy() -> None:
+            is_busy.set()
+            may_go_on.wait(20)
+
+        def drain_and_tell(grace: float) -> Any:
+            is_draining.set()
+            return drain(grace)
+
+        monkeypatch.setattr(server, "_drain", drain_and_tell)
+        server._loop.call_soon_threadsafe(be_busy)
+        assert is_busy.wait(20)
+        with ExitStack() as running:
+            clients = [running.enter_context(connected(sidecar.http)) for _ in range(9)]
+            for client in clients:
+                client.sendall(ASKED)
+            closing = threading.Thread(target=sidecar.close)
+            closing.start()
+            assert is_draining.wait(20)
+            may_go_on.set()
+            for client in clients:
+                assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+                assert has_ended(client)
+        closing.join()

@@ -120,7 +120,6 @@ class Listener:
         opened.setblocking(False)
         if opened.family != socket.AF_UNIX:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(OSError):  # the peer has gone, or its handshake failed
             await self._loop.connect_accepted_socket(
                 lambda: Connection(opened, self),
