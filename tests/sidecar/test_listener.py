@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import ssl
 import threading
@@ -68,7 +69,10 @@ def listener(sidecar: Sidecar) -> Listener:
 def in_handshakes(sidecar: Sidecar, count: int, running: ExitStack) -> list[socket.socket]:
     """Return connections whose callers say nothing."""
     opened = [running.enter_context(connected(sidecar.http)) for _ in range(count)]
-    wait_for(lambda: len(listener(sidecar).beginning) == count, "the handshakes")
+    connections = listener(sidecar).connections
+    wait_for(
+        lambda: sum(not each.beginning.done() for each in connections) == count, "the handshakes"
+    )
     return opened
 
 
@@ -88,7 +92,7 @@ def test_of_too_many_handshakes_the_oldest_makes_room(
 ) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    listener(encrypted)._most = 3
+    listener(encrypted)._most = 4
 
     def new(running: ExitStack) -> socket.socket:
         plain = running.enter_context(connected(encrypted.http))
@@ -97,13 +101,68 @@ def test_of_too_many_handshakes_the_oldest_makes_room(
     with ExitStack() as running:
         first = new(running)
         assert is_answered(first)
-        oldest, other = in_handshakes(encrypted, 2, running)
-        assert is_answered(new(running))
+        oldest, second, third = in_handshakes(encrypted, 3, running)
+        newest = new(running)
         assert has_ended(oldest)
-        other.settimeout(0)
+        running.enter_context(connected(encrypted.http))
+        assert has_ended(second)
+        third.settimeout(0)
         with pytest.raises(BlockingIOError):
-            other.recv(1)  # it is open
+            third.recv(1)  # it is open
+        assert is_answered(newest), "it has asked nothing yet, but others are older"
         assert is_answered(first)
+
+
+def test_a_burst_of_handshakes_keeps_the_bound(encrypted: Sidecar) -> None:
+    listener(encrypted)._most = 20
+    with ExitStack() as running:
+        opened = [running.enter_context(connected(encrypted.http)) for _ in range(200)]
+        assert all(has_ended(each) for each in opened[:180])
+        assert len(listener(encrypted).connections) == 20
+
+
+def test_the_end_is_asked_for_in_the_thread_of_the_loop(agent: Agent) -> None:
+    """As by a finalizer, which may run in any thread."""
+    sidecar = Sidecar(agent, http="127.0.0.1:0")
+    with connected(sidecar.http) as client:
+        assert is_answered(client)
+        server: Any = sidecar._servers[0]
+        server._loop.call_soon_threadsafe(sidecar.close)
+        assert has_ended(client)
+        sidecar.close()
+        assert not server._thread.is_alive()
+
+
+def test_the_end_is_asked_for_again_by_a_signal(agent: Agent) -> None:
+    sidecar = Sidecar(agent, http="127.0.0.1:0")
+    with connected(sidecar.http) as client:
+        client.sendall(ASKED[:-1])  # the end waits for the rest
+        wait_for(lambda: any(each.speaker.calls for each in listener(sidecar).connections), "it")
+        before = signal.signal(signal.SIGALRM, lambda *_: sidecar.close(0))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            sidecar.close(1)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert has_ended(client)
+
+
+def test_an_interrupted_end_goes_on(agent: Agent) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    sidecar = Sidecar(agent, http="127.0.0.1:0")
+    with connected(sidecar.http) as client:
+        client.sendall(ASKED[:-1])
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                sidecar.close(1)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert has_ended(client)
+        sidecar.close()
 
 
 def test_a_handshake_is_given_up_by_the_end(encrypted: Sidecar) -> None:
@@ -184,34 +243,22 @@ def test_many_connections_at_once_are_within_the_bound(agent: Agent) -> None:
         assert len(listener(sidecar).connections) == 60
 
 
-def test_connections_that_wait_at_the_end_are_answered(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Sidecar(agent, http="127.0.0.1:0") as sidecar:
+def test_connections_that_wait_at_the_end_are_answered(agent: Agent) -> None:
+    with Sidecar(agent, http="127.0.0.1:0") as sidecar, ExitStack() as running:
         server: Any = sidecar._servers[0]
-        is_busy, is_draining, may_go_on = threading.Event(), threading.Event(), threading.Event()
-        drain = server._drain
+        is_busy, may_go_on = threading.Event(), threading.Event()
 
         def be_busy() -> None:
             is_busy.set()
             may_go_on.wait(20)
 
-        def drain_and_tell(grace: float) -> Any:
-            is_draining.set()
-            return drain(grace)
-
-        monkeypatch.setattr(server, "_drain", drain_and_tell)
         server._loop.call_soon_threadsafe(be_busy)
         assert is_busy.wait(20)
-        with ExitStack() as running:
-            clients = [running.enter_context(connected(sidecar.http)) for _ in range(9)]
-            for client in clients:
-                client.sendall(ASKED)
-            closing = threading.Thread(target=sidecar.close)
-            closing.start()
-            assert is_draining.wait(20)
-            may_go_on.set()
-            for client in clients:
-                assert client.recv(1_000).startswith(b"HTTP/1.1 200")
-                assert has_ended(client)
-        closing.join()
+        clients = [running.enter_context(connected(sidecar.http)) for _ in range(99)]
+        for client in clients:
+            client.sendall(ASKED)
+        server.end(20)
+        may_go_on.set()
+        for client in clients:
+            assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+            assert has_ended(client)

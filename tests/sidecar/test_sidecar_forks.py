@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,6 +87,32 @@ def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> No
             while client.recv(1_000):
                 pass  # until the end: the child would hold it open
         wait_for(lambda: is_free(address), "the child leaves the address")
+
+
+@pytest.mark.parametrize("closed", ["agent", "sidecar"])
+def test_a_child_of_a_program_that_is_ending_keeps_nothing_and_ends(
+    closed: str, child: list[int]
+) -> None:
+    with Agent.from_policies(POLICIES) as agent, Sidecar(agent, http="127.0.0.1:0") as sidecar:
+        address = sidecar.http
+        with socket.create_connection((address.host, address.port), timeout=20) as client:
+            client.sendall(BEGINNING["http"][:-1])
+            (listener,) = sidecar._servers[0].listeners  # type: ignore[union-attr]
+            wait_for(lambda: any(each.speaker.calls for each in listener.connections), "a call")
+            ending = agent.close if closed == "agent" else partial(sidecar.close, 2)
+            closing = threading.Thread(target=ending)
+            closing.start()
+            wait_for(lambda: not listener._accepts, "the end")
+            fork_and_wait(child)
+            pid = os.fork()
+            if not pid:
+                sidecar.close()
+                agent.close()
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            closing.join()
+            while client.recv(1_000):
+                pass  # until the end: the other child would hold it open
 
 
 PROGRAM = """

@@ -35,7 +35,9 @@ class Companions:
     def close(self) -> None:
         """Close all, the newest first. Never raises."""
         while self._all:
-            _tried(self._all.pop().close)
+            newest = self._all[-1]
+            _tried(newest.close)
+            self._all.remove(newest)  # now: a child that is forked meanwhile has it as well
 
     def in_child(self) -> None:
         """Tell all of a fork. Never raises."""

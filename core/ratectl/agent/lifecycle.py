@@ -97,6 +97,7 @@ class Lifecycle(Closing):
         self._expiries.after_fork_in_child()
         if self._closing:
             self._closed = True  # the threads, the store and the record belong to the parent
+            self._companions.in_child()
             return
         try:
             self._meter = self._meter.in_child()

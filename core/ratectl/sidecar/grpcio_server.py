@@ -73,11 +73,19 @@ class GrpcioServer:
         self.address = address if address.path else Address(address.host, port)
         self._server.start()
         self._is_parents = False
+        self._ended: threading.Event | None = None
 
-    def close(self, grace: float) -> None:
-        """Take no more calls; wait at most ``grace`` seconds for those that are being answered."""
+    def end(self, grace: float) -> None:
+        """Take no more calls, and end when those that are being answered have ended, in at most
+        ``grace`` seconds. Returns at once.
+        """
         if not self._is_parents:
-            self._server.stop(grace).wait()
+            self._ended = self._server.stop(grace)
+
+    def wait(self) -> None:
+        """Wait for the end."""
+        if not self._is_parents and self._ended is not None:
+            self._ended.wait()
 
     def in_child(self) -> None:
         """Leave the address to the parent."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.agent.log import log
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "Listener"]
 
-_LONGEST_HANDSHAKE: Final = 10.0
 _BACKLOG: Final = 1_024
 """Connections that wait to be accepted: a burst of new ones must not wait for a second attempt."""
 _PAUSE: Final = 1.0
@@ -62,9 +60,7 @@ class Listener:
         self._waiting = waiting
         self._most = most
         self.connections: dict[Connection, None] = {}
-        """The oldest first."""
-        self.beginning: dict[socket.socket, asyncio.Task[None]] = {}
-        """Connections that were accepted and have not joined: in TLS, their handshake lasts."""
+        """All that were accepted and have not ended, the oldest first."""
         address = endpoint.address
         self._socket = address.listen()
         self._file = os.lstat(address.path) if address.path else None
@@ -85,16 +81,22 @@ class Listener:
         """
         try:
             opened, _ = self._socket.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        except BlockingIOError:
             return False
+        except (InterruptedError, ConnectionAbortedError):
+            return True  # its caller has gone
         except OSError as error:
             log.warning("%s: no connection can be accepted: %s", self.address, error)
             self._loop.remove_reader(self._socket)
             self._loop.call_later(_PAUSE, self._accept_again)
             return False
+        if opened.family != socket.AF_UNIX:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._make_room()
-        self.beginning[opened] = task = self._loop.create_task(self._begin(opened))
-        task.add_done_callback(lambda _: self.beginning.pop(opened, None))
+        connection = Connection(opened, self)
+        self.connections[connection] = None
+        certificate = self._certificate
+        connection.begin(self._loop, None if certificate is None else certificate.context)
         return True
 
     def _accept_again(self) -> None:
@@ -102,40 +104,21 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
     def _make_room(self) -> None:
-        """End a connection if there are too many: the oldest that has ended no call, or that is in
-        its handshake, or that has no open call, in this order.
+        """End connections until there is room for one: the oldest that has ended no call, of which
+        one in its handshake is one; if all have, the oldest without an open call.
         """
-        if len(self.connections) + len(self.beginning) < self._most:
-            return
-        silent = next((each for each in self.connections if not each.speaker.ended), None)
-        if silent is None and self.beginning and self._certificate is not None:
-            next(iter(self.beginning.values())).cancel()
-            return
-        idle = (each for each in self.connections if not each.speaker.calls)
-        ending = silent or next(idle, None)
-        if ending is not None:
+        while len(self.connections) >= self._most:
+            silent = (each for each in self.connections if not each.speaker.ended)
+            idle = (each for each in self.connections if not each.speaker.calls)
+            ending = next(silent, None) or next(idle, None)
+            if ending is None:
+                return
             ending.abort()
-
-    async def _begin(self, opened: socket.socket) -> None:
-        opened.setblocking(False)
-        if opened.family != socket.AF_UNIX:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with suppress(OSError):  # the peer has gone, or its handshake failed
-            await self._loop.connect_accepted_socket(
-                lambda: Connection(opened, self),
-                opened,
-                ssl=None if self._certificate is None else self._certificate.context,
-                ssl_handshake_timeout=None if self._certificate is None else _LONGEST_HANDSHAKE,
-            )
+            self.leave(ending)
 
     def speaker(self, flush: Callable[[], None]) -> Speaker:
         """Return what speaks on a new connection."""
         return self._speaker(self._waiting, flush)
-
-    def join(self, connection: Connection) -> None:
-        """Take note of a new connection."""
-        self.beginning.pop(connection.socket, None)
-        self.connections[connection] = None
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -179,7 +162,5 @@ class Listener:
 
     def in_child(self) -> None:
         """Leave the address and the connections to the parent."""
-        for shared in (self._socket, *self.beginning):
+        for shared in (self._socket, *(each.socket for each in self.connections)):
             leave_to_parent(shared)
-        for connection in self.connections:
-            connection.in_child()

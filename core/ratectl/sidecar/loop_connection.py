@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable
 
 __all__ = ["Connection", "Listening", "Speaker", "leave_to_parent"]
 
 _LONGEST: Final = 86_400.0
 """Seconds until callers are told to connect again, so that they meet new sidecars."""
+_LONGEST_HANDSHAKE: Final = 10.0
 _LONGEST_DEAF: Final = 90.0
 """Seconds that a peer may leave its answers unread."""
 
@@ -63,9 +65,6 @@ class Listening(Protocol):
     def speaker(self, flush: Callable[[], None], /) -> Speaker:
         """Return what speaks on a new connection."""
 
-    def join(self, connection: Connection, /) -> None:
-        """Take note of a new connection."""
-
     def leave(self, connection: Connection, /) -> None:
         """Forget a connection that has ended."""
 
@@ -85,6 +84,9 @@ class Connection(asyncio.Protocol):
     """One connection: its socket, and what speaks on it."""
 
     _transport: asyncio.Transport
+    """Missing until it is made."""
+    beginning: asyncio.Task[None]
+    """What makes it; done when it is made, or has failed."""
 
     def __init__(self, opened: socket.socket, listener: Listening) -> None:
         """Speak on a socket that was accepted, once a loop has taken it."""
@@ -93,16 +95,32 @@ class Connection(asyncio.Protocol):
         self.speaker = listener.speaker(self._flush)
         self._began = self._moved = monotonic()
         self._state: object = None
+        self._is_made = False
         self._is_draining = False
         self._is_deaf = False
 
-    def in_child(self) -> None:
-        """Close the socket, which the parent has as well."""
-        leave_to_parent(self.socket)
+    def begin(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> None:
+        """Have the loop take the socket, and in TLS begin with a handshake."""
+        self.beginning = loop.create_task(self._begin(loop, context))
+        self.beginning.add_done_callback(self._has_begun)
+
+    async def _begin(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> None:
+        self.socket.setblocking(False)
+        with suppress(OSError):  # the peer has gone, or its handshake failed
+            await loop.connect_accepted_socket(
+                lambda: self,
+                self.socket,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else _LONGEST_HANDSHAKE,
+            )
+
+    def _has_begun(self, _: asyncio.Task[None]) -> None:
+        if not self._is_made:
+            self._listener.leave(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._listener.join(self)
+        self._is_made = True
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -139,7 +157,10 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
 
     def drain(self) -> None:
-        """Tell the peer to make its next calls elsewhere."""
+        """Tell the peer to make its next calls elsewhere. A handshake ends."""
+        if not self._is_made:
+            self.abort()
+            return
         self._is_draining = True
         self.speaker.drain()
         self._flush()
@@ -147,10 +168,15 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """End the connection at once."""
         self.speaker.is_over = True
-        self._transport.abort()
+        if self._is_made:
+            self._transport.abort()
+        else:
+            self.beginning.cancel()
 
     def look(self, now: float) -> None:
-        """End the connection if it has lasted too long."""
+        """End the connection if it has lasted too long. A handshake has its own limit."""
+        if not self._is_made:
+            return
         state = self.speaker.state, self._is_deaf
         if state != self._state:
             self._state, self._moved = state, now

@@ -6,7 +6,9 @@ The loop is uvloop's where that is installed: it takes less CPU for each call.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from contextlib import suppress
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -38,8 +40,8 @@ class LoopServer:
 
         :raises UsageError: an address or a certificate cannot be used.
         """
-        self._closing = threading.Lock()
-        self._stopped = False
+        self._process = os.getpid()
+        self._ending: asyncio.Task[None] | None = None
         self._loop = _new_loop()
         self._waiting = WaitingCalls(self._loop)
         self.listeners: list[Listener] = []
@@ -61,6 +63,7 @@ class LoopServer:
         asyncio.set_event_loop(self._loop)
         self._look()
         self._loop.run_forever()
+        self._waiting.close()
         self._loop.close()
 
     def _look(self) -> None:
@@ -69,36 +72,44 @@ class LoopServer:
         for listener in self.listeners:
             listener.look(now)
 
-    def close(self, grace: float) -> None:
-        """Take no more calls; wait at most ``grace`` seconds for those that are being answered."""
-        with self._closing:
-            if self._stopped:
-                return
-            self._stopped = True
-            for listener in self.listeners:
-                listener.remove_file()  # while it is in use: then no other server can have it
-            try:
-                asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
-            finally:
-                self._waiting.close()
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
+    def end(self, grace: float) -> None:
+        """Take no more calls, and end when those that are being answered have ended, in at most
+        ``grace`` seconds. Returns at once; safe to repeat, anywhere.
+        """
+        if os.getpid() != self._process:
+            return  # it is the parent's
+        for listener in self.listeners:
+            listener.remove_file()  # while it is in use: then no other server can have it
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._end_once, grace)
+
+    def wait(self) -> None:
+        """Wait for the end, but not in the server's own thread, where a finalizer may run."""
+        if os.getpid() == self._process and threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def in_child(self) -> None:
         """Leave addresses and connections to the parent: a forked child has no such thread."""
-        self._stopped = True
         for listener in self.listeners:
             listener.in_child()
+
+    def _end_once(self, grace: float) -> None:
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._end(grace))
+
+    async def _end(self, grace: float) -> None:
+        try:
+            await self._drain(grace)
+        finally:
+            self._loop.stop()
 
     async def _drain(self, grace: float) -> None:
         until = monotonic() + grace
         for listener in self.listeners:
             listener.accept_the_last()
-        beginning = [task for each in self.listeners for task in each.beginning.values()]
-        if beginning:
-            _, pending = await asyncio.wait(beginning, timeout=_LAST_MOMENT)
-            for task in pending:
-                task.cancel()
+        connections = [each for listener in self.listeners for each in listener.connections]
+        if connections:
+            await asyncio.wait([each.beginning for each in connections], timeout=_LAST_MOMENT)
         for listener in self.listeners:
             listener.drain()
         while any(listener.connections for listener in self.listeners) and monotonic() < until:
@@ -107,6 +118,8 @@ class LoopServer:
                 listener.look(monotonic())
         for listener in self.listeners:
             listener.abort()
+        if connections:
+            await asyncio.wait([each.beginning for each in connections], timeout=_LAST_MOMENT)
         await asyncio.sleep(0)  # the sockets close in the next round of the loop
 
 

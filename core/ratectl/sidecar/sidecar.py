@@ -189,7 +189,9 @@ class Sidecar(Closing):
         """
         self.drain()
         for server in self._servers:
-            server.close(grace)
+            server.end(grace)
+        for server in self._servers:
+            server.wait()
         if self._mapping is not None:
             self._mapping.close()
 
