@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
 ONE_OF: Final = scaled(7, 1)
-"""Of so many runs of the collector, one evicts; the number of runs in a round is another."""
+"""Number of runs of the collector of which one evicts: if each did, a test would take minutes."""
 
 BUCKETS: Final = 8
 """Size of the table: a few new keys evict all buckets that may be evicted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,19 +15,10 @@ if TYPE_CHECKING:
 
     from ratectl.sidecar.methods import Method
 
-__all__ = ["LOOPS", "ON_THE_LOOP", "connection", "needed", "use_loop"]
+__all__ = ["ON_THE_LOOP", "connection", "needed"]
 
 ON_THE_LOOP = SERVERS[:-1]
 """Servers that answer on one asyncio loop: all but grpcio."""
-
-
-LOOPS = "uvloop", "asyncio"
-
-
-def use_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have sidecars use a loop: asyncio's own is used where uvloop is not installed."""
-    if name == "asyncio":
-        monkeypatch.setitem(sys.modules, "uvloop", None)
 
 
 def needed(server: Any) -> Any:

@@ -193,7 +193,7 @@ def test_a_sidecar_that_is_killed_and_starts_again(
 def test_of_two_sidecars_one_that_drains_fails_no_request(
     tmp_path: Path, place: Place, figure: Callable[[str], None]
 ) -> None:
-    """It answers until Envoy's health checks have heard that it goes."""
+    """The sidecar answers until Envoy's health checks have found out that it is ending."""
     second = free_port()
     deny = {"failure_mode_deny: false": "failure_mode_deny: true"}
     healthy = "cluster.ratectl.membership_healthy"

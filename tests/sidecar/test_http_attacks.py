@@ -19,10 +19,11 @@ from ratectl.sidecar import Sidecar
 from ratectl.sidecar.http1 import Answering, HttpConnection
 from ratectl.sidecar.replies import MOST_BYTES, MOST_HEADERS, Reply
 from sidecar.http_asking import connected, encoded, post
-from sidecar.servers import LOOPS, use_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("loop")
 
 POLICIES = """
 apiVersion: ratectl/v1
@@ -33,11 +34,6 @@ limits:
 ASKED = {"scope": "/shop", "attributes": {"client": "a"}}
 BODY = json.dumps(ASKED).encode()
 HEAD = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(params=LOOPS, autouse=True)
-def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_loop(request.param, monkeypatch)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ratectl import Agent, Tls
 from ratectl.sidecar import Sidecar
 from ratectl.sidecar.sidecar import SERVERS
 from sidecar.http_asking import ask, connected, encoded, post
-from sidecar.servers import LOOPS, needed, use_loop
+from sidecar.servers import needed
 from support import once
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from valkey_server import ValkeyServer
 
+pytestmark = pytest.mark.usefixtures("loop")
+
 POLICIES = """
 apiVersion: ratectl/v1
 scope: /shop
@@ -38,11 +40,6 @@ limits:
   each: {rate: 2/day, burst: 2, per: client}
 """
 ASKED = {"scope": "/shop", "attributes": {"client": "a"}}
-
-
-@pytest.fixture(params=LOOPS, autouse=True)
-def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_loop(request.param, monkeypatch)
 
 
 @pytest.fixture

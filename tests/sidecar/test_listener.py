@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import socket
 import ssl
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,26 +17,18 @@ from etcd_server import wait_for
 from ratectl import Agent, Tls
 from ratectl.sidecar import Sidecar
 from sidecar.http_asking import ask, connected
-from sidecar.servers import LOOPS, use_loop
 from support import once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ratectl.sidecar.listener import Listener
 
-pytestmark = once
+pytestmark = [once, pytest.mark.usefixtures("loop")]
 
 POLICIES = "apiVersion: ratectl/v1\nscope: /\nlimits: {each: {rate: 5/s}}\n"
 ASKED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-@pytest.fixture(params=LOOPS, autouse=True)
-def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    use_loop(name, monkeypatch)
-    return name
 
 
 @pytest.fixture
@@ -74,6 +65,18 @@ def in_handshakes(sidecar: Sidecar, count: int, running: ExitStack) -> list[sock
         lambda: sum(not each.beginning.done() for each in connections) == count, "the handshakes"
     )
     return opened
+
+
+@contextmanager
+def signalled(handler: Callable[..., object]) -> Iterator[None]:
+    """Run ``handler`` by a signal, a moment after the body has begun."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def is_answered(client: socket.socket) -> bool:
@@ -138,12 +141,8 @@ def test_the_end_is_asked_for_again_by_a_signal(agent: Agent) -> None:
     with connected(sidecar.http) as client:
         client.sendall(ASKED[:-1])  # the end waits for the rest
         wait_for(lambda: any(each.speaker.calls for each in listener(sidecar).connections), "it")
-        before = signal.signal(signal.SIGALRM, lambda *_: sidecar.close(0))
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with signalled(lambda *_: sidecar.close(0)):
             sidecar.close(1)
-        finally:
-            signal.signal(signal.SIGALRM, before)
         assert has_ended(client)
 
 
@@ -154,13 +153,8 @@ def test_an_interrupted_end_goes_on(agent: Agent) -> None:
     sidecar = Sidecar(agent, http="127.0.0.1:0")
     with connected(sidecar.http) as client:
         client.sendall(ASKED[:-1])
-        before = signal.signal(signal.SIGALRM, interrupt)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
-            with pytest.raises(KeyboardInterrupt):
-                sidecar.close(1)
-        finally:
-            signal.signal(signal.SIGALRM, before)
+        with signalled(interrupt), pytest.raises(KeyboardInterrupt):
+            sidecar.close(1)
         assert has_ended(client)
         sidecar.close()
 
@@ -172,22 +166,14 @@ def test_a_handshake_is_given_up_by_the_end(encrypted: Sidecar) -> None:
         assert has_ended(waiting)
 
 
-def test_a_child_keeps_no_handshake_open(encrypted: Sidecar) -> None:
+def test_a_child_keeps_no_handshake_open(
+    encrypted: Sidecar, fork_and_wait: Callable[[], None]
+) -> None:
     with ExitStack() as running:
         (waiting,) = in_handshakes(encrypted, 1, running)
-        read, write = os.pipe()
-        child = os.fork()
-        if not child:
-            os.close(write)
-            os.read(read, 1)
-            os._exit(0)
-        os.close(read)
-        try:
-            encrypted.close(0)
-            assert has_ended(waiting)
-        finally:
-            os.close(write)
-            assert os.waitpid(child, 0)[1] == 0
+        fork_and_wait()
+        encrypted.close(0)
+        assert has_ended(waiting)
 
 
 def test_connections_wait_while_there_are_too_few_files(
@@ -262,3 +248,22 @@ def test_connections_that_wait_at_the_end_are_answered(agent: Agent) -> None:
         for client in clients:
             assert client.recv(1_000).startswith(b"HTTP/1.1 200")
             assert has_ended(client)
+
+
+def test_both_servers_begin_to_end_at_once(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the end takes as long as the slower one, not as both."""
+    sidecar = Sidecar(agent, "127.0.0.1:0", server="grpcio", http="127.0.0.1:0")
+    order: list[str] = []
+
+    def recorded(name: str, do: Callable[..., None]) -> Callable[..., None]:
+        def told(*given: Any) -> None:
+            order.append(name)
+            do(*given)
+
+        return told
+
+    for each in sidecar._servers:
+        for name in ("end", "wait"):
+            monkeypatch.setattr(each, name, recorded(name, getattr(each, name)))
+    sidecar.close()
+    assert order == ["end", "end", "wait", "wait"]

@@ -15,50 +15,20 @@ import pytest
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.sidecar import Sidecar
-from sidecar.servers import LOOPS, use_loop
 from support import once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from ratectl.runtime.address import Address
 
-pytestmark = once
+pytestmark = [once, pytest.mark.usefixtures("loop")]
 
 POLICIES = "apiVersion: ratectl/v1\nscope: /\nlimits: {each: {rate: 5/s}}\n"
 BEGINNING = {
     "rls": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
     "http": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
-
-
-@pytest.fixture(params=LOOPS, autouse=True)
-def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    use_loop(name, monkeypatch)
-    return name
-
-
-@pytest.fixture
-def child() -> Iterator[list[int]]:
-    """Processes that wait until their pipe is closed, and are ended by the test's end."""
-    pipes: list[int] = []
-    yield pipes
-    for pipe in pipes[::2]:
-        os.close(pipe)
-    for pid in pipes[1::2]:
-        assert os.waitpid(pid, 0)[1] == 0
-
-
-def fork_and_wait(child: list[int]) -> None:
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(write)
-        os.read(read, 1)
-        os._exit(0)
-    os.close(read)
-    child += [write, pid]
 
 
 def is_free(address: Address) -> bool:
@@ -73,7 +43,7 @@ def is_free(address: Address) -> bool:
 
 
 @pytest.mark.parametrize("protocol", BEGINNING)
-def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> None:
+def test_a_child_keeps_no_connection_open(protocol: str, fork_and_wait: Callable[[], None]) -> None:
     with (
         Agent.from_policies(POLICIES) as agent,
         Sidecar(agent, **{protocol: "127.0.0.1:0"}) as sidecar,
@@ -82,7 +52,7 @@ def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> No
         with socket.create_connection((address.host, address.port), timeout=20) as client:
             client.sendall(BEGINNING[protocol])
             assert client.recv(1_000), "it is a connection of the sidecar"
-            fork_and_wait(child)
+            fork_and_wait()
             sidecar.close(0)
             while client.recv(1_000):
                 pass  # until the end: the child would hold it open
@@ -91,7 +61,7 @@ def test_a_child_keeps_no_connection_open(protocol: str, child: list[int]) -> No
 
 @pytest.mark.parametrize("closed", ["agent", "sidecar"])
 def test_a_child_of_a_program_that_is_ending_keeps_nothing_and_ends(
-    closed: str, child: list[int]
+    closed: str, fork_and_wait: Callable[[], None]
 ) -> None:
     with Agent.from_policies(POLICIES) as agent, Sidecar(agent, http="127.0.0.1:0") as sidecar:
         address = sidecar.http
@@ -103,7 +73,7 @@ def test_a_child_of_a_program_that_is_ending_keeps_nothing_and_ends(
             closing = threading.Thread(target=ending)
             closing.start()
             wait_for(lambda: not listener._accepts, "the end")
-            fork_and_wait(child)
+            fork_and_wait()
             pid = os.fork()
             if not pid:
                 sidecar.close()

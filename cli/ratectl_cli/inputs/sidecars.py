@@ -77,7 +77,7 @@ class SidecarOptions:
     def start(self, agent: Agent, running: ExitStack, log: logging.Logger) -> Callable[[], None]:
         """Start the sidecar beside an agent, if an address is given; ``running`` ends it.
 
-        Return a function that sends callers elsewhere before.
+        Return a function to call before that: it waits until callers have gone elsewhere.
 
         :raises UsageError: an address, a certificate or the mapping cannot be used.
         """

@@ -72,24 +72,21 @@ class GrpcioServer:
             os.umask(before)
         self.address = address if address.path else Address(address.host, port)
         self._server.start()
-        self._is_parents = False
         self._ended: threading.Event | None = None
 
     def end(self, grace: float) -> None:
         """Take no more calls, and end when those that are being answered have ended, in at most
         ``grace`` seconds. Returns at once.
         """
-        if not self._is_parents:
-            self._ended = self._server.stop(grace)
+        self._ended = self._server.stop(grace)
 
     def wait(self) -> None:
         """Wait for the end."""
-        if not self._is_parents and self._ended is not None:
+        if self._ended is not None:
             self._ended.wait()
 
     def in_child(self) -> None:
-        """Leave the address to the parent."""
-        self._is_parents = True
+        """Do nothing: gRPC leaves the address to the parent."""
 
 
 def _credentials(tls: Tls) -> Any:

@@ -60,7 +60,7 @@ class Speaker(Protocol):
 
 
 class Listening(Protocol):
-    """What a connection needs of its listener."""
+    """Methods of a listener that its connections call."""
 
     def speaker(self, flush: Callable[[], None], /) -> Speaker:
         """Return what speaks on a new connection."""

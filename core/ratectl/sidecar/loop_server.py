@@ -6,7 +6,6 @@ The loop is uvloop's where that is installed: it takes less CPU for each call.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from contextlib import suppress
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
@@ -40,7 +39,6 @@ class LoopServer:
 
         :raises UsageError: an address or a certificate cannot be used.
         """
-        self._process = os.getpid()
         self._ending: asyncio.Task[None] | None = None
         self._loop = _new_loop()
         self._waiting = WaitingCalls(self._loop)
@@ -76,8 +74,6 @@ class LoopServer:
         """Take no more calls, and end when those that are being answered have ended, in at most
         ``grace`` seconds. Returns at once; safe to repeat, anywhere.
         """
-        if os.getpid() != self._process:
-            return  # it is the parent's
         for listener in self.listeners:
             listener.remove_file()  # while it is in use: then no other server can have it
         with suppress(RuntimeError):  # it has ended
@@ -85,7 +81,7 @@ class LoopServer:
 
     def wait(self) -> None:
         """Wait for the end, but not in the server's own thread, where a finalizer may run."""
-        if os.getpid() == self._process and threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def in_child(self) -> None:

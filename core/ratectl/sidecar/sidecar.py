@@ -75,6 +75,8 @@ class Sidecar(Closing):
             raise UsageError("server, rls_tls and rls_mapping are for rls: name its address")
         if http is None and http_tls is not None:
             raise UsageError("http_tls is for http: name its address")
+        self._is_parents = False
+        """True in a forked child, which has none of the threads."""
         self._methods = Methods(agent)
         self._mapping: MappingFollower | None = None
         self._servers: list[LoopServer | GrpcioServer] = []
@@ -187,6 +189,8 @@ class Sidecar(Closing):
 
         :param grace: seconds after which calls are cut off.
         """
+        if self._is_parents:
+            return
         self.drain()
         for server in self._servers:
             server.end(grace)
@@ -197,6 +201,7 @@ class Sidecar(Closing):
 
     def in_child(self) -> None:
         """Leave the addresses to the parent."""
+        self._is_parents = True
         for server in self._servers:
             server.in_child()
 
