@@ -124,7 +124,9 @@ def test_a_burst_of_handshakes_keeps_the_bound(encrypted: Sidecar) -> None:
         assert len(listener(encrypted).connections) == 20
 
 
-def test_the_end_is_asked_for_in_the_thread_of_the_loop(agent: Agent) -> None:
+def test_the_end_is_asked_for_in_the_thread_of_the_loop(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
     """As by a finalizer, which may run in any thread."""
     sidecar = Sidecar(agent, http="127.0.0.1:0")
     with connected(sidecar.http) as client:
@@ -134,6 +136,7 @@ def test_the_end_is_asked_for_in_the_thread_of_the_loop(agent: Agent) -> None:
         assert has_ended(client)
         sidecar.close()
         assert not server._thread.is_alive()
+    assert not caplog.records, "it did not wait for itself"
 
 
 def test_the_end_is_asked_for_again_by_a_signal(agent: Agent) -> None:
@@ -162,7 +165,10 @@ def test_an_interrupted_end_goes_on(agent: Agent) -> None:
 def test_a_handshake_is_given_up_by_the_end(encrypted: Sidecar) -> None:
     with ExitStack() as running:
         (waiting,) = in_handshakes(encrypted, 1, running)
-        encrypted.close(0)
+        closing = threading.Thread(target=encrypted.close, args=(30,))
+        closing.start()
+        closing.join(8)
+        assert not closing.is_alive(), "the end does not wait for a handshake"
         assert has_ended(waiting)
 
 

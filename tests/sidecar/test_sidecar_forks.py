@@ -19,6 +19,7 @@ from support import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ratectl.runtime.address import Address
 
@@ -83,6 +84,17 @@ def test_a_child_of_a_program_that_is_ending_keeps_nothing_and_ends(
             closing.join()
             while client.recv(1_000):
                 pass  # until the end: the other child would hold it open
+
+
+def test_a_child_that_closes_leaves_the_socket_to_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with Agent.from_policies(POLICIES) as agent, Sidecar(agent, http=f"unix:{path}") as sidecar:
+        child = os.fork()
+        if not child:
+            sidecar.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert path.is_socket()
 
 
 PROGRAM = """
